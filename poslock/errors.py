@@ -1,0 +1,232 @@
+"""Every error poslock raises, as one tree.
+
+    PoslockError
+    ├── InvalidPositionId            also ValueError
+    ├── InvalidPosition              also ValueError
+    ├── PositionNotFound             also LookupError
+    ├── PositionConflict
+    ├── PositionAlreadyClosingError
+    ├── CloseUnsettled
+    ├── LockError
+    │   ├── LockTimeout              also TimeoutError
+    │   ├── LockLost
+    │   │   └── TokenRefused
+    │   ├── LockAlreadyHeld          also RuntimeError
+    │   ├── LockStillHeld
+    │   └── LockFileError
+    ├── LedgerError
+    └── ExchangeError
+        ├── OrderRefused
+        │   ├── NothingToReduce
+        │   └── RequestExpired
+        ├── OutcomeUnknown
+        │   └── DuplicateClientOrderId
+        └── ExchangeUnavailable
+
+Each docstring says what the caller should do. All of them pickle, so they cross process boundaries whole.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+from poslock.text import printable
+
+if TYPE_CHECKING:
+    from poslock.holder import Holder
+
+
+class PoslockError(Exception):
+    """Base of all errors of poslock. Catch it to catch them all."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The constructors take fields and compose the message, so Exception's own "call it with args" cannot
+        # rebuild them.
+        return _rebuild, (type(self), self.args, self.__dict__)
+
+
+def _rebuild(kind: type[PoslockError], args: tuple[object, ...], fields: dict[str, object]) -> PoslockError:
+    error = kind.__new__(kind)
+    error.args = args
+    error.__dict__.update(fields)
+    return error
+
+
+class InvalidPositionId(PoslockError, ValueError):
+    """The position id is no string of 1 to 128 characters without control characters. Use another id."""
+
+    def __init__(self, position_id: object, why: str) -> None:
+        super().__init__(f"invalid position id {printable(repr(position_id)[:160])}: {why}")
+        self.why = why
+
+
+class InvalidPosition(PoslockError, ValueError):
+    """A field of a `Position` is refused. Pass numbers as Decimal, int or decimal string."""
+
+    def __init__(self, field: str, value: object, why: str) -> None:
+        super().__init__(f"invalid {field} {printable(repr(value)[:160])}: {why}")
+        self.field = field
+        self.why = why
+
+
+class PositionNotFound(PoslockError, LookupError):
+    """The ledger knows no such position on this account. Call `track` first, or look at the id."""
+
+    def __init__(self, position_id: str, ledger: str) -> None:
+        super().__init__(f"position {printable(position_id)!r} is not in the ledger {ledger}; track() it first")
+        self.position_id = position_id
+        self.ledger = ledger
+
+
+class PositionConflict(PoslockError):
+    """`track` contradicts what the ledger holds. Close the open position first, or correct the call."""
+
+    def __init__(self, position_id: str, why: str) -> None:
+        super().__init__(f"position {printable(position_id)!r} cannot be tracked: {why}")
+        self.position_id = position_id
+        self.why = why
+
+
+class PositionAlreadyClosingError(PoslockError):
+    """Somebody else closes this position, or has closed it. Do nothing more about it.
+
+    ``state`` is ``"closing"`` or ``"closed"``; ``holder`` is who closes it, where known.
+    """
+
+    def __init__(self, position_id: str, state: Literal["closing", "closed"], holder: Holder | None = None) -> None:
+        by = f" (last holder: {holder})" if holder else ""
+        super().__init__(f"position {printable(position_id)!r} is already {state}{by}")
+        self.position_id = position_id
+        self.state = state
+        self.holder = holder
+
+
+class CloseUnsettled(PoslockError):
+    """The venue did not settle the close in time. The position stays `closing` and nothing is lost.
+
+    Call `recover()` or `close_position` again: either goes on where this close stopped, in any process.
+    """
+
+    def __init__(self, position_id: str, step: str, why: str) -> None:
+        super().__init__(
+            f"close of position {printable(position_id)!r} is not settled (step {step}): {why}; "
+            "it stays 'closing', and recover() or the next close_position goes on with it"
+        )
+        self.position_id = position_id
+        self.step = step
+        self.why = why
+
+
+class LockError(PoslockError):
+    """Base of the lock's errors; names the position and its lock file."""
+
+    def __init__(self, position_id: str, path: str, message: str) -> None:
+        super().__init__(message)
+        self.position_id = position_id
+        self.path = path
+
+
+class LockTimeout(LockError, TimeoutError):
+    """The lock could not be had in time. Try later; ``holder`` says who has it."""
+
+    def __init__(self, position_id: str, path: str, holder: Holder | None, *, waited: float, why: str) -> None:
+        by = f" by {holder}" if holder else ""
+        super().__init__(
+            position_id,
+            path,
+            f"no lock on position {printable(position_id)!r} after {waited:.1f} s: {why}{by}; lock file {path} "
+            "(see 'poslock status')",
+        )
+        self.holder = holder
+        self.waited = waited
+
+
+class LockLost(LockError):
+    """You do not hold this lock (any more). Stop at once, touch nothing, and start over if need be."""
+
+    def __init__(self, position_id: str, path: str, why: str, holder: Holder | None = None) -> None:
+        by = f" by {holder}" if holder else ""
+        super().__init__(
+            position_id, path, f"lock on position {printable(position_id)!r} is not held: {why}{by} ({path})"
+        )
+        self.holder = holder
+        self.why = why
+
+
+class TokenRefused(LockLost):
+    """The ledger has seen a newer fencing token: somebody took this position over. As for `LockLost`."""
+
+    def __init__(self, position_id: str, ledger: str, token: int, newest: int) -> None:
+        super().__init__(position_id, ledger, f"the ledger has seen token {newest}, this write carries {token}")
+        self.token = token
+        self.newest = newest
+
+
+class LockAlreadyHeld(LockError, RuntimeError):
+    """This very lock object already holds the lock. A programming error: acquire it once."""
+
+    def __init__(self, position_id: str, path: str) -> None:
+        super().__init__(
+            position_id, path, f"lock on position {printable(position_id)!r} is already held by this object"
+        )
+
+
+class LockStillHeld(LockError):
+    """`clear` left a lock alone because its holder may be alive. Stop that process, or force it."""
+
+    def __init__(self, position_id: str, path: str, holder: Holder) -> None:
+        super().__init__(
+            position_id,
+            path,
+            f"lock on position {printable(position_id)!r} is held by {holder}; stop it, or clear with force ({path})",
+        )
+        self.holder = holder
+
+
+class LockFileError(LockError):
+    """A lock file or its directory cannot be used. The message names it and the way out."""
+
+    def __init__(self, position_id: str, path: str, why: str, way_out: str) -> None:
+        super().__init__(position_id, path, f"{path}: {why}; {way_out}")
+        self.why = why
+
+
+class LedgerError(PoslockError):
+    """The ledger cannot be read or written. Nothing was changed by the call that raised this."""
+
+    def __init__(self, path: str, why: str, way_out: str) -> None:
+        super().__init__(f"ledger {path}: {why}; {way_out}")
+        self.path = path
+        self.why = why
+
+
+class ExchangeError(PoslockError):
+    """Base of what an exchange adapter raises. ``code`` is the venue's own code, where it gave one."""
+
+    def __init__(self, message: str, *, code: str | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class OrderRefused(ExchangeError):
+    """The venue has definitely not taken this order, and never will under this request."""
+
+
+class NothingToReduce(OrderRefused):
+    """The venue sees no position to reduce. That is no success: verify what became of the position."""
+
+
+class RequestExpired(OrderRefused):
+    """The request reached the venue after its receive window and was refused unseen."""
+
+
+class OutcomeUnknown(ExchangeError):
+    """The order may or may not have been taken. Ask by client order id; never resend blindly."""
+
+
+class DuplicateClientOrderId(OutcomeUnknown):
+    """The venue knows this client order id already: an earlier request was taken. Ask by that id."""
+
+
+class ExchangeUnavailable(ExchangeError):
+    """A question could not be answered now. Nothing was changed; ask again."""

@@ -1,0 +1,29 @@
+"""Who holds, or held, a lock."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from poslock.text import printable
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """One holder as it wrote itself into a lock record.
+
+    ``granted_ns`` and ``renewed_ns`` are CLOCK_MONOTONIC of the boot that the record names; ``granted_at`` is
+    wall-clock seconds since the epoch and is for people only. ``lease_ns`` is what this holder chose for itself.
+    """
+
+    pid: int
+    host: str
+    presence: str
+    purpose: str
+    granted_at: float
+    granted_ns: int
+    renewed_ns: int
+    lease_ns: int
+
+    def __str__(self) -> str:
+        purpose = f" ({printable(self.purpose)})" if self.purpose else ""
+        return f"PID {self.pid} on {printable(self.host)}{purpose}"
