@@ -1,0 +1,1 @@
+"""The lock: who may act on a position. Knows nothing of exchanges, orders or ledgers."""

@@ -1,0 +1,229 @@
+"""`PositionLock`: holding the lock on one position.
+
+Purpose: of all processes, threads and tasks on this host, at most one at a time can pass `check()`.
+
+Not protected: code that acts without calling `check()`. The lease is not renewed behind your back, because a hung
+call must lose its lock; long work calls `renew()` as it progresses.
+
+Calling order: acquire, (check | renew)*, release; or ``with``. A hold ends by release, by death, by silence for
+`stale_after` seconds, or by the operator's ``poslock clear``; after the last three `check()` raises `LockLost`.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from types import EllipsisType
+from typing import TYPE_CHECKING, Self, TypeGuard
+
+from poslock.errors import LockAlreadyHeld, LockLost, LockTimeout
+from poslock.lock.directory import open_directory
+from poslock.lock.transitions import Denied, Grant, Sight, Transitions, judge
+
+if TYPE_CHECKING:
+    import os
+    from types import TracebackType
+
+    from poslock.holder import Holder
+    from poslock.lock.directory import LockDirectory
+
+_log = logging.getLogger("poslock.lock")
+
+_MAX_PURPOSE = 128
+_MAX_LEASE = 86_400.0
+_FIRST_PAUSE = 0.001
+_LONGEST_PAUSE = 0.05
+
+
+class PositionLock:
+    """Exclusive lock on one position, for one host.
+
+    Args:
+        position_id: 1 to 128 characters without control characters.
+        lock_dir: where the lock files live; ``$POSLOCK_DIR``, else the user's state directory.
+        timeout: seconds `acquire` waits; 0 fails at once, None waits without limit.
+        stale_after: the lease, in seconds: how long this holder may be silent before others may take over.
+        purpose: what for, up to 128 characters, shown to whoever is kept waiting.
+
+    Raises:
+        InvalidPositionId: nothing is written then.
+        ValueError: timeout, stale_after or purpose is out of range.
+    """
+
+    def __init__(
+        self,
+        position_id: str,
+        *,
+        lock_dir: str | os.PathLike[str] | LockDirectory | None = None,
+        timeout: float | None = 30.0,
+        stale_after: float = 30.0,
+        purpose: str = "",
+    ) -> None:
+        self._directory = open_directory(lock_dir)
+        self._transitions = Transitions(self._directory, position_id)
+        self._timeout = checked_timeout(timeout)
+        self._lease_ns = checked_lease_ns(stale_after)
+        self._purpose = _checked_purpose(purpose)
+        self._grant: Grant | None = None
+
+    def acquire(self, timeout: float | EllipsisType | None = ...) -> None:
+        """Wait for the lock and take it, for *timeout* seconds if given, else for the object's own.
+
+        Raises:
+            LockTimeout: somebody else has it; names the holder.
+            LockAlreadyHeld: this object has it already.
+            LockFileError: the lock directory or file cannot be used.
+        """
+        limit = self._timeout if isinstance(timeout, EllipsisType) else checked_timeout(timeout)
+        if self._mine is not None:
+            raise LockAlreadyHeld(self.position_id, self.path)
+        self._directory.prepare()
+        self._grant = self._wait(limit)
+        if (broken := self._grant.recovered_from) is not None:
+            _log.warning("took over position %r from %s", self.position_id, broken, extra=self._fields(self._grant))
+
+    def check(self) -> None:
+        """Return if this lock is held at this moment; call it before every side effect.
+
+        Raises:
+            LockLost: it is not held; its lease ran out, or somebody took it over.
+        """
+        self._transitions.check(self._held_grant())
+
+    def renew(self) -> None:
+        """Start the lease anew.
+
+        Raises:
+            LockLost: too late, or not held.
+        """
+        self._grant = self._transitions.renew(self._held_grant())
+
+    def release(self) -> None:
+        """Give the lock back.
+
+        Raises:
+            LockLost: it was not held, or somebody took it over: what was done under it may not have been exclusive.
+        """
+        grant, self._grant = self._held_grant(), None
+        self._transitions.release(grant)
+
+    @property
+    def position_id(self) -> str:
+        """The position this lock is for."""
+        return self._transitions.position_id
+
+    @property
+    def path(self) -> str:
+        """The lock file."""
+        return self._transitions.file.path
+
+    @property
+    def held(self) -> bool:
+        """Whether this object holds the lock as far as it knows without looking: only `check()` is certain."""
+        return self.remaining > 0
+
+    @property
+    def token(self) -> int | None:
+        """The fencing token of this hold; a later hold of the same position always has a higher one."""
+        return None if self._mine is None else self._mine.token
+
+    @property
+    def remaining(self) -> float:
+        """Seconds until the lease runs out; 0 when it has, or when nothing is held."""
+        if self._mine is None:
+            return 0.0
+        return max(0, self._mine.ends_ns - self._directory.system.monotonic_ns()) / 1e9
+
+    @property
+    def recovered_from(self) -> Holder | None:
+        """The dead or silent holder whom this hold replaced, if any."""
+        return None if self._mine is None else self._mine.recovered_from
+
+    def __enter__(self) -> Self:
+        self.acquire()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._mine is None:  # released inside the block
+            return
+        try:
+            self.release()
+        except LockLost as lost:
+            if error is None:
+                raise
+            # What went wrong inside the block says more than its consequence.
+            _log.warning("%s", lost)
+
+    def __repr__(self) -> str:
+        return f"<PositionLock {self.position_id!r} token={self.token} remaining={self.remaining:.1f}s {self.path}>"
+
+    def _token_floor(self) -> int:
+        """The lowest token a grant may carry. Whoever keeps tokens elsewhere too overrides this."""
+        return 0
+
+    def _wait(self, limit: float | None) -> Grant:
+        system = self._directory.system
+        began_ns = system.monotonic_ns()
+        floor = self._token_floor()
+        sight, seen_ns = Sight(None, 0), began_ns
+        pause = _FIRST_PAUSE
+        outcome = self._try(floor, sight)
+        while isinstance(outcome, Denied):
+            waited = (system.monotonic_ns() - began_ns) / 1e9
+            if limit is not None and waited >= limit:
+                raise LockTimeout(self.position_id, self.path, outcome.holder, waited=waited, why=outcome.why)
+            system.sleep(pause if limit is None else min(pause, limit - waited))
+            pause = min(2 * pause, _LONGEST_PAUSE)
+            content, now_ns = self._transitions.file.peek(), system.monotonic_ns()
+            seen_ns = seen_ns if content == sight.content else now_ns
+            sight = Sight(content, now_ns - seen_ns)
+            # Looking costs no OS lock, so a crowd of waiters does not get into the holder's way.
+            if judge(self._directory, sight, patience_ns=self._lease_ns).state != "held":
+                outcome = self._try(floor, sight)
+        return outcome
+
+    def _try(self, floor: int, sight: Sight) -> Grant | Denied:
+        return self._transitions.acquire(lease_ns=self._lease_ns, purpose=self._purpose, token_floor=floor, sight=sight)
+
+    @property
+    def _mine(self) -> Grant | None:
+        # A forked child inherits the object but not the hold.
+        grant = self._grant
+        return grant if grant is not None and grant.holder.pid == self._directory.system.process_id() else None
+
+    def _held_grant(self) -> Grant:
+        if (grant := self._mine) is None:
+            why = "it was not acquired by this object" if self._grant is None else "it belongs to the parent process"
+            raise LockLost(self.position_id, self.path, why)
+        return grant
+
+    def _fields(self, grant: Grant) -> dict[str, object]:
+        return {"position": self.position_id, "token": grant.token, "pid": grant.holder.pid}
+
+
+def checked_timeout(timeout: object) -> float | None:
+    """*timeout* if it is None or a number of seconds not below 0, else ValueError."""
+    if timeout is None:
+        return None
+    if not _is_number(timeout) or not timeout >= 0:
+        raise ValueError(f"timeout must be None or at least 0 seconds, not {timeout!r}")
+    return float(timeout)
+
+
+def checked_lease_ns(stale_after: object) -> int:
+    """*stale_after* in nanoseconds if it is a number of seconds above 0 and at most a day, else ValueError."""
+    if not _is_number(stale_after) or not 0 < stale_after <= _MAX_LEASE:
+        raise ValueError(f"stale_after must be above 0 and at most {_MAX_LEASE:g} seconds, not {stale_after!r}")
+    return math.ceil(stale_after * 1e9)
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _checked_purpose(purpose: str) -> str:
+    if not isinstance(purpose, str) or len(purpose) > _MAX_PURPOSE:
+        raise ValueError(f"purpose must be text of at most {_MAX_PURPOSE} characters, not {purpose!r}")
+    return purpose

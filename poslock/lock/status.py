@@ -1,0 +1,101 @@
+"""What is locked, by whom, for how long: reading lock files without disturbing anybody."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Literal
+
+from poslock.errors import LockFileError
+from poslock.lock.file import LockFile
+from poslock.lock.record import Record, Unreadable
+from poslock.lock.transitions import Sight, Transitions, judge
+from poslock.lock.verdict import Liveness
+
+if TYPE_CHECKING:
+    from poslock.holder import Holder
+    from poslock.lock.directory import LockDirectory
+
+_ALIVE = {Liveness.ALIVE: True, Liveness.DEAD: False, Liveness.UNKNOWN: None}
+
+
+@dataclass(frozen=True, slots=True)
+class HolderStatus:
+    """A holder, or of a free lock its last one. ``age_s`` counts from the grant, ``alive`` is None if unknown."""
+
+    pid: int
+    alive: bool | None
+    age_s: float
+    lease_s: float
+    purpose: str
+    host: str
+    acquired_at: str
+
+
+@dataclass(frozen=True, slots=True)
+class LockStatus:
+    """One lock. ``position`` is None where the record cannot be read; ``why`` says what made the state."""
+
+    position: str | None
+    state: Literal["free", "held", "stale", "corrupt"]
+    mode: str | None
+    token: int | None
+    holders: tuple[HolderStatus, ...]
+    path: str
+    why: str
+
+
+def lock_statuses(directory: LockDirectory) -> list[LockStatus]:
+    """Every lock in *directory*, by file name. A file that cannot be read is reported as ``corrupt``.
+
+    Raises:
+        LockFileError: the directory cannot be read.
+    """
+    return [_status(directory, LockFile(directory, path, None)) for path in directory.lock_paths()]
+
+
+def lock_status(directory: LockDirectory, position_id: str) -> LockStatus:
+    """The lock of one position; free if it was never taken.
+
+    Raises:
+        InvalidPositionId: there can be no such lock.
+    """
+    return _status(directory, Transitions(directory, position_id).file)
+
+
+def _status(directory: LockDirectory, file: LockFile) -> LockStatus:
+    try:
+        content = file.peek()
+    except LockFileError as error:
+        return LockStatus(file.position_id, "corrupt", None, None, (), file.path, error.why)
+    if isinstance(content, Unreadable):
+        return LockStatus(file.position_id, "corrupt", None, None, (), file.path, content.why)
+    # Patience matters only for what is unreadable.
+    judged = judge(directory, Sight(content, 0), patience_ns=0)
+    if not isinstance(content, Record):
+        return LockStatus(file.position_id, judged.state, None, None, (), file.path, judged.why)
+    holders = tuple(_holder_status(directory, content, holder) for holder in content.holders)
+    return LockStatus(content.position_id, judged.state, content.mode, content.token, holders, file.path, judged.why)
+
+
+def _holder_status(directory: LockDirectory, record: Record, holder: Holder) -> HolderStatus:
+    system = directory.system
+    age_s = (system.monotonic_ns() - holder.granted_ns) / 1e9
+    if record.boot_id != system.boot_id():  # that clock is gone; the wall clock will do to show it to people
+        age_s = system.wall_ns() / 1e9 - holder.granted_at
+    return HolderStatus(
+        pid=holder.pid,
+        alive=_ALIVE[directory.liveness(holder.presence)],
+        age_s=round(max(0.0, age_s), 3),
+        lease_s=holder.lease_ns / 1e9,
+        purpose=holder.purpose,
+        host=holder.host,
+        acquired_at=_iso(holder.granted_at),
+    )
+
+
+def _iso(seconds: float) -> str:
+    try:
+        return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+    except (ValueError, OverflowError, OSError):  # a hand-made record
+        return "unknown"
