@@ -1,0 +1,68 @@
+"""Realized P&L of a close, from the venue's fills.
+
+With s = +1 for a long and -1 for a short position, summed over the fills:
+
+- linear:  gross = s · (exit price - entry price) · contracts · contract size, in the quote currency; exact.
+- inverse: gross = s · (1 / entry price - 1 / exit price) · contracts · contract size, in the base currency; rounded
+  half-even to 12 places once, at the end.
+
+net = gross - fees + funding. The formulas are those that the venues publish for linear and for inverse
+(coin-margined) contracts.
+"""
+
+from __future__ import annotations
+
+from decimal import ROUND_HALF_EVEN, Context, Decimal, Inexact, localcontext
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from poslock.position import Fill, Position
+
+_INVERSE_PLACES = Decimal("1e-12")
+_PRICE_DIGITS = 28
+
+
+class Pnl(NamedTuple):
+    """Amounts in the position's settle currency; ``exit_price`` in the quote currency."""
+
+    exit_price: Decimal
+    gross: Decimal
+    fees: Decimal
+    funding: Decimal
+    net: Decimal
+
+
+def realized_pnl(position: Position, fills: Sequence[Fill], funding: Decimal) -> Pnl:
+    """P&L of *fills* against *position*, whose entry fee counts among the fees.
+
+    Fees in another currency than the position's are left out: there is no honest rate to turn them into one number.
+    """
+    # `exact` keeps each factor within 10**-15 and 10**35, so 200 digits hold every product; Inexact says if not.
+    with localcontext(Context(prec=200, traps=[Inexact])) as context:
+        gross = _inverse_gross(position, fills) if position.inverse else _linear_gross(position, fills)
+        fees = position.entry_fee + sum((f.fee for f in fills if f.fee_currency == position.settle), Decimal(0))
+        net = gross - fees + funding
+        weighted = sum((fill.price * fill.contracts for fill in fills), Decimal(0))
+        total = sum((fill.contracts for fill in fills), Decimal(0))
+        context.traps[Inexact] = False
+        context.prec = _PRICE_DIGITS
+        exit_price = weighted / total
+    return Pnl(exit_price, gross, fees, funding, net)
+
+
+def _linear_gross(position: Position, fills: Sequence[Fill]) -> Decimal:
+    moved = sum(((fill.price - position.entry_price) * fill.contracts for fill in fills), Decimal(0))
+    return _sign(position) * moved * position.contract_size
+
+
+def _inverse_gross(position: Position, fills: Sequence[Fill]) -> Decimal:
+    with localcontext() as context:
+        context.traps[Inexact] = False
+        moved = sum(((1 / position.entry_price - 1 / fill.price) * fill.contracts for fill in fills), Decimal(0))
+        return (_sign(position) * moved * position.contract_size).quantize(_INVERSE_PLACES, ROUND_HALF_EVEN)
+
+
+def _sign(position: Position) -> int:
+    return 1 if position.side == "long" else -1

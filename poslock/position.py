@@ -1,0 +1,189 @@
+"""Positions and what becomes of them: the values that the guard, the ledger and the exchanges pass around.
+
+Amounts are `Decimal`. `contracts` counts contracts, `contract_size` is what one of them is worth: units of the base
+currency for a linear contract, of the quote currency for an inverse one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import KW_ONLY, dataclass
+from decimal import Decimal, InvalidOperation
+from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
+
+from poslock.errors import InvalidPosition
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+Side: TypeAlias = Literal["long", "short"]
+State: TypeAlias = Literal["open", "closing", "closed"]
+Number: TypeAlias = Decimal | int | str
+
+# Far beyond any venue's prices and sizes, and small enough that products stay exact in `pnl`.
+_MAX_DIGITS = 20
+_MAX_EXPONENT = 15
+_MAX_NAME = 64
+
+
+def exact(field: str, value: object) -> Decimal:
+    """*value* as a finite Decimal.
+
+    Raises:
+        InvalidPosition: it is a float (0.1 is not a tenth), not a number, not finite, or absurdly long.
+    """
+    if isinstance(value, float):
+        raise InvalidPosition(field, value, f"a float is not exact; pass Decimal({str(value)!r}) or a string")
+    if isinstance(value, bool) or not isinstance(value, Decimal | int | str):
+        raise InvalidPosition(field, value, "must be a Decimal, an int or a decimal string")
+    try:
+        number = Decimal(value)
+    except (InvalidOperation, ValueError):
+        raise InvalidPosition(field, value, "is no decimal number") from None
+    if not number.is_finite():
+        raise InvalidPosition(field, value, "must be finite")
+    _, digits, exponent = number.as_tuple()
+    if len(digits) > _MAX_DIGITS or not -_MAX_EXPONENT <= int(exponent) <= _MAX_EXPONENT:
+        raise InvalidPosition(field, value, f"must have at most {_MAX_DIGITS} digits, {_MAX_EXPONENT} after the point")
+    return number
+
+
+def positive(field: str, value: object) -> Decimal:
+    """As `exact`, and above zero."""
+    number = exact(field, value)
+    if number <= 0:
+        raise InvalidPosition(field, value, "must be above zero")
+    return number
+
+
+def name(field: str, value: object) -> str:
+    """*value* if it is printable text of 1 to 64 characters, else `InvalidPosition`."""
+    if not isinstance(value, str) or not 1 <= len(value) <= _MAX_NAME or not value.isprintable():
+        raise InvalidPosition(field, value, f"must be printable text of 1 to {_MAX_NAME} characters")
+    return value
+
+
+def side_of(value: object) -> Side:
+    """*value* if it is a side, else `InvalidPosition`."""
+    if value == "long":
+        return "long"
+    if value == "short":
+        return "short"
+    raise InvalidPosition("side", value, f"must be one of {', '.join(get_args(Side))}")
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """An open position, as the bot that opened it knows it.
+
+    Args:
+        id: the bot's own name for it; 1 to 128 characters.
+        symbol: the venue's or ccxt's name of the market.
+        side: ``"long"`` or ``"short"``.
+        contracts: how many, above zero.
+        entry_price: average price of the entry, above zero.
+        contract_size: worth of one contract, above zero.
+        inverse: whether contracts are quoted in the quote and settled in the base currency.
+        settle: the currency in which fees and P&L are counted.
+        entry_fee: what opening it cost, in `settle`; negative for a rebate.
+
+    Numbers are Decimal, int or decimal strings, never floats.
+
+    Raises:
+        InvalidPosition: a field is out of range.
+    """
+
+    id: str
+    symbol: str
+    side: Side
+    contracts: Decimal
+    entry_price: Decimal
+    _: KW_ONLY
+    contract_size: Decimal = Decimal(1)
+    inverse: bool = False
+    settle: str = "USDT"
+    entry_fee: Decimal = Decimal(0)
+
+    if TYPE_CHECKING:
+
+        def __init__(  # noqa: PLR0913  # the fields of a position
+            self,
+            id: str,  # noqa: A002  # the field's public name
+            symbol: str,
+            side: Side,
+            contracts: Number,
+            entry_price: Number,
+            *,
+            contract_size: Number = 1,
+            inverse: bool = False,
+            settle: str = "USDT",
+            entry_fee: Number = 0,
+        ) -> None: ...
+
+    def __post_init__(self) -> None:
+        # The id is the lock's to judge: `track` refuses a bad one as InvalidPositionId before anything is written.
+        checked = {
+            "symbol": name("symbol", self.symbol),
+            "side": side_of(self.side),
+            "contracts": positive("contracts", self.contracts),
+            "entry_price": positive("entry_price", self.entry_price),
+            "contract_size": positive("contract_size", self.contract_size),
+            "settle": name("settle", self.settle),
+            "entry_fee": exact("entry_fee", self.entry_fee),
+        }
+        if not isinstance(self.inverse, bool):
+            raise InvalidPosition("inverse", self.inverse, "must be True or False")
+        for field, value in checked.items():
+            object.__setattr__(self, field, value)
+
+
+@dataclass(frozen=True, slots=True)
+class Fill:
+    """One execution that reduced a position, as the venue reports it.
+
+    ``fee`` is what it cost, in ``fee_currency``; negative for a rebate. ``at_ms`` is the venue's time, milliseconds
+    since the epoch.
+    """
+
+    trade_id: str
+    client_order_id: str | None
+    price: Decimal
+    contracts: Decimal
+    fee: Decimal
+    fee_currency: str
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class ClosedPosition:
+    """A finished close and its booking.
+
+    ``net_pnl`` = ``gross_pnl`` - ``fees`` + ``funding``, all in the position's settle currency; fees in another
+    currency stay with their fills. ``exit_price`` is the average of `fills`, rounded to 28 digits.
+    ``client_order_id`` is None if nothing of ours had to be sent (stop-loss, liquidation, closed by hand).
+    """
+
+    position_id: str
+    exit_price: Decimal
+    gross_pnl: Decimal
+    fees: Decimal
+    funding: Decimal
+    net_pnl: Decimal
+    fills: tuple[Fill, ...]
+    client_order_id: str | None
+    token: int
+    closed_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class TrackedPosition:
+    """A position as the ledger has it. The same id opened again is a new ``generation``, counted from 1.
+
+    ``closed`` is there once ``state`` is ``"closed"``. ``tracked_at_ms`` is the venue's time.
+    """
+
+    position: Position
+    generation: int
+    account: str
+    state: State
+    tracked_at_ms: int
+    closed: ClosedPosition | None
