@@ -1,0 +1,1 @@
+"""Exchanges: what poslock asks of a venue, and the venues it can ask. Knows nothing of locks or ledgers."""

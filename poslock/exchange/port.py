@@ -1,0 +1,102 @@
+"""The port: what the close asks of an exchange account, embedded or real.
+
+Questions (`held`, `order`, `open_orders`, `fills`, `funding`) raise `ExchangeUnavailable` when they could not be
+answered. `place` distinguishes three outcomes: it returns the order (taken), raises `OrderRefused` (definitely not
+taken), or raises `OutcomeUnknown` (perhaps taken).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol
+
+if TYPE_CHECKING:
+    from decimal import Decimal
+
+    from poslock.position import Fill, Side
+
+
+@dataclass(frozen=True, slots=True)
+class Leg:
+    """One side of one market: what a position is at the venue."""
+
+    symbol: str
+    side: Side
+
+
+@dataclass(frozen=True, slots=True)
+class CloseOrder:
+    """A request to reduce *leg* by *contracts* at market, reduce-only where the venue has it.
+
+    The venue must refuse it (`RequestExpired`) when it arrives later than ``receive_window_ms`` after
+    ``signed_at_ms``, both in the venue's time: that is what keeps a request from outliving the lock it was sent under.
+    """
+
+    leg: Leg
+    contracts: Decimal
+    client_order_id: str
+    signed_at_ms: int
+    receive_window_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """An order at the venue.
+
+    ``family`` is the venue's kind of order it belongs to (plain order, stop, ...). An order has ended when nothing of
+    it can be filled any more.
+    """
+
+    order_id: str
+    client_order_id: str | None
+    family: str
+    leg: Leg
+    contracts: Decimal
+    filled: Decimal
+    state: Literal["open", "filled", "canceled"]
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing of it can be filled any more."""
+        return self.state != "open"
+
+
+class Exchange(Protocol):
+    """One account at one venue.
+
+    ``account`` names it for ever: client order ids are made from it. ``denies_for`` is how many seconds the venue may
+    deny an order that exists, ``settles_within`` how long a market order and its fills may take to show their end.
+    """
+
+    account: str
+    denies_for: float
+    settles_within: float
+
+    def time_ms(self) -> int:
+        """The clock by which the venue judges requests, as known here; asks nobody."""
+
+    def held(self, leg: Leg) -> Decimal:
+        """Contracts that *leg* holds now, 0 if none."""
+
+    def place(self, order: CloseOrder) -> Order:
+        """Send *order* once; never sends it again by itself.
+
+        Raises:
+            NothingToReduce, RequestExpired, OrderRefused: definitely not taken.
+            DuplicateClientOrderId, OutcomeUnknown: ask `order` by the client order id.
+        """
+
+    def order(self, leg: Leg, client_order_id: str) -> Order | None:
+        """The order with this client order id, None if the venue says there is none."""
+
+    def open_orders(self, leg: Leg) -> list[Order]:
+        """Every resting order, of every family, that would reduce *leg*."""
+
+    def cancel(self, order: Order) -> None:
+        """Cancel *order*; no error if it has ended already. The caller reads again to be sure."""
+
+    def fills(self, leg: Leg, since_ms: int) -> list[Fill]:
+        """Fills that reduced *leg* at or after *since_ms*, oldest first."""
+
+    def funding(self, leg: Leg, since_ms: int) -> Decimal:
+        """Funding received (paid, if negative) on *leg* at or after *since_ms*."""
