@@ -1,0 +1,95 @@
+"""Reading the ledger: its rows as values, its text as Decimal."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from poslock.ledger.journal import Attempt, Close, CloseKey
+from poslock.position import ClosedPosition, Fill, Position, TrackedPosition
+
+if TYPE_CHECKING:
+    import sqlite3
+
+
+def latest_position(db: sqlite3.Connection, position_id: str) -> TrackedPosition | None:
+    """The newest generation of a position."""
+    sql = "SELECT * FROM position WHERE position_id = ? ORDER BY generation DESC LIMIT 1"
+    row = db.execute(sql, (position_id,)).fetchone()
+    if row is None:
+        return None
+    closed = _booking(db, CloseKey(position_id, row["generation"])) if row["state"] == "closed" else None
+    position = Position(
+        row["position_id"],
+        row["symbol"],
+        row["side"],
+        row["contracts"],
+        row["entry_price"],
+        contract_size=row["contract_size"],
+        inverse=bool(row["inverse"]),
+        settle=row["settle"],
+        entry_fee=row["entry_fee"],
+    )
+    return TrackedPosition(position, row["generation"], row["account"], row["state"], row["tracked_at_ms"], closed)
+
+
+def highest_token(db: sqlite3.Connection, position_id: str) -> int:
+    """The highest fencing token that any write on the position carried, 0 if none."""
+    sql = "SELECT coalesce(max(token), 0) AS token FROM position WHERE position_id = ?"
+    token: int = db.execute(sql, (position_id,)).fetchone()["token"]
+    return token
+
+
+def close_of(db: sqlite3.Connection, key: CloseKey) -> Close | None:
+    """How far a close got; None if nobody has begun it."""
+    where = "WHERE position_id = :position_id AND generation = :generation"
+    row = db.execute(f"SELECT step FROM close {where}", _of(key)).fetchone()
+    if row is None:
+        return None
+    rows = db.execute(f"SELECT * FROM attempt {where} ORDER BY number", _of(key))
+    attempts = (
+        Attempt(
+            number=each["number"],
+            client_order_id=each["client_order_id"],
+            contracts=Decimal(each["contracts"]),
+            expires_at_ms=each["expires_at_ms"],
+            filled=None if each["filled"] is None else Decimal(each["filled"]),
+        )
+        for each in rows
+    )
+    return Close(row["step"], tuple(attempts))
+
+
+def _booking(db: sqlite3.Connection, key: CloseKey) -> ClosedPosition:
+    where = "WHERE position_id = :position_id AND generation = :generation"
+    row = db.execute(f"SELECT * FROM booking {where}", _of(key)).fetchone()
+    fills = db.execute(f"SELECT * FROM fill {where} ORDER BY at_ms, rowid", _of(key))
+    return ClosedPosition(
+        position_id=row["position_id"],
+        exit_price=Decimal(row["exit_price"]),
+        gross_pnl=Decimal(row["gross_pnl"]),
+        fees=Decimal(row["fees"]),
+        funding=Decimal(row["funding"]),
+        net_pnl=Decimal(row["net_pnl"]),
+        fills=tuple(_fill(each) for each in fills),
+        client_order_id=row["client_order_id"],
+        token=row["token"],
+        closed_at=datetime.fromisoformat(row["closed_at"]),
+    )
+
+
+def _fill(row: sqlite3.Row) -> Fill:
+    return Fill(
+        trade_id=row["trade_id"],
+        client_order_id=row["client_order_id"],
+        price=Decimal(row["price"]),
+        contracts=Decimal(row["contracts"]),
+        fee=Decimal(row["fee"]),
+        fee_currency=row["fee_currency"],
+        at_ms=row["at_ms"],
+    )
+
+
+def _of(key: CloseKey) -> dict[str, object]:
+    return {"position_id": key.position_id, "generation": key.generation}
