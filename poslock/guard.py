@@ -1,0 +1,182 @@
+"""`PositionGuard`: the one way in which bots on this host close positions of one account.
+
+Of all processes, threads and tasks that close a position at the same time, exactly one does it. The others wait until
+it is done and are told so; if the closer dies or falls silent, one of them finishes what it began.
+
+Not protected: bots that close positions without a guard, and several hosts on one account.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from poslock.closing.driver import Driver
+from poslock.closing.machine import CloseMachine, Patience
+from poslock.errors import LockLost, LockTimeout, PositionAlreadyClosingError, PositionNotFound, PoslockError
+from poslock.ledger.ledger import Ledger
+from poslock.lock.directory import open_directory
+from poslock.lock.ids import check_position_id
+from poslock.lock.position_lock import PositionLock
+
+if TYPE_CHECKING:
+    import os
+
+    from poslock.exchange.port import Exchange
+    from poslock.lock.directory import LockDirectory
+    from poslock.position import ClosedPosition, Position, TrackedPosition
+
+_log = logging.getLogger("poslock.guard")
+
+_MAX_REASON = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """What `recover` achieved for one unfinished close: ``closed``, or ``error`` says why not yet."""
+
+    position_id: str
+    closed: ClosedPosition | None
+    error: PoslockError | None
+
+
+class PositionGuard:
+    """Guards the positions of one exchange account.
+
+    Args:
+        exchange: the account; `PaperExchange` or another implementation of `poslock.exchange.port.Exchange`.
+        lock_dir: as for `PositionLock`.
+        ledger: path of the ledger, the same for all bots; ``ledger.db`` in the lock directory by default.
+        timeout: seconds to wait for whoever is closing. Longer than `stale_after`, so that a silent closer is
+            replaced while we wait; 0 to be told "closing" at once; None to wait without limit.
+        stale_after: the lease, in seconds.
+    """
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        *,
+        lock_dir: str | os.PathLike[str] | LockDirectory | None = None,
+        ledger: str | os.PathLike[str] | Ledger | None = None,
+        timeout: float | None = 35.0,
+        stale_after: float = 30.0,
+    ) -> None:
+        self._exchange = exchange
+        self._directory = open_directory(lock_dir)
+        path = f"{self._directory.path}/ledger.db" if ledger is None else ledger
+        self._ledger = path if isinstance(path, Ledger) else Ledger(str(Path(path).absolute()))
+        self._timeout = timeout
+        self._stale_after = stale_after
+
+    def track(self, position: Position) -> TrackedPosition:
+        """Enter *position* into the ledger, right after opening it; the same position again changes nothing.
+
+        An id that was closed before starts a new generation. P&L counts fills from this moment on.
+
+        Raises:
+            InvalidPositionId: nothing is written then.
+            PositionConflict: the id, or this side of the market, belongs to another open position.
+        """
+        check_position_id(position.id)
+        self._directory.prepare()
+        return self._ledger.track(position, self._exchange.account, self._exchange.time_ms())
+
+    def position(self, position_id: str) -> TrackedPosition:
+        """What the ledger knows of a position, without waiting for anybody.
+
+        Raises:
+            PositionNotFound: it is not tracked on this account.
+        """
+        check_position_id(position_id)
+        self._directory.prepare()
+        tracked = self._ledger.find(position_id)
+        if tracked is None or tracked.account != self._exchange.account:
+            raise PositionNotFound(position_id, self._ledger.path)
+        return tracked
+
+    def close_position(self, position_id: str, *, reason: str = "") -> ClosedPosition:
+        """Close a position at market, book its P&L, and leave no order of it behind.
+
+        Raises:
+            PositionAlreadyClosingError: somebody else is closing it, or has closed it. There is nothing left to do.
+            PositionNotFound: it is not tracked on this account; nothing was sent.
+            CloseUnsettled: the venue did not settle it in time; `recover` or another call goes on with it.
+            LockLost: this process was silent for longer than its lease, and somebody else may have taken over.
+        """
+        if not isinstance(reason, str) or len(reason) > _MAX_REASON:
+            raise ValueError(f"reason must be text of at most {_MAX_REASON} characters, not {reason!r}")
+        self._refuse_closed(self.position(position_id))
+        return self._close(position_id, reason, self._timeout)
+
+    def recover(self) -> list[Recovery]:
+        """Finish every close on this account that was begun and not booked, where nobody is at it.
+
+        Safe to run in every bot at its start and every minute, all at once. What another bot has meanwhile finished
+        is left out; what could not be finished carries its error.
+        """
+        self._directory.prepare()
+        recoveries = []
+        for position_id in self._ledger.unfinished(self._exchange.account):
+            try:
+                recoveries.append(Recovery(position_id, self._close(position_id, "recovery", 0), None))
+            except PoslockError as error:
+                if not (isinstance(error, PositionAlreadyClosingError) and error.state == "closed"):
+                    recoveries.append(Recovery(position_id, None, error))
+        return recoveries
+
+    def _close(self, position_id: str, reason: str, timeout: float | None) -> ClosedPosition:
+        lock = _FencedLock(self._ledger, position_id, self._directory, self._stale_after, f"close: {reason}")
+        try:
+            lock.acquire(timeout)
+        except LockTimeout as error:
+            raise PositionAlreadyClosingError(position_id, "closing", error.holder) from error
+        try:
+            # Read again under the lock: while we waited, the one before us may have finished.
+            tracked = self.position(position_id)
+            self._refuse_closed(tracked)
+            closed = self._drive(tracked, lock, reason)
+        finally:
+            _release(lock)
+        _log.info(
+            "closed position %r: net P&L %s",
+            position_id,
+            closed.net_pnl,
+            extra={"position": position_id, "token": closed.token},
+        )
+        return closed
+
+    def _drive(self, tracked: TrackedPosition, lock: _FencedLock, reason: str) -> ClosedPosition:
+        patience = Patience(self._exchange.denies_for, self._exchange.settles_within)
+        machine = CloseMachine(tracked, patience, token=lock.token or 0, reason=reason)
+        driver = Driver(self._exchange, self._ledger, lock, lease=self._stale_after, sleep=time.sleep)
+        return driver.run(machine.steps())
+
+    def _refuse_closed(self, tracked: TrackedPosition) -> None:
+        if tracked.state == "closed":
+            raise PositionAlreadyClosingError(tracked.position.id, "closed")
+
+
+class _FencedLock(PositionLock):
+    """A lock whose tokens are higher than any that the ledger has seen, even if the lock directory was wiped."""
+
+    def __init__(
+        self, ledger: Ledger, position_id: str, directory: LockDirectory, stale_after: float, purpose: str
+    ) -> None:
+        super().__init__(position_id, lock_dir=directory, stale_after=stale_after, purpose=purpose[:_MAX_REASON])
+        self._ledger = ledger
+
+    def _token_floor(self) -> int:
+        return self._ledger.highest_token(self.position_id) + 1
+
+
+def _release(lock: PositionLock) -> None:
+    if lock.token is None:
+        return
+    try:
+        lock.release()
+    except LockLost as lost:
+        # The outcome stands: everything before this went through the fence.
+        _log.warning("%s", lost, extra={"position": lock.position_id})
