@@ -1,0 +1,1 @@
+"""The `poslock` command: it parses, calls and renders; nothing else."""

@@ -1,0 +1,39 @@
+"""The command line: options common to all commands, and errors as one line."""
+
+from __future__ import annotations
+
+import click
+
+from poslock.errors import PoslockError
+from poslock.lock.directory import open_directory
+from poslock_cli.clear import clear
+from poslock_cli.demo.command import demo
+from poslock_cli.status import status
+
+
+class _Group(click.Group):
+    """A group whose commands may raise poslock's errors."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except PoslockError as error:
+            raise click.ClickException(str(error)) from error
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="poslock")
+@click.option(
+    "--lock-dir",
+    metavar="DIR",
+    help="Where the lock files are; by default $POSLOCK_DIR, else the user's state directory.",
+)
+@click.pass_context
+def main(context: click.Context, lock_dir: str | None) -> None:
+    """Of all bot processes on this host, exactly one closes a position."""
+    context.obj = open_directory(lock_dir)
+
+
+main.add_command(status)
+main.add_command(clear)
+main.add_command(demo)

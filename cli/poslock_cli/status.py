@@ -1,0 +1,62 @@
+"""``poslock status``: what is held, by whom, how old, alive or not."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+from poslock.lock.status import LockStatus, lock_status, lock_statuses
+from poslock_cli.table import duration, table
+
+if TYPE_CHECKING:
+    from poslock.lock.directory import LockDirectory
+
+_HEADER = ("POSITION", "STATE", "PID", "ALIVE", "AGE", "LEASE", "TOKEN", "PURPOSE")
+_ALIVE = {True: "yes", False: "no", None: "unknown"}
+_JSON_FIELDS = ("position", "state", "mode", "token", "holders", "path")
+
+
+@click.command()
+@click.argument("positions", nargs=-1, metavar="[POSITION]...")
+@click.option("--json", "as_json", is_flag=True, help="Print a list of objects instead of a table.")
+@click.pass_obj
+def status(directory: LockDirectory, positions: tuple[str, ...], *, as_json: bool) -> None:
+    """Show what is held, by whom, how old, alive or not. A free lock shows its last holder in --json only."""
+    locks = [lock_status(directory, each) for each in positions] if positions else lock_statuses(directory)
+    click.echo(_as_json(locks) if as_json else _as_text(locks, directory.path))
+
+
+def _as_json(locks: list[LockStatus]) -> str:
+    rows = (asdict(lock) for lock in locks)
+    return json.dumps([{field: row[field] for field in _JSON_FIELDS} for row in rows], indent=2)
+
+
+def _as_text(locks: list[LockStatus], path: str) -> str:
+    if not locks:
+        return f"no locks in {path}"
+    text = table(_HEADER, [row for lock in locks for row in _rows(lock)])
+    damaged = [f"corrupt: {lock.path}: {lock.why}" for lock in locks if lock.state == "corrupt"]
+    return "\n".join([text, *damaged])
+
+
+def _rows(lock: LockStatus) -> list[tuple[str, ...]]:
+    position = lock.position or "?"
+    token = "" if lock.token is None else str(lock.token)
+    if lock.state == "free" or not lock.holders:
+        return [(position, lock.state, "", "", "", "", token, "")]
+    return [
+        (
+            position,
+            lock.state,
+            str(holder.pid),
+            _ALIVE[holder.alive],
+            duration(holder.age_s),
+            duration(holder.lease_s),
+            token,
+            holder.purpose,
+        )
+        for holder in lock.holders
+    ]
