@@ -30,7 +30,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from poslock.text import printable
+from poslock.text import quoted, shown
 
 if TYPE_CHECKING:
     from poslock.holder import Holder
@@ -56,7 +56,7 @@ class InvalidPositionId(PoslockError, ValueError):
     """The position id is no string of 1 to 128 characters without control characters. Use another id."""
 
     def __init__(self, position_id: object, why: str) -> None:
-        super().__init__(f"invalid position id {printable(repr(position_id)[:160])}: {why}")
+        super().__init__(f"invalid position id {shown(position_id)}: {why}")
         self.why = why
 
 
@@ -64,7 +64,7 @@ class InvalidPosition(PoslockError, ValueError):
     """A field of a `Position` is refused. Pass numbers as Decimal, int or decimal string."""
 
     def __init__(self, field: str, value: object, why: str) -> None:
-        super().__init__(f"invalid {field} {printable(repr(value)[:160])}: {why}")
+        super().__init__(f"invalid {field} {shown(value)}: {why}")
         self.field = field
         self.why = why
 
@@ -73,7 +73,7 @@ class PositionNotFound(PoslockError, LookupError):
     """The ledger knows no such position on this account. Call `track` first, or look at the id."""
 
     def __init__(self, position_id: str, ledger: str) -> None:
-        super().__init__(f"position {printable(position_id)!r} is not in the ledger {ledger}; track() it first")
+        super().__init__(f"position {quoted(position_id)} is not in the ledger {ledger}; track() it first")
         self.position_id = position_id
         self.ledger = ledger
 
@@ -82,7 +82,7 @@ class PositionConflict(PoslockError):
     """`track` contradicts what the ledger holds. Close the open position first, or correct the call."""
 
     def __init__(self, position_id: str, why: str) -> None:
-        super().__init__(f"position {printable(position_id)!r} cannot be tracked: {why}")
+        super().__init__(f"position {quoted(position_id)} cannot be tracked: {why}")
         self.position_id = position_id
         self.why = why
 
@@ -95,7 +95,7 @@ class PositionAlreadyClosingError(PoslockError):
 
     def __init__(self, position_id: str, state: Literal["closing", "closed"], holder: Holder | None = None) -> None:
         by = f" (last holder: {holder})" if holder else ""
-        super().__init__(f"position {printable(position_id)!r} is already {state}{by}")
+        super().__init__(f"position {quoted(position_id)} is already {state}{by}")
         self.position_id = position_id
         self.state = state
         self.holder = holder
@@ -109,7 +109,7 @@ class CloseUnsettled(PoslockError):
 
     def __init__(self, position_id: str, step: str, why: str) -> None:
         super().__init__(
-            f"close of position {printable(position_id)!r} is not settled (step {step}): {why}; "
+            f"close of position {quoted(position_id)} is not settled (step {step}): {why}; "
             "it stays 'closing', and recover() or the next close_position goes on with it"
         )
         self.position_id = position_id
@@ -134,7 +134,7 @@ class LockTimeout(LockError, TimeoutError):
         super().__init__(
             position_id,
             path,
-            f"no lock on position {printable(position_id)!r} after {waited:.1f} s: {why}{by}; lock file {path} "
+            f"no lock on position {quoted(position_id)} after {waited:.1f} s: {why}{by}; lock file {path} "
             "(see 'poslock status')",
         )
         self.holder = holder
@@ -146,9 +146,7 @@ class LockLost(LockError):
 
     def __init__(self, position_id: str, path: str, why: str, holder: Holder | None = None) -> None:
         by = f" by {holder}" if holder else ""
-        super().__init__(
-            position_id, path, f"lock on position {printable(position_id)!r} is not held: {why}{by} ({path})"
-        )
+        super().__init__(position_id, path, f"lock on position {quoted(position_id)} is not held: {why}{by} ({path})")
         self.holder = holder
         self.why = why
 
@@ -163,12 +161,13 @@ class TokenRefused(LockLost):
 
 
 class LockAlreadyHeld(LockError, RuntimeError):
-    """This very lock object already holds the lock. A programming error: acquire it once."""
+    """This very lock object was acquired, or is being acquired, and not released. A programming error.
+
+    One object stands for one hold: give every thread and task its own, and release before acquiring again.
+    """
 
     def __init__(self, position_id: str, path: str) -> None:
-        super().__init__(
-            position_id, path, f"lock on position {printable(position_id)!r} is already held by this object"
-        )
+        super().__init__(position_id, path, f"lock on position {quoted(position_id)} is already held by this object")
 
 
 class LockStillHeld(LockError):
@@ -178,7 +177,7 @@ class LockStillHeld(LockError):
         super().__init__(
             position_id,
             path,
-            f"lock on position {printable(position_id)!r} is held by {holder}; stop it, or clear with force ({path})",
+            f"lock on position {quoted(position_id)} is held by {holder}; stop it, or clear with force ({path})",
         )
         self.holder = holder
 
@@ -192,7 +191,7 @@ class LockFileError(LockError):
 
 
 class LedgerError(PoslockError):
-    """The ledger cannot be read or written. Nothing was changed by the call that raised this."""
+    """The ledger cannot be read or written. Nothing of the failed read or write remains; a close goes on later."""
 
     def __init__(self, path: str, why: str, way_out: str) -> None:
         super().__init__(f"ledger {path}: {why}; {way_out}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import stat
 from contextlib import contextmanager
+from errno import EISDIR, ELOOP, ENXIO
 from typing import TYPE_CHECKING
 
 from poslock.errors import LockFileError
@@ -14,7 +15,9 @@ if TYPE_CHECKING:
 
     from poslock.lock.directory import LockDirectory
 
-_WAY_OUT = "look at it, and remove it if it is not poslock's"
+_PLANTED = "poslock did not make it: look at it, and put it elsewhere"
+_SYSTEM = "look at disk space, descriptors and permissions ('df', 'ulimit -n', 'ls -l')"
+_NO_PLAIN_FILE = {ELOOP, EISDIR, ENXIO}
 
 
 class Busy(Exception):  # control flow inside the lock package, never raised out of it
@@ -58,21 +61,16 @@ class LockFile:
         Raises:
             LockFileError: the file cannot be read, or is not one of ours.
         """
-        descriptor = None
         try:
-            descriptor = self.system.open(self.path, create=False)
-            self._check(descriptor)
-            content = self.read(descriptor)
-            if isinstance(content, Unreadable):  # a write may have been under way: once more
+            with self._open(create=False) as descriptor:
                 content = self.read(descriptor)
+                if isinstance(content, Unreadable):  # a write may have been under way: once more
+                    content = self.read(descriptor)
+                return content
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise self.failed(error) from error
-        finally:
-            if descriptor is not None:
-                self.system.close(descriptor)
-        return content
+            raise self._failed(error) from error
 
     @contextmanager
     def locked(self, *, create: bool) -> Iterator[LockedFile]:
@@ -83,25 +81,32 @@ class LockFile:
             FileNotFoundError: there is no such file, and *create* was not asked for.
             LockFileError: the file cannot be used, or is not one of ours.
         """
-        descriptor, has_lock = None, False
         try:
-            descriptor = self.system.open(self.path, create=create)
-            self._check(descriptor)
-            has_lock = self.system.try_lock(descriptor)
-            # Opened, then somebody removed or replaced the file, then locked: a lock on a file nobody else opens.
-            if not has_lock or not self.path_names(descriptor):
-                raise Busy
-            yield LockedFile(self, descriptor)
+            with self._open(create=create) as descriptor:
+                if not self.system.try_lock(descriptor):
+                    raise Busy
+                try:
+                    # Opened, then somebody removed or replaced the file, then locked: a lock on a file nobody else
+                    # opens. (test_a_file_replaced_before_it_was_locked_is_not_used)
+                    if not self.path_names(descriptor):
+                        raise Busy
+                    yield LockedFile(self, descriptor)
+                finally:
+                    # By word, not only by closing: a child forked in this very moment shares the description.
+                    self.system.unlock(descriptor)
         except OSError as error:
             if isinstance(error, FileNotFoundError) and not create:
                 raise
-            raise self.failed(error) from error
+            raise self._failed(error) from error
+
+    @contextmanager
+    def _open(self, *, create: bool) -> Iterator[int]:
+        descriptor = self.system.open(self.path, create=create)
+        try:
+            self._check(descriptor)
+            yield descriptor
         finally:
-            if descriptor is not None:
-                # Unlock by word, not only by close: a child forked in this very moment shares the description.
-                if has_lock:
-                    self.system.unlock(descriptor)
-                self.system.close(descriptor)
+            self.system.close(descriptor)
 
     def read(self, descriptor: int) -> Content:
         """The record behind an open *descriptor*."""
@@ -116,10 +121,10 @@ class LockFile:
         opened = self.system.stat(descriptor)
         return (named.st_dev, named.st_ino) == (opened.st_dev, opened.st_ino)
 
-    def failed(self, error: OSError) -> LockFileError:
-        """*error* with the name of the file and a way out."""
+    def _failed(self, error: OSError) -> LockFileError:
         path = error.filename if isinstance(error.filename, str) else self.path
-        return LockFileError(self.position_id or "", path, f"cannot be used: {error.strerror or error}", _WAY_OUT)
+        way_out = _PLANTED if error.errno in _NO_PLAIN_FILE else _SYSTEM
+        return LockFileError(self.position_id or "", path, f"cannot be used: {error.strerror or error}", way_out)
 
     def _check(self, descriptor: int) -> None:
         status = self.system.stat(descriptor)
@@ -131,4 +136,4 @@ class LockFile:
             why = f"belongs to user {status.st_uid}"
         else:
             return
-        raise LockFileError(self.position_id or "", self.path, why, _WAY_OUT)
+        raise LockFileError(self.position_id or "", self.path, why, _PLANTED)

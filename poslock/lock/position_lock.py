@@ -13,12 +13,14 @@ from __future__ import annotations
 
 import logging
 import math
+from threading import Lock as ThreadLock
 from types import EllipsisType
 from typing import TYPE_CHECKING, Self, TypeGuard
 
-from poslock.errors import LockAlreadyHeld, LockLost, LockTimeout
+from poslock.errors import LockAlreadyHeld, LockError, LockLost, LockTimeout
 from poslock.lock.directory import open_directory
-from poslock.lock.transitions import Denied, Grant, Sight, Transitions, judge
+from poslock.lock.transitions import Denied, Grant, Request, Sight, Transitions, holder_of, judge
+from poslock.text import quoted, shown
 
 if TYPE_CHECKING:
     import os
@@ -26,11 +28,13 @@ if TYPE_CHECKING:
 
     from poslock.holder import Holder
     from poslock.lock.directory import LockDirectory
+    from poslock.lock.record import Content
 
 _log = logging.getLogger("poslock.lock")
 
 _MAX_PURPOSE = 128
 _MAX_LEASE = 86_400.0
+_LONGEST_TIMEOUT = 366 * 86_400.0
 _FIRST_PAUSE = 0.001
 _LONGEST_PAUSE = 0.05
 
@@ -65,22 +69,30 @@ class PositionLock:
         self._lease_ns = checked_lease_ns(stale_after)
         self._purpose = _checked_purpose(purpose)
         self._grant: Grant | None = None
+        self._acquiring = ThreadLock()
+        self._seen: tuple[Content, int] | None = None
 
-    def acquire(self, timeout: float | EllipsisType | None = ...) -> None:
-        """Wait for the lock and take it, for *timeout* seconds if given, else for the object's own.
+    def acquire(self, timeout: float | EllipsisType | None = ...) -> int:
+        """Wait for the lock and take it, for *timeout* seconds if given, else for the object's own; the token.
 
         Raises:
             LockTimeout: somebody else has it; names the holder.
-            LockAlreadyHeld: this object has it already.
+            LockAlreadyHeld: this object was acquired before, or is being acquired in another thread.
             LockFileError: the lock directory or file cannot be used.
         """
         limit = self._timeout if isinstance(timeout, EllipsisType) else checked_timeout(timeout)
-        if self._mine is not None:
+        if not self._acquiring.acquire(blocking=False):
             raise LockAlreadyHeld(self.position_id, self.path)
-        self._directory.prepare()
-        self._grant = self._wait(limit)
-        if (broken := self._grant.recovered_from) is not None:
-            _log.warning("took over position %r from %s", self.position_id, broken, extra=self._fields(self._grant))
+        try:
+            # An old hold of this object whose lease has run out counts too: whoever forgot it may still check it.
+            if self._mine is not None:
+                raise LockAlreadyHeld(self.position_id, self.path)
+            self._grant = grant = self._wait(limit)
+        finally:
+            self._acquiring.release()
+        if (broken := grant.recovered_from) is not None:
+            _log.warning("took over position %s from %s", quoted(self.position_id), broken, extra=self._fields(grant))
+        return grant.token
 
     def check(self) -> None:
         """Return if this lock is held at this moment; call it before every side effect.
@@ -103,9 +115,14 @@ class PositionLock:
 
         Raises:
             LockLost: it was not held, or somebody took it over: what was done under it may not have been exclusive.
+            LockFileError: the file could not be written; the lock is held until it is, or until its lease runs out.
         """
-        grant, self._grant = self._held_grant(), None
-        self._transitions.release(grant)
+        try:
+            self._transitions.release(self._held_grant())
+        except LockLost:
+            self._grant = None
+            raise
+        self._grant = None  # after any other error it can be tried again
 
     @property
     def position_id(self) -> str:
@@ -124,20 +141,24 @@ class PositionLock:
 
     @property
     def token(self) -> int | None:
-        """The fencing token of this hold; a later hold of the same position always has a higher one."""
-        return None if self._mine is None else self._mine.token
+        """The fencing token of this hold.
+
+        A later hold of the position has a higher one; if the lock file was lost in between, as long as the wall clock
+        did not go back. (`PositionGuard` takes its ledger's highest token as floor and needs no clock.)
+        """
+        return None if (grant := self._mine) is None else grant.token
 
     @property
     def remaining(self) -> float:
         """Seconds until the lease runs out; 0 when it has, or when nothing is held."""
-        if self._mine is None:
+        if (grant := self._mine) is None:
             return 0.0
-        return max(0, self._mine.ends_ns - self._directory.system.monotonic_ns()) / 1e9
+        return max(0, grant.ends_ns - self._directory.system.monotonic_ns()) / 1e9
 
     @property
     def recovered_from(self) -> Holder | None:
         """The dead or silent holder whom this hold replaced, if any."""
-        return None if self._mine is None else self._mine.recovered_from
+        return None if (grant := self._mine) is None else grant.recovered_from
 
     def __enter__(self) -> Self:
         self.acquire()
@@ -150,11 +171,11 @@ class PositionLock:
             return
         try:
             self.release()
-        except LockLost as lost:
+        except LockError as failed:
             if error is None:
                 raise
             # What went wrong inside the block says more than its consequence.
-            _log.warning("%s", lost)
+            _log.warning("%s", failed)
 
     def __repr__(self) -> str:
         return f"<PositionLock {self.position_id!r} token={self.token} remaining={self.remaining:.1f}s {self.path}>"
@@ -165,27 +186,32 @@ class PositionLock:
 
     def _wait(self, limit: float | None) -> Grant:
         system = self._directory.system
+        request = Request(self._lease_ns, self._purpose, self._token_floor())
         began_ns = system.monotonic_ns()
-        floor = self._token_floor()
-        sight, seen_ns = Sight(None, 0), began_ns
         pause = _FIRST_PAUSE
-        outcome = self._try(floor, sight)
-        while isinstance(outcome, Denied):
+        while True:
+            # Looking costs no OS lock, so a crowd of waiters does not get into the holder's way.
+            sight = self._look()
+            judged = judge(self._directory, sight, patience_ns=self._lease_ns)
+            outcome: Grant | Denied = Denied(judged.why, holder_of(sight.content))
+            if judged.state != "held":
+                self._directory.prepare()
+                outcome = self._transitions.acquire(request, sight)
+            if isinstance(outcome, Grant):
+                return outcome
             waited = (system.monotonic_ns() - began_ns) / 1e9
             if limit is not None and waited >= limit:
                 raise LockTimeout(self.position_id, self.path, outcome.holder, waited=waited, why=outcome.why)
             system.sleep(pause if limit is None else min(pause, limit - waited))
             pause = min(2 * pause, _LONGEST_PAUSE)
-            content, now_ns = self._transitions.file.peek(), system.monotonic_ns()
-            seen_ns = seen_ns if content == sight.content else now_ns
-            sight = Sight(content, now_ns - seen_ns)
-            # Looking costs no OS lock, so a crowd of waiters does not get into the holder's way.
-            if judge(self._directory, sight, patience_ns=self._lease_ns).state != "held":
-                outcome = self._try(floor, sight)
-        return outcome
 
-    def _try(self, floor: int, sight: Sight) -> Grant | Denied:
-        return self._transitions.acquire(lease_ns=self._lease_ns, purpose=self._purpose, token_floor=floor, sight=sight)
+    def _look(self) -> Sight:
+        # What was seen is kept from one acquire to the next: an unreadable record must be seen for a whole lease,
+        # which is no shorter than the default timeout.
+        content, now_ns = self._transitions.file.peek(), self._directory.system.monotonic_ns()
+        if self._seen is None or self._seen[0] != content:
+            self._seen = (content, now_ns)
+        return Sight(content, now_ns - self._seen[1])
 
     @property
     def _mine(self) -> Grant | None:
@@ -204,18 +230,18 @@ class PositionLock:
 
 
 def checked_timeout(timeout: object) -> float | None:
-    """*timeout* if it is None or a number of seconds not below 0, else ValueError."""
+    """*timeout* if it is None or a number of seconds from 0 to a year, else ValueError."""
     if timeout is None:
         return None
-    if not _is_number(timeout) or not timeout >= 0:
-        raise ValueError(f"timeout must be None or at least 0 seconds, not {timeout!r}")
+    if not _is_number(timeout) or not 0 <= timeout <= _LONGEST_TIMEOUT:
+        raise ValueError(f"timeout must be None or 0 to {_LONGEST_TIMEOUT:g} seconds, not {shown(timeout)}")
     return float(timeout)
 
 
 def checked_lease_ns(stale_after: object) -> int:
     """*stale_after* in nanoseconds if it is a number of seconds above 0 and at most a day, else ValueError."""
     if not _is_number(stale_after) or not 0 < stale_after <= _MAX_LEASE:
-        raise ValueError(f"stale_after must be above 0 and at most {_MAX_LEASE:g} seconds, not {stale_after!r}")
+        raise ValueError(f"stale_after must be above 0 and at most {_MAX_LEASE:g} seconds, not {shown(stale_after)}")
     return math.ceil(stale_after * 1e9)
 
 
@@ -223,7 +249,7 @@ def _is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _checked_purpose(purpose: str) -> str:
+def _checked_purpose(purpose: object) -> str:
     if not isinstance(purpose, str) or len(purpose) > _MAX_PURPOSE:
-        raise ValueError(f"purpose must be text of at most {_MAX_PURPOSE} characters, not {purpose!r}")
+        raise ValueError(f"purpose must be text of at most {_MAX_PURPOSE} characters, not {shown(purpose)}")
     return purpose

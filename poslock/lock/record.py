@@ -1,17 +1,19 @@
 """The lock record: the content of a lock file.
 
 One line of JSON, padded with spaces to `RECORD_SIZE` bytes and ended by a newline: ``cat`` shows it, and writing it
-again never extends the file, so a full disk cannot stop a renewal or a release.
+again never extends the file, so on most file systems a full disk does not stop a renewal or a release.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from binascii import crc32
 from dataclasses import asdict, dataclass
 from typing import Literal, TypeAlias, cast
 
 from poslock.holder import Holder
+from poslock.lock.ids import check_position_id
 
 # An id and a purpose of 128 characters each, all of them escaped as surrogate pairs (12 bytes), and the longest
 # host name together stay below one page.
@@ -19,7 +21,9 @@ RECORD_SIZE = 4096
 
 _HEAD = b'{"format":1,"crc":"%08x",'
 _HEAD_LENGTH = len(_HEAD % 0)
-_TOO_LARGE = 2**63  # the ledger keeps tokens as 64-bit integers; also keeps NaN and infinity out
+_TOO_LARGE = 2**62  # the ledger keeps tokens as 64-bit integers; also keeps NaN and infinity out
+LAST_TOKEN = _TOO_LARGE - 1
+_PRESENCE = re.compile(r"[0-9]+-[0-9a-f]+")
 _HOLDER_TYPES = {
     "pid": int,
     "host": str,
@@ -93,12 +97,20 @@ def decode(data: bytes, position_id: str | None = None) -> Content:
 def _from_json(raw: object) -> Record:
     # The checksum only guards against accidents; a hand-made record still must not become a traceback later.
     row = _typed(raw, {"position_id": str, "state": str, "mode": str, "token": int, "boot_id": str, "holders": list})
-    holders = tuple(Holder(**_typed(holder, _HOLDER_TYPES)) for holder in cast("list[object]", row.pop("holders")))
+    holders = tuple(_holder(each) for each in cast("list[object]", row.pop("holders")))
+    check_position_id(row["position_id"])
     if row["state"] not in {"free", "held"} or row["mode"] != "exclusive":
         raise ValueError(f"unknown state {row['state']!r} or mode {row['mode']!r}")
     if row["state"] == "held" and not holders:
         raise ValueError("held by nobody")
     return Record(holders=holders, **row)  # type: ignore[arg-type]  # _typed has just checked them
+
+
+def _holder(raw: object) -> Holder:
+    holder = Holder(**_typed(raw, _HOLDER_TYPES))  # type: ignore[arg-type]  # as above
+    if not _PRESENCE.fullmatch(holder.presence):  # it becomes part of a path
+        raise ValueError("no presence name")
+    return holder
 
 
 def _typed(raw: object, types: dict[str, type]) -> dict[str, object]:

@@ -11,6 +11,7 @@ from poslock.lock.file import LockFile
 from poslock.lock.record import Record, Unreadable
 from poslock.lock.transitions import Sight, Transitions, judge
 from poslock.lock.verdict import Liveness
+from poslock.text import quoted
 
 if TYPE_CHECKING:
     from poslock.holder import Holder
@@ -70,6 +71,9 @@ def _status(directory: LockDirectory, file: LockFile) -> LockStatus:
         return LockStatus(file.position_id, "corrupt", None, None, (), file.path, error.why)
     if isinstance(content, Unreadable):
         return LockStatus(file.position_id, "corrupt", None, None, (), file.path, content.why)
+    if isinstance(content, Record) and directory.lock_path(content.position_id) != file.path:
+        why = f"record of another position, {quoted(content.position_id)}"
+        return LockStatus(file.position_id, "corrupt", None, None, (), file.path, why)
     # Patience matters only for what is unreadable.
     judged = judge(directory, Sight(content, 0), patience_ns=0)
     if not isinstance(content, Record):
@@ -85,7 +89,7 @@ def _holder_status(directory: LockDirectory, record: Record, holder: Holder) -> 
         age_s = system.wall_ns() / 1e9 - holder.granted_at
     return HolderStatus(
         pid=holder.pid,
-        alive=_ALIVE[directory.liveness(holder.presence)],
+        alive=_ALIVE[directory.presence.liveness(holder.presence)],
         age_s=round(max(0.0, age_s), 3),
         lease_s=holder.lease_ns / 1e9,
         purpose=holder.purpose,

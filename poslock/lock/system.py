@@ -1,4 +1,4 @@
-"""The operating system as the lock layer sees it: every call that layer makes goes through one `System`.
+"""The operating system as the lock protocol sees it: every call it makes goes through one `System`.
 
 Tests pass a simulated one with a scheduler and faults, so the protocol code under test is the shipped code. This is
 also the only module that touches `filelock` (the lock under each record transition) and `portalocker` (presence).
@@ -10,6 +10,9 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
+from fcntl import F_DUPFD_CLOEXEC, fcntl
+from threading import RLock
 from typing import TYPE_CHECKING, Protocol
 
 import portalocker
@@ -22,6 +25,8 @@ if TYPE_CHECKING:
 
 # O_NONBLOCK: opening a planted FIFO must not hang. O_NOFOLLOW: a planted symlink must not lead elsewhere.
 _SAFE = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_STANDARD_ERROR = 2
+_LONGEST_HOST_NAME = 64
 _PRESENCE_HELD = portalocker.LockFlags.EXCLUSIVE | portalocker.LockFlags.NON_BLOCKING
 _PRESENCE_PROBE = portalocker.LockFlags.SHARED | portalocker.LockFlags.NON_BLOCKING
 
@@ -46,7 +51,7 @@ class System(Protocol):
         """Take the lock that proves this process alive for as long as it lives."""
 
     def probe_presence(self, descriptor: int) -> bool:
-        """True if nobody holds the presence lock; changes nothing."""
+        """True if nobody holds the presence lock. For that moment it keeps others from taking it."""
 
     def read(self, descriptor: int) -> bytes: ...
 
@@ -56,7 +61,7 @@ class System(Protocol):
         """Status of an open file, or of a path without following a final symlink."""
 
     def make_directory(self, path: str) -> None:
-        """Create *path* and its parents with mode 0700; no error if it exists."""
+        """Create *path* with mode 0700, and its parents as the umask says; no error if it exists."""
 
     def listing(self, path: str) -> Iterator[str]:
         """Names in a directory."""
@@ -68,7 +73,7 @@ class System(Protocol):
     def sleep(self, seconds: float) -> None: ...
 
     def boot_id(self) -> str:
-        """Names this boot; empty where the system has no such name."""
+        """Names this boot, and so the monotonic clock; empty where the system has no such name."""
 
     def user_id(self) -> int: ...
 
@@ -84,29 +89,50 @@ class PosixSystem:
 
     def __init__(self) -> None:
         self._descriptors: set[int] = set()
-        self._boot_id: str | None = None
-        os.register_at_fork(after_in_child=self._close_inherited)
+        # Now, not at the first grant: decoding loads a codec, and a fork in the middle of an import leaves a child that
+        # hangs at its own. (test_forks_of_a_threaded_process_inherit_nothing)
+        self._boot_id = _read_boot_id()
+        # Another thread forks between our open and our note of it: the child would keep a descriptor that nobody
+        # closes, and with it a lock of ours. So a fork waits. (test_forks_of_a_threaded_process_inherit_nothing)
+        self._noting = RLock()
+        os.register_at_fork(
+            before=self._hold_notes, after_in_parent=self._release_notes, after_in_child=self._close_inherited
+        )
+
+    def _hold_notes(self) -> None:
+        self._noting.acquire()
+
+    def _release_notes(self) -> None:
+        self._noting.release()
 
     def open(self, path: str, *, create: bool) -> int:
-        return self._opened(os.open(path, _SAFE | (os.O_CREAT if create else 0), 0o600))
+        return self._opened(path, _SAFE | (os.O_CREAT if create else 0))
 
     def create(self, path: str) -> int:
-        return self._opened(os.open(path, _SAFE | os.O_CREAT | os.O_EXCL, 0o600))
+        return self._opened(path, _SAFE | os.O_CREAT | os.O_EXCL)
 
-    def _opened(self, descriptor: int) -> int:
-        self._descriptors.add(descriptor)
+    def _opened(self, path: str, flags: int) -> int:
+        with self._noting:
+            descriptor = os.open(path, flags, 0o600)
+            if descriptor <= _STANDARD_ERROR:  # a cron job without standard streams; somebody will write there
+                standard, descriptor = descriptor, fcntl(descriptor, F_DUPFD_CLOEXEC, _STANDARD_ERROR + 1)
+                os.close(standard)
+            self._descriptors.add(descriptor)
         return descriptor
 
     def close(self, descriptor: int) -> None:
-        self._descriptors.discard(descriptor)
-        os.close(descriptor)
+        with self._noting:
+            self._descriptors.discard(descriptor)
+            os.close(descriptor)
 
     def _close_inherited(self) -> None:
         # A child that kept the parent's presence open would make a dead parent look alive. It must close and never
         # unlock: unlocking acts on the shared description and would make the living parent look dead.
         for descriptor in self._descriptors:
-            os.close(descriptor)
+            with suppress(OSError):
+                os.close(descriptor)
         self._descriptors.clear()
+        self._noting = RLock()
 
     def try_lock(self, descriptor: int) -> bool:
         return lock_descriptor(descriptor, blocking=False)
@@ -149,12 +175,6 @@ class PosixSystem:
         time.sleep(seconds)
 
     def boot_id(self) -> str:
-        if self._boot_id is None:
-            try:
-                with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-                    self._boot_id = file.read().strip()
-            except OSError:
-                self._boot_id = ""
         return self._boot_id
 
     def user_id(self) -> int:
@@ -164,7 +184,7 @@ class PosixSystem:
         return os.getpid()
 
     def host_name(self) -> str:
-        return os.uname().nodename
+        return os.uname().nodename[:_LONGEST_HOST_NAME]
 
     def random_name(self) -> str:
         return os.urandom(8).hex()
@@ -178,6 +198,14 @@ def _portalocked(descriptor: int, flags: portalocker.LockFlags) -> bool:
     except portalocker.LockException as error:
         raise (error.__cause__ if isinstance(error.__cause__, OSError) else OSError(str(error))) from error
     return True
+
+
+def _read_boot_id() -> str:
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="utf-8") as file:
+            return file.read().strip()
+    except OSError:
+        return ""
 
 
 SYSTEM = PosixSystem()

@@ -18,7 +18,7 @@ mine (any more).
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -26,7 +26,7 @@ from poslock.errors import LockFileError, LockLost, LockStillHeld
 from poslock.holder import Holder
 from poslock.lock.file import Busy, LockedFile, LockFile
 from poslock.lock.ids import check_position_id
-from poslock.lock.record import Content, Record
+from poslock.lock.record import LAST_TOKEN, Content, Record
 from poslock.lock.verdict import Liveness, Moment, Verdict, verdict
 
 if TYPE_CHECKING:
@@ -37,6 +37,17 @@ if TYPE_CHECKING:
 # An owner's own transition only ever waits for other transitions, which take microseconds.
 _OWN_TRANSITION_NS = 1_000_000_000
 _PAUSE = 0.001
+_SYSTEM = "look at disk space, descriptors and permissions ('df', 'ulimit -n', 'ls -l')"
+_TAMPERED = "poslock did not make it: look at the file, and remove it while no bot runs"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a contender asks for. ``token_floor`` is the lowest token that will do."""
+
+    lease_ns: int
+    purpose: str
+    token_floor: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +86,7 @@ def judge(directory: LockDirectory, sight: Sight, *, patience_ns: int) -> Verdic
     moment = Moment(directory.system.monotonic_ns(), directory.system.boot_id(), sight.unchanged_ns, patience_ns)
     liveness: tuple[Liveness, ...] = ()
     if isinstance(sight.content, Record) and sight.content.state == "held":
-        liveness = tuple(directory.liveness(holder.presence) for holder in sight.content.holders)
+        liveness = tuple(directory.presence.liveness(holder.presence) for holder in sight.content.holders)
     return verdict(sight.content, liveness, moment)
 
 
@@ -88,11 +99,17 @@ class Transitions:
         self._directory = directory
         self._system = directory.system
 
-    def acquire(self, *, lease_ns: int, purpose: str, token_floor: int, sight: Sight) -> Grant | Denied:
+    def acquire(self, request: Request, sight: Sight) -> Grant | Denied:
         """Grant the lock to this process if it is free, or break it if it is stale.
 
         *sight* counts only if the record under the lock still says the same.
         """
+        try:
+            # Before the OS lock is taken: making a presence file takes its time.
+            presence = self._directory.presence.name()
+        except OSError as error:
+            path = f"{self._directory.path}/.presence"
+            raise LockFileError(self.position_id, path, f"cannot be used: {error.strerror}", _SYSTEM) from error
         try:
             with self.file.locked(create=True) as file:
                 # A and B both saw a dead holder; A took the lock meanwhile. What B saw before it had the OS lock
@@ -100,25 +117,26 @@ class Transitions:
                 # (test_a_contender_that_saw_a_stale_record_reads_again_under_the_lock)
                 content = file.read()
                 unchanged_ns = sight.unchanged_ns if content == sight.content else 0
-                judged = judge(self._directory, Sight(content, unchanged_ns), patience_ns=lease_ns)
+                judged = judge(self._directory, Sight(content, unchanged_ns), patience_ns=request.lease_ns)
                 if judged.state == "held":
-                    return Denied(judged.why, _holder_of(content))
-                record = self._granted(content, lease_ns, purpose, token_floor)
-                file.write(record)
-                # The directory was wiped since the file was locked: our record is where no one else will look.
-                # (test_a_grant_on_a_removed_file_is_no_grant)
-                if not file.is_current():
+                    return Denied(judged.why, holder_of(content))
+                record = self._granted(content, request, presence)
+                if not self._written(file, record):
                     return Denied("the lock file was removed", None)
         except Busy:
-            return Denied("a transition is under way", None)
-        return Grant(record.token, record.holders[0], _holder_of(content) if judged.state == "stale" else None)
+            return Denied("a transition is under way", holder_of(sight.content))
+        return Grant(record.token, record.holders[0], holder_of(content) if judged.state == "stale" else None)
 
     def check(self, grant: Grant) -> None:
-        """Raise `LockLost` unless *grant* owns the lock at this moment."""
+        """Return only if *grant* owns the lock at this moment.
+
+        Raises:
+            LockLost: it does not.
+        """
         self._check_lease(grant)
         content = self.file.peek()
         if not _carries(content, grant):
-            raise self._lost("it was taken over", _holder_of(content))
+            raise self._taken(content)
         # Stopped since the first look at the clock: the lease ran out, and somebody may have taken over after the
         # record was read. So the clock has the last word. (test_check_looks_at_the_clock_after_the_record)
         self._check_lease(grant)
@@ -162,7 +180,7 @@ class Transitions:
             judged = judge(self._directory, Sight(content, 0), patience_ns=0)
             if judged.state == "free":
                 return "was free"
-            holder = _holder_of(content)
+            holder = holder_of(content)
             if judged.state == "held" and holder is not None and not force:
                 raise LockStillHeld(self.position_id, self.file.path, holder)
             # A new token, so that the cleared holder's check() fails though its lease may not have run out.
@@ -171,27 +189,41 @@ class Transitions:
             file.write(Record(self.position_id, "free", "exclusive", token, boot_id, (holder,) if holder else ()))
         return f"cleared, was held by {holder}" if holder else "cleared, its record was unreadable"
 
-    def _granted(self, content: Content, lease_ns: int, purpose: str, token_floor: int) -> Record:
-        presence = self._directory.presence()
+    def _written(self, file: LockedFile, record: Record) -> bool:
+        """Write a grant; False if the directory was wiped, so that it went where no one else will look."""
+        try:
+            file.write(record)
+            # (test_a_grant_on_a_removed_file_is_no_grant)
+            return file.is_current()
+        except BaseException:
+            # The caller will not learn of this grant, so nobody could give it back before its lease runs out.
+            with suppress(OSError):
+                file.write(replace(record, state="free"))
+            raise
+
+    def _granted(self, content: Content, request: Request, presence: str) -> Record:
         # The clock is read before the write: stopped in between, the record says how old the grant really is.
         now_ns = self._system.monotonic_ns()
         holder = Holder(
             pid=self._system.process_id(),
             host=self._system.host_name(),
             presence=presence,
-            purpose=purpose,
+            purpose=request.purpose,
             granted_at=self._system.wall_ns() / 1e9,
             granted_ns=now_ns,
             renewed_ns=now_ns,
-            lease_ns=lease_ns,
+            lease_ns=request.lease_ns,
         )
-        token = self._next_token(content, token_floor)
+        token = self._next_token(content, request.token_floor)
         return Record(self.position_id, "held", "exclusive", token, self._system.boot_id(), (holder,))
 
     def _next_token(self, content: Content, floor: int) -> int:
         # Wall-clock microseconds keep tokens growing when the directory was wiped; they never decide who holds.
         previous = content.token if isinstance(content, Record) else 0
-        return max(previous + 1, floor, self._system.wall_ns() // 1000)
+        token = max(previous + 1, floor, self._system.wall_ns() // 1000)
+        if token > LAST_TOKEN:
+            raise LockFileError(self.position_id, self.file.path, f"token {previous} has no successor", _TAMPERED)
+        return token
 
     @contextmanager
     def _own_transition(self) -> Iterator[LockedFile]:
@@ -206,15 +238,22 @@ class Transitions:
                 raise self._lost("its lock file is gone") from error
             except Busy:
                 if self._system.monotonic_ns() >= deadline_ns:
-                    why = "is busy, a process was stopped inside a transition"
+                    why = "stays busy: a process is stopped inside a transition, or very many want it"
                     raise LockFileError(self.position_id, self.file.path, why, "resume or end that process") from None
             self._system.sleep(_PAUSE)
 
     def _mine(self, file: LockedFile, grant: Grant) -> Record:
         content = file.read()
         if not isinstance(content, Record) or not _carries(content, grant):
-            raise self._lost("it was taken over", _holder_of(content))
+            raise self._taken(content)
         return content
+
+    def _taken(self, content: Content) -> LockLost:
+        if content is None:
+            return self._lost("its lock file is gone")
+        if isinstance(content, Record) and content.state == "held":
+            return self._lost("it was taken over", content.holder)
+        return self._lost("it was taken over or cleared since")
 
     def _check_lease(self, grant: Grant) -> None:
         if self._system.monotonic_ns() >= grant.ends_ns:
@@ -224,9 +263,15 @@ class Transitions:
         return LockLost(self.position_id, self.file.path, why, holder)
 
 
-def _holder_of(content: Content) -> Holder | None:
+def holder_of(content: Content) -> Holder | None:
+    """The holder, or of a free record the last one, as far as it can be read."""
     return content.holder if isinstance(content, Record) else None
 
 
 def _carries(content: Content, grant: Grant) -> bool:
-    return isinstance(content, Record) and content.state == "held" and content.token == grant.token
+    # Not the token alone: in a wiped directory, under a clock that went back, a token can come a second time.
+    # (test_equal_tokens_are_not_enough)
+    if not isinstance(content, Record) or content.state != "held" or content.token != grant.token:
+        return False
+    mine = (grant.holder.presence, grant.holder.granted_ns)
+    return any((holder.presence, holder.granted_ns) == mine for holder in content.holders)

@@ -27,8 +27,8 @@ class Liveness(Enum):
 class Moment:
     """When and by whom a record is judged.
 
-    ``unchanged_ns`` is how long this contender itself has seen the very same bytes: the only age that an unreadable
-    record has, or one whose clock is not ours (another time namespace, or a system without a boot id).
+    ``unchanged_ns`` is how long this contender itself has seen the very same content: the only age that an unreadable
+    record has, or one whose clock is not ours.
     """
 
     now_ns: int
@@ -48,7 +48,8 @@ class Verdict:
 def verdict(record: Record | Unreadable | None, liveness: tuple[Liveness, ...], moment: Moment) -> Verdict:
     """Judge *record*; *liveness* has one entry per holder of a held record, in their order.
 
-    A dead holder and one of another boot are stale at once, a living or unknown one when its own lease has run out.
+    A dead holder is stale at once, and so is one of another boot that is not known to live; a living or unknown one
+    is when its own lease has run out.
     An unreadable record is stale when it was seen unchanged for ``moment.patience_ns``.
     """
     if record is None:
@@ -59,17 +60,22 @@ def verdict(record: Record | Unreadable | None, liveness: tuple[Liveness, ...], 
         return Verdict("held", f"record is unreadable ({record.why})")
     if record.state == "free":
         return Verdict("free", "released")
-    if moment.boot_id and record.boot_id and record.boot_id != moment.boot_id:
-        return Verdict("stale", "granted before the last reboot")
-    judged = [_judge(holder, alive, moment) for holder, alive in zip(record.holders, liveness, strict=True)]
+    foreign_boot = bool(moment.boot_id and record.boot_id and record.boot_id != moment.boot_id)
+    judged = [
+        _judge(holder, alive, moment, foreign_boot=foreign_boot)
+        for holder, alive in zip(record.holders, liveness, strict=True)
+    ]
     return next((each for each in judged if each.state == "held"), judged[0])
 
 
-def _judge(holder: Holder, alive: Liveness, moment: Moment) -> Verdict:
+def _judge(holder: Holder, alive: Liveness, moment: Moment, *, foreign_boot: bool) -> Verdict:
     if alive is Liveness.DEAD:
         return Verdict("stale", "holder is dead")
-    # A negative age is a clock that is not ours; then only what we saw ourselves counts.
-    silent_ns = max(moment.now_ns - holder.renewed_ns, moment.unchanged_ns)
-    if silent_ns >= holder.lease_ns:
+    # The kernel's word comes first: some containers are given a boot id of their own.
+    if foreign_boot and alive is not Liveness.ALIVE:
+        return Verdict("stale", "granted before the last reboot")
+    # A foreign or a future clock cannot be subtracted from; then only what we saw ourselves counts.
+    age_ns = 0 if foreign_boot else moment.now_ns - holder.renewed_ns
+    if max(age_ns, moment.unchanged_ns) >= holder.lease_ns:
         return Verdict("stale", f"lease of {holder.lease_ns / 1e9:g} s has run out")
     return Verdict("held", "held")

@@ -1,0 +1,89 @@
+"""Presence: how a process proves that it lives.
+
+It locks a file of its own before its first grant and never lets go; the kernel drops that lock when the process ends,
+however it ends. A peer that gets a shared lock on the file knows that the process is dead, with no PID to be reused or
+hidden by a namespace. A missing file means unknown.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from errno import EAGAIN
+from typing import TYPE_CHECKING
+
+from poslock.lock.verdict import Liveness
+
+if TYPE_CHECKING:
+    from poslock.lock.system import System
+
+_TRIES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class _Mine:
+    """This process's presence file. The descriptor stays open on purpose: the kernel closes it at the end."""
+
+    pid: int
+    name: str
+    descriptor: int
+    identity: tuple[int, int]
+
+
+class Presence:
+    """The presence files in one folder, and this process's own among them."""
+
+    def __init__(self, folder: str, system: System) -> None:
+        self._folder = folder
+        self._system = system
+        self._mine: _Mine | None = None
+
+    def name(self) -> str:
+        """The name of this process's presence file, locked from here on until the process ends.
+
+        Two threads that come here first may each make one. Both stay locked, so either name tells the truth.
+        """
+        mine = self._mine
+        if mine is None or mine.pid != self._system.process_id():  # the first grant, or a forked child's first
+            mine = self._mine = self._new()
+        elif not self._names_me(mine):
+            # Somebody removed the file, or closed our descriptor: peers could not see us die, or not see us live.
+            if self._identity(mine.descriptor) == mine.identity:
+                self._system.close(mine.descriptor)
+            mine = self._mine = self._new()
+        return mine.name
+
+    def liveness(self, name: str) -> Liveness:
+        """Whether the process behind *name* lives; UNKNOWN when its file is gone or cannot be probed."""
+        try:
+            descriptor = self._system.open(f"{self._folder}/{name}", create=False)
+            try:
+                dead = self._system.probe_presence(descriptor)
+            finally:
+                self._system.close(descriptor)
+        except OSError:
+            return Liveness.UNKNOWN
+        return Liveness.DEAD if dead else Liveness.ALIVE
+
+    def _names_me(self, mine: _Mine) -> bool:
+        return self._identity(f"{self._folder}/{mine.name}") == self._identity(mine.descriptor) == mine.identity
+
+    def _identity(self, target: str | int) -> tuple[int, int] | None:
+        try:
+            status = self._system.stat(target)
+        except OSError:
+            return None
+        return (status.st_dev, status.st_ino)
+
+    def _new(self) -> _Mine:
+        for _ in range(_TRIES):
+            pid = self._system.process_id()
+            name = f"{pid}-{self._system.random_name()}"
+            descriptor = self._system.create(f"{self._folder}/{name}")
+            try:
+                if self._system.try_lock_presence(descriptor) and (identity := self._identity(descriptor)):
+                    return _Mine(pid, name, descriptor, identity)
+            except BaseException:
+                self._system.close(descriptor)
+                raise
+            self._system.close(descriptor)  # somebody probed the new file in this very moment
+        raise OSError(EAGAIN, "no presence file could be locked", self._folder)
