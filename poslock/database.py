@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import stat
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
@@ -48,26 +49,29 @@ class Database:
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """A write transaction, whole or not at all; waits for other writers, but not without bound."""
-        with self._errors(), self._scope("BEGIN IMMEDIATE") as connection:
+        with self._scope("BEGIN IMMEDIATE") as connection:
             yield connection
 
     @contextmanager
     def snapshot(self) -> Iterator[sqlite3.Connection]:
         """A read transaction: everything read in it belongs together."""
-        with self._errors(), self._scope("BEGIN") as connection:
+        with self._scope("BEGIN") as connection:
             yield connection
 
     @contextmanager
     def _scope(self, begin: str) -> Iterator[sqlite3.Connection]:
-        connection = self._connection()
-        connection.execute(begin)
-        try:
-            yield connection
-            connection.execute("COMMIT")
-        except BaseException:
+        with self._errors(), _forks.held_off():
+            connection = self._connection()
             if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            raise
+                why = "this thread is in the middle of a transaction, and a signal handler began another"
+                raise self._failure(why, "only set a flag in the handler, and act on it outside")
+            try:
+                connection.execute(begin)
+                yield connection
+                connection.execute("COMMIT")
+            finally:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
@@ -79,7 +83,7 @@ class Database:
                 raise self._failure(why, "resume or end that process, then call again") from error
             raise self._failure(str(error), "check disk space and permissions") from error
         except sqlite3.DatabaseError as error:
-            raise self._failure(str(error), "restore it from a copy, or put it aside") from error
+            raise self._failure(str(error), "put it aside and restore a copy, while no bot runs") from error
 
     def _connection(self) -> sqlite3.Connection:
         owner, connection = getattr(self._local, "connection", (0, None))
@@ -87,14 +91,18 @@ class Database:
             return connection  # type: ignore[no-any-return]  # threading.local is untyped
         if connection is not None:
             # Of the parent. Closing it here could roll back what the parent is writing; it stays open, unused.
-            self._local.inherited = connection
+            _inherited.append(connection)
         opened = self._open()
         self._local.connection = (os.getpid(), opened)
         return opened
 
     def _open(self) -> sqlite3.Connection:
+        # Never open and close the file here: closing any descriptor of a file drops all locks of this process on it,
+        # also those of another thread in the middle of a write. (test_threads_do_not_drop_each_others_locks)
         try:
-            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
+            os.mknod(self.path, 0o600 | stat.S_IFREG)
+        except FileExistsError:
+            pass
         except OSError as error:
             raise self._failure(error.strerror or str(error), "check the path and its permissions") from error
         connection = sqlite3.connect(self.path, timeout=_BUSY_SECONDS, isolation_level=None)
@@ -118,3 +126,35 @@ class Database:
             raise self._failure(f"has schema {version}, this poslock knows {self._version}", "upgrade poslock")
         if version < self._version:
             connection.executescript(self._schema)
+
+
+class _Forks:
+    """Keeps forks and SQLite apart.
+
+    SQLite's table of who holds which lock is memory of the process. A child forked while another thread is inside a
+    transaction inherits a table in which that transaction never ends, and then waits for it in vain.
+    (test_a_child_forked_in_the_middle_of_a_write_can_write)
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        os.register_at_fork(before=self._hold, after_in_parent=self._let_go, after_in_child=self._start_anew)
+
+    @contextmanager
+    def held_off(self) -> Iterator[None]:
+        """No other thread forks meanwhile, nor touches SQLite."""
+        with self._lock:
+            yield
+
+    def _hold(self) -> None:
+        self._lock.acquire()
+
+    def _let_go(self) -> None:
+        self._lock.release()
+
+    def _start_anew(self) -> None:
+        self._lock = threading.RLock()
+
+
+_forks = _Forks()
+_inherited: list[sqlite3.Connection] = []
