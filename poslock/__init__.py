@@ -38,8 +38,8 @@ from poslock.lock.position_lock import PositionLock
 
 if TYPE_CHECKING:
     from poslock.exchange.paper import PaperExchange
-    from poslock.guard import PositionGuard
-    from poslock.position import ClosedPosition, Fill, Position
+    from poslock.guard import PositionGuard, Recovery
+    from poslock.position import ClosedPosition, Fill, Position, TrackedPosition
 
 __all__ = [
     "CloseUnsettled",
@@ -68,8 +68,10 @@ __all__ = [
     "PositionLock",
     "PositionNotFound",
     "PoslockError",
+    "Recovery",
     "RequestExpired",
     "TokenRefused",
+    "TrackedPosition",
 ]
 
 _LATE = {
@@ -78,6 +80,8 @@ _LATE = {
     "PaperExchange": "poslock.exchange.paper",
     "Position": "poslock.position",
     "PositionGuard": "poslock.guard",
+    "Recovery": "poslock.guard",
+    "TrackedPosition": "poslock.position",
 }
 
 logging.getLogger(__name__).addHandler(logging.NullHandler())  # silent unless the bot sets up logging

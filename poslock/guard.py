@@ -9,6 +9,7 @@ Not protected: bots that close positions without a guard, and several hosts on o
 from __future__ import annotations
 
 import logging
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,15 +17,14 @@ from typing import TYPE_CHECKING
 
 from poslock.closing.driver import Driver
 from poslock.closing.machine import CloseMachine, Patience
-from poslock.errors import LockLost, LockTimeout, PositionAlreadyClosingError, PositionNotFound, PoslockError
+from poslock.errors import LockError, LockTimeout, PositionAlreadyClosingError, PositionNotFound, PoslockError
 from poslock.ledger.ledger import Ledger
 from poslock.lock.directory import open_directory
 from poslock.lock.ids import check_position_id
 from poslock.lock.position_lock import PositionLock
+from poslock.text import printable, quoted, shown
 
 if TYPE_CHECKING:
-    import os
-
     from poslock.exchange.port import Exchange
     from poslock.lock.directory import LockDirectory
     from poslock.position import ClosedPosition, Position, TrackedPosition
@@ -78,7 +78,7 @@ class PositionGuard:
 
         Raises:
             InvalidPositionId: nothing is written then.
-            PositionConflict: the id, or this side of the market, belongs to another open position.
+            PositionConflict: the id, or this side of the market, belongs to a position that is open or closing.
         """
         check_position_id(position.id)
         self._directory.prepare()
@@ -105,11 +105,16 @@ class PositionGuard:
             PositionNotFound: it is not tracked on this account; nothing was sent.
             CloseUnsettled: the venue did not settle it in time; `recover` or another call goes on with it.
             LockLost: this process was silent for longer than its lease, and somebody else may have taken over.
+            LedgerError, LockFileError: a file cannot be used; `recover` goes on once it can.
+            ValueError: *reason* is no text of at most 128 characters.
         """
-        if not isinstance(reason, str) or len(reason) > _MAX_REASON:
-            raise ValueError(f"reason must be text of at most {_MAX_REASON} characters, not {reason!r}")
-        self._refuse_closed(self.position(position_id))
-        return self._close(position_id, reason, self._timeout)
+        text: object = reason
+        if not isinstance(text, str) or len(text) > _MAX_REASON:
+            raise ValueError(f"reason must be text of at most {_MAX_REASON} characters, not {shown(reason)}")
+        tracked = self.position(position_id)
+        if tracked.state == "closed":
+            raise PositionAlreadyClosingError(position_id, "closed")
+        return self._close(tracked, printable(reason), self._timeout)
 
     def recover(self) -> list[Recovery]:
         """Finish every close on this account that was begun and not booked, where nobody is at it.
@@ -121,42 +126,38 @@ class PositionGuard:
         recoveries = []
         for position_id in self._ledger.unfinished(self._exchange.account):
             try:
-                recoveries.append(Recovery(position_id, self._close(position_id, "recovery", 0), None))
-            except PoslockError as error:
-                if not (isinstance(error, PositionAlreadyClosingError) and error.state == "closed"):
+                tracked = self.position(position_id)
+                if tracked.state == "closing":
+                    recoveries.append(Recovery(position_id, self._close(tracked, "recovery", 0), None))
+            except PositionAlreadyClosingError as error:
+                if error.state == "closing":
                     recoveries.append(Recovery(position_id, None, error))
+            except PoslockError as error:
+                recoveries.append(Recovery(position_id, None, error))
         return recoveries
 
-    def _close(self, position_id: str, reason: str, timeout: float | None) -> ClosedPosition:
+    def _close(self, seen: TrackedPosition, reason: str, timeout: float | None) -> ClosedPosition:
+        position_id = seen.position.id
         lock = _FencedLock(self._ledger, position_id, self._directory, self._stale_after, f"close: {reason}")
         try:
-            lock.acquire(timeout)
+            token = lock.acquire(timeout)
         except LockTimeout as error:
             raise PositionAlreadyClosingError(position_id, "closing", error.holder) from error
         try:
-            # Read again under the lock: while we waited, the one before us may have finished.
+            # A and B both want to close; A does, and its bot opens the same id again before B gets the lock. B was
+            # asked to close the position that it saw, not the new one. (test_a_reopened_position_is_left_alone)
             tracked = self.position(position_id)
-            self._refuse_closed(tracked)
-            closed = self._drive(tracked, lock, reason)
+            if tracked.generation != seen.generation or tracked.state == "closed":
+                raise PositionAlreadyClosingError(position_id, "closed")
+            patience = Patience(self._exchange.denies_for, self._exchange.settles_within)
+            machine = CloseMachine(tracked, patience, token=token, reason=reason)
+            driver = Driver(self._exchange, self._ledger, lock, lease=self._stale_after, sleep=time.sleep)
+            closed = driver.run(machine.steps())
         finally:
             _release(lock)
-        _log.info(
-            "closed position %r: net P&L %s",
-            position_id,
-            closed.net_pnl,
-            extra={"position": position_id, "token": closed.token},
-        )
+        fields = {"position": position_id, "token": token, "pid": os.getpid()}
+        _log.info("closed position %s, net P&L %s", quoted(position_id), closed.net_pnl, extra=fields)
         return closed
-
-    def _drive(self, tracked: TrackedPosition, lock: _FencedLock, reason: str) -> ClosedPosition:
-        patience = Patience(self._exchange.denies_for, self._exchange.settles_within)
-        machine = CloseMachine(tracked, patience, token=lock.token or 0, reason=reason)
-        driver = Driver(self._exchange, self._ledger, lock, lease=self._stale_after, sleep=time.sleep)
-        return driver.run(machine.steps())
-
-    def _refuse_closed(self, tracked: TrackedPosition) -> None:
-        if tracked.state == "closed":
-            raise PositionAlreadyClosingError(tracked.position.id, "closed")
 
 
 class _FencedLock(PositionLock):
@@ -177,6 +178,6 @@ def _release(lock: PositionLock) -> None:
         return
     try:
         lock.release()
-    except LockLost as lost:
-        # The outcome stands: everything before this went through the fence.
-        _log.warning("%s", lost, extra={"position": lock.position_id})
+    except LockError as failed:
+        # The outcome stands, error or not: everything before this went through the fence.
+        _log.warning("%s", failed, extra={"position": lock.position_id, "pid": os.getpid()})

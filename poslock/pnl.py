@@ -39,8 +39,8 @@ def realized_pnl(position: Position, fills: Sequence[Fill], funding: Decimal) ->
 
     Fees in another currency than the position's are left out: there is no honest rate to turn them into one number.
     """
-    # `exact` keeps each factor within 10**-15 and 10**35, so 200 digits hold every product; Inexact says if not.
-    with localcontext(Context(prec=200, traps=[Inexact])) as context:
+    # `exact` keeps each factor within 10**-18 and 10**48, so 250 digits hold every product; Inexact says if not.
+    with localcontext(Context(prec=250, traps=[Inexact])) as context:
         gross = _inverse_gross(position, fills) if position.inverse else _linear_gross(position, fills)
         fees = position.entry_fee + sum((f.fee for f in fills if f.fee_currency == position.settle), Decimal(0))
         net = gross - fees + funding

@@ -7,7 +7,7 @@ currency for a linear contract, of the quote currency for an inverse one.
 from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass
-from decimal import Decimal, InvalidOperation
+from decimal import Context, Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 from poslock.errors import InvalidPosition
@@ -19,9 +19,12 @@ Side: TypeAlias = Literal["long", "short"]
 State: TypeAlias = Literal["open", "closing", "closed"]
 Number: TypeAlias = Decimal | int | str
 
+EXACT = Context(prec=100)
+"""For sums and products of what `exact` lets in and venues report, whatever the caller's own context rounds to."""
+
 # Far beyond any venue's prices and sizes, and small enough that products stay exact in `pnl`.
-_MAX_DIGITS = 20
-_MAX_EXPONENT = 15
+_MAX_DIGITS = 30
+_MAX_EXPONENT = 18
 _MAX_NAME = 64
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from decimal import localcontext
 from typing import TYPE_CHECKING, Protocol, TypeVar, cast
 
-from poslock.closing.machine import Stamp
+from poslock.closing.machine import STAMP, Stamp
 from poslock.errors import ExchangeError
+from poslock.position import EXACT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,20 +56,24 @@ class Driver:
         """
         answer: object = None
         error: ExchangeError | None = None
-        while True:
-            try:
-                step = machine.send(answer) if error is None else machine.throw(error)
-            except StopIteration as end:
-                return end.value  # type: ignore[no-any-return]  # the machine's return type
-            answer, error = None, None
-            try:
-                answer = self._perform(step)
-            except ExchangeError as failed:  # the machine knows what it means
-                error = failed
+        with localcontext(EXACT):
+            while True:
+                try:
+                    step = machine.send(answer) if error is None else machine.throw(error)
+                except StopIteration as end:
+                    return end.value  # type: ignore[no-any-return]  # the machine's return type
+                answer, error = None, None
+                try:
+                    answer = self._perform(step)
+                except ExchangeError as failed:  # the machine knows what it means
+                    error = failed
 
     def _perform(self, step: Step) -> object:
+        if step == STAMP:
+            return self._stamp()
         if step.port == "driver":
-            return self._stamp() if step.method == "stamp" else self._wait(cast("float", step.args[0]))
+            self._wait(cast("float", step.args[0]))
+            return None
         self._keep()
         return getattr(self._exchange if step.port == "venue" else self._ledger, step.method)(*step.args)
 

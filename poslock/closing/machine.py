@@ -11,7 +11,8 @@ what is left goes out as the next attempt under its own id; sweep until a read s
 Crash behaviour: each step is journaled before the next begins, so the next owner enters at the journaled step. An order
 that may have been sent is asked for by its client order id, never sent blindly; its id is the same in every process.
 
-Not protected: a venue that takes a request after its receive window, or denies an order for longer than it says.
+Not protected: a venue that takes a request after its receive window, or denies an order for longer than it says; a
+size or a time of tracking that the venue's fills contradict (the close then stays unsettled, orders untouched).
 
 Errors: `CloseUnsettled` when the venue does not come to an end in time; `OrderRefused` never leaves here raw. Every
 wait and every retry is bounded.
@@ -20,9 +21,9 @@ wait and every retry is bounded.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from decimal import Decimal
+from decimal import Context, Decimal
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeAlias, TypeVar
 
 from poslock.errors import (
@@ -48,6 +49,7 @@ T = TypeVar("T")
 # Venues' own default windows are 5 s; with a shorter lease left, that is the limit.
 _RECEIVE_WINDOW = 5.0
 _MOST_ORDERS = 100
+_FRUITLESS_ORDERS = 3
 _READ_PAUSES = (0.1, 0.5, 2.0)
 _FIRST_PAUSE = 0.02
 _LONGEST_PAUSE = 1.0
@@ -60,6 +62,9 @@ class Step:
     port: Literal["venue", "ledger", "driver"]
     method: str
     args: tuple[object, ...] = ()
+
+
+STAMP = Step("driver", "stamp")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,38 +101,41 @@ class CloseMachine:
         """Go from the journaled step to the booking."""
         close = yield from _ledger(Ledger.close, self._key)
         step = close.step if close else "open"
+        exits: tuple[Fill, ...] | None = None
         if step == "open":
             yield from _ledger(Ledger.begin, self._key, self._token, self._reason)
             step = "intent"
         if step in {"intent", "sending"}:
-            yield from self._flatten(close.attempts if close else ())
+            exits = yield from self._flatten(close.attempts if close else ())
             yield from _ledger(Ledger.filled, self._key, self._token)
             step = "filled"
         if step == "filled":
             yield from self._sweep()
             yield from _ledger(Ledger.swept, self._key, self._token)
-        return (yield from self._book())
+        return (yield from self._book(exits))
 
     # intent, sending → filled
 
-    def _flatten(self, attempts: Sequence[Attempt]) -> Machine[None]:
-        """Reduce the position until the venue holds nothing of it."""
+    def _flatten(self, attempts: Sequence[Attempt]) -> Machine[tuple[Fill, ...]]:
+        """Reduce the position until its fills prove that it is gone; those fills."""
         left = self._tracked.position.contracts - sum((a.filled or Decimal(0) for a in attempts), Decimal(0))
         attempt = attempts[-1] if attempts else None
         order = (yield from self._find(attempt)) if attempt else None
-        fruitless = _pauses(self._patience.settles_within)
+        fruitless = 0
         for _ in range(_MOST_ORDERS):
-            if order is not None:
-                order = yield from self._wait_for_end(order)
+            if attempt is not None and order is not None:
+                order = yield from self._wait_for_end(attempt, order)
                 left -= order.filled
-            if left <= 0 or (held := (yield from self._still_held())) == 0:
-                return
+            held = (yield from self._ask(Exchange.held, self._leg)) if left > 0 else Decimal(0)
+            if held == 0 and (exits := (yield from self._proof("sending", only_while_flat=left > 0))) is not None:
+                return exits
             if attempt is not None and (order is None or not order.filled):
-                if (pause := next(fruitless, None)) is None:
+                fruitless += 1
+                if fruitless == _FRUITLESS_ORDERS:
                     break
-                yield from _wait(pause)
-            attempt, order = yield from self._send(attempt, order, min(left, held))
-        raise self._unsettled("sending", f"{left} contracts are left, and the venue fills no more")
+                yield from _wait(_LONGEST_PAUSE)
+            attempt, order = yield from self._send(attempt, order, min(left, held or left))
+        raise self._unsettled("sending", f"{left} contracts were left after the last order")
 
     def _send(
         self, last: Attempt | None, ended: Order | None, contracts: Decimal
@@ -157,9 +165,10 @@ class CloseMachine:
     def _find(self, attempt: Attempt) -> Machine[Order | None]:
         """The order of an attempt that may have been sent; None once the venue can no longer come to have it."""
         # A sent and died, or was stopped before it sent. B must not send before A's request can no longer be taken:
-        # its receive window must be over, and the venue's time of denying what it has. (test_died_after_sending)
+        # its receive window must be over, and the venue's time of denying what it has. If a clock went back, a window
+        # still is what is left at most. (test_died_after_sending_before_the_request_left)
         stamp = yield from _stamp()
-        in_flight = max(0, attempt.expires_at_ms - stamp.at_ms) / 1000
+        in_flight = min(_RECEIVE_WINDOW, max(0, attempt.expires_at_ms - stamp.at_ms) / 1000)
         for pause in _pauses(in_flight + self._patience.denies_for):
             order = yield from self._ask(Exchange.order, self._leg, attempt.client_order_id)
             if order is not None:
@@ -167,41 +176,76 @@ class CloseMachine:
             yield from _wait(pause)
         return (yield from self._ask(Exchange.order, self._leg, attempt.client_order_id))
 
-    def _wait_for_end(self, order: Order) -> Machine[Order]:
-        """The same order once nothing of it can be filled any more."""
-        client_id = order.client_order_id or ""
-        for pause in _pauses(self._patience.settles_within):
-            if order.ended:
-                return order
-            yield from _wait(pause)
-            order = (yield from self._ask(Exchange.order, self._leg, client_id)) or order
+    def _wait_for_end(self, attempt: Attempt, order: Order) -> Machine[Order]:
+        """The same order once nothing of it can be filled any more; cancelled if it takes too long."""
+        for cancel in (True, False):
+            for pause in _pauses(self._patience.settles_within):
+                if order.ended:
+                    return order
+                yield from _wait(pause)
+                order = (yield from self._ask(Exchange.order, self._leg, attempt.client_order_id)) or order
+            if cancel and not order.ended:
+                yield from self._cancel(order)
         if order.ended:
             return order
-        raise self._unsettled("sending", f"order {client_id} is still open with {order.filled} filled")
+        raise self._unsettled("sending", f"order {order.order_id} is still open, with {order.filled} filled")
 
-    def _still_held(self) -> Machine[Decimal]:
-        """Contracts still held; 0 only when the fills confirm it or the venue has stood by it for a while."""
-        held = yield from self._ask(Exchange.held, self._leg)
+    def _proof(self, step: str, *, only_while_flat: bool) -> Machine[tuple[Fill, ...] | None]:
+        """The fills that took this position from its size to nothing; None if the venue holds some of it after all.
+
+        "Nothing held" and "nothing to reduce" are not believed without them: they are what an order and its
+        protective orders are given up for.
+        """
+        missing = Decimal(0)
         for pause in _pauses(self._patience.settles_within):
-            if held or (yield from self._exits()) is not None:
-                break
+            exits, missing = yield from self._exits()
+            if not missing:
+                return exits
             yield from _wait(pause)
-            held = yield from self._ask(Exchange.held, self._leg)
-        return held
+            if only_while_flat and (yield from self._ask(Exchange.held, self._leg)) > 0:
+                return None
+        raise self._unsettled(step, f"the venue holds nothing of it, but shows no fills for {missing} contracts")
+
+    def _exits(self) -> Machine[tuple[tuple[Fill, ...], Decimal]]:
+        """The fills that reduced this position so far, and the contracts that they do not explain yet."""
+        since_ms = self._tracked.tracked_at_ms
+        booked = yield from _ledger(Ledger.booked_trades, self._tracked.account, self._leg.symbol, since_ms)
+        fills = yield from self._ask(Exchange.fills, self._leg, since_ms)
+        # Whoever sent them: a stop-loss or the trader's own hand may have been faster. Oldest first, because what comes
+        # after the end of this position belongs to the next one on this leg.
+        exits: list[Fill] = []
+        missing = self._tracked.position.contracts
+        for fill in fills:
+            if missing and fill.trade_id not in booked:
+                exits.append(_part(fill, missing))
+                missing -= exits[-1].contracts
+        return tuple(exits), missing
 
     # filled → swept
 
     def _sweep(self) -> Machine[None]:
         """Cancel what rests until a read shows nothing; the reads decide, not the cancels."""
         orders: list[Order] = []
-        for pause in _pauses(self._patience.settles_within):
+        for pause in (0.0, *_pauses(self._patience.settles_within)):
+            yield from _wait(pause)
             orders = yield from self._ask(Exchange.open_orders, self._leg)
             if not orders:
                 return
+            yield from self._expect_flat()
             for order in orders:
                 yield from self._cancel(order)
+        raise self._unsettled("filled", f"orders still rest: {', '.join(order.order_id for order in orders)}")
+
+    def _expect_flat(self) -> Machine[None]:
+        # More than was tracked, or opened again since: the orders that rest may protect that.
+        held = Decimal(0)
+        for pause in (0.0, *_pauses(self._patience.settles_within)):
             yield from _wait(pause)
-        raise self._unsettled("filled", f"orders still rest: {', '.join(o.order_id for o in orders)}")
+            held = yield from self._ask(Exchange.held, self._leg)
+            if held == 0:
+                return
+        why = f"it is closed, but the venue holds {held} more contracts on that side; their orders are left alone"
+        raise self._unsettled("filled", f"{why}, close them first")
 
     def _cancel(self, order: Order) -> Machine[None]:
         try:
@@ -211,39 +255,14 @@ class CloseMachine:
 
     # swept → booked
 
-    def _book(self) -> Machine[ClosedPosition]:
-        for pause in _pauses(self._patience.settles_within):
-            fills = yield from self._exits()
-            if fills is not None:
-                break
-            yield from _wait(pause)
-        else:
-            raise self._unsettled("swept", "the venue shows no fills that add up to the position")
-        funding = yield from self._ask(Exchange.funding, self._leg, self._tracked.tracked_at_ms)
+    def _book(self, exits: tuple[Fill, ...] | None) -> Machine[ClosedPosition]:
+        fills = exits or (yield from self._proof("swept", only_while_flat=False)) or ()
+        since_ms, until_ms = self._tracked.tracked_at_ms, fills[-1].at_ms
+        funding = yield from self._ask(Exchange.funding, self._leg, since_ms, until_ms)
         close = yield from _ledger(Ledger.close, self._key)
-        closed = self._closed(fills, funding, close.attempts if close else ())
-        yield from _ledger(Ledger.book, self._key, self._token, closed)
-        return closed
-
-    def _exits(self) -> Machine[tuple[Fill, ...] | None]:
-        """The fills that took this position from its size to nothing; None while they do not add up."""
-        since_ms = self._tracked.tracked_at_ms
-        booked = yield from _ledger(Ledger.booked_trades, self._tracked.account, self._leg.symbol, since_ms)
-        fills = yield from self._ask(Exchange.fills, self._leg, since_ms)
-        # Whoever sent them: a stop-loss or the trader's own hand may have been faster. Oldest first, because a fill
-        # after the end of this position belongs to the next one on this leg.
-        exits: list[Fill] = []
-        left = self._tracked.position.contracts
-        for fill in fills:
-            if left > 0 and fill.trade_id not in booked:
-                exits.append(fill)
-                left -= fill.contracts
-        return tuple(exits) if left == 0 else None
-
-    def _closed(self, fills: tuple[Fill, ...], funding: Decimal, attempts: Sequence[Attempt]) -> ClosedPosition:
+        ours = {attempt.client_order_id for attempt in close.attempts} if close else set()
         pnl = realized_pnl(self._tracked.position, fills, funding)
-        ours = {attempt.client_order_id for attempt in attempts}
-        return ClosedPosition(
+        closed = ClosedPosition(
             position_id=self._key.position_id,
             exit_price=pnl.exit_price,
             gross_pnl=pnl.gross,
@@ -253,8 +272,10 @@ class CloseMachine:
             fills=fills,
             client_order_id=next((f.client_order_id for f in reversed(fills) if f.client_order_id in ours), None),
             token=self._token,
-            closed_at=datetime.fromtimestamp(fills[-1].at_ms / 1000, UTC),
+            closed_at=datetime.fromtimestamp(until_ms / 1000, UTC),
         )
+        yield from _ledger(Ledger.book, self._key, self._token, closed)
+        return closed
 
     def _ask(self, method: Callable[Concatenate[Any, P], T], *args: P.args, **none: P.kwargs) -> Machine[T]:
         """Ask the venue; asking changes nothing, so a question that got no answer is put again, a few times."""
@@ -275,10 +296,20 @@ class CloseMachine:
 def client_order_id(tracked: TrackedPosition, attempt: int) -> str:
     """The id of a close's order: 32 lowercase letters and digits, the same in whichever process."""
     position = tracked.position
-    parts = (tracked.account, position.symbol, position.side, position.id, str(tracked.generation), str(attempt))
+    # The time of tracking too: with a ledger that was put aside, generations start at 1 again.
+    numbers = (tracked.generation, tracked.tracked_at_ms, attempt)
+    parts = (tracked.account, position.symbol, position.side, position.id, *map(str, numbers))
     # Length before text: no two different lists of parts run together into one.
     text = "".join(f"{len(part)}:{part}" for part in parts)
     return "pl" + hashlib.sha256(text.encode()).hexdigest()[:30]
+
+
+def _part(fill: Fill, contracts: Decimal) -> Fill:
+    """*fill*, or as much of it as *contracts*, with its share of the fee."""
+    if fill.contracts <= contracts:
+        return fill
+    share = Context(prec=28).divide(fill.fee * contracts, fill.contracts)
+    return replace(fill, contracts=contracts, fee=share)
 
 
 def _venue(method: Callable[Concatenate[Any, P], T], *args: P.args, **_none: P.kwargs) -> Machine[T]:
@@ -292,7 +323,7 @@ def _ledger(method: Callable[Concatenate[Any, P], T], *args: P.args, **_none: P.
 
 
 def _stamp() -> Machine[Stamp]:
-    stamp: Stamp = yield Step("driver", "stamp")
+    stamp: Stamp = yield STAMP
     return stamp
 
 

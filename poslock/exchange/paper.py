@@ -9,19 +9,20 @@ processes, not power cuts: it stands in for a venue, which is somewhere else.
 from __future__ import annotations
 
 import time
-from decimal import Decimal
+from contextlib import contextmanager
+from decimal import Decimal, localcontext
 from importlib import resources
 from typing import TYPE_CHECKING, Literal
 
 from poslock.database import Database
 from poslock.errors import DuplicateClientOrderId, ExchangeUnavailable, NothingToReduce, OrderRefused, RequestExpired
 from poslock.exchange.port import CloseOrder, Leg, Order
-from poslock.position import Fill, Number, Side, exact, name, positive, side_of
+from poslock.position import EXACT, Fill, Number, Side, exact, name, positive, side_of
 
 if TYPE_CHECKING:
     import os
     import sqlite3
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 _CURRENCY = "USDT"
 _LONGEST_CLIENT_ID = 32
@@ -83,13 +84,13 @@ class PaperExchange:
     def held(self, leg: Leg) -> Decimal:
         """Contracts that *leg* holds now."""
         self._travel()
-        with self._database.transaction() as db:
+        with self._changing() as db:
             return self._held(db, leg)
 
     def place(self, order: CloseOrder) -> Order:
         """Take a reduce-only market order, or refuse it."""
         self._travel()
-        with self._database.transaction() as db:
+        with self._changing() as db:
             now_ms = self._expire_remainders(db)
             self._judge(db, order, now_ms)
             # Venues differ here; like MEXC and Bybit this one cuts a reduce-only order down to what is there.
@@ -101,7 +102,7 @@ class PaperExchange:
     def order(self, leg: Leg, client_order_id: str) -> Order | None:
         """The order with this client order id, if there is one."""
         self._travel()
-        with self._database.transaction() as db:
+        with self._changing() as db:
             self._expire_remainders(db)
             sql = "SELECT * FROM orders WHERE client_order_id = ? AND symbol = ?"
             row = db.execute(sql, (client_order_id, leg.symbol)).fetchone()
@@ -110,14 +111,14 @@ class PaperExchange:
     def open_orders(self, leg: Leg) -> list[Order]:
         """Every resting order that would reduce *leg*."""
         self._travel()
-        with self._database.transaction() as db:
+        with self._changing() as db:
             self._expire_remainders(db)
             return [_order(row) for row in self._open_rows(db, leg)]
 
     def cancel(self, order: Order) -> None:
         """Cancel *order* if it is still open."""
         self._travel()
-        with self._database.transaction() as db:
+        with self._changing() as db:
             db.execute("UPDATE orders SET state = 'canceled' WHERE order_id = ? AND state = 'open'", (order.order_id,))
 
     def fills(self, leg: Leg, since_ms: int) -> list[Fill]:
@@ -142,11 +143,12 @@ class PaperExchange:
             for row in rows
         ]
 
-    def funding(self, leg: Leg, since_ms: int) -> Decimal:
-        """Funding received on the symbol since then."""
+    def funding(self, leg: Leg, since_ms: int, until_ms: int) -> Decimal:
+        """Funding received on the symbol in that time."""
         self._travel()
+        sql = "SELECT amount FROM funding WHERE symbol = ? AND at_ms BETWEEN ? AND ?"
         with self._database.snapshot() as db:
-            rows = db.execute("SELECT amount FROM funding WHERE symbol = ? AND at_ms >= ?", (leg.symbol, since_ms))
+            rows = db.execute(sql, (leg.symbol, since_ms, until_ms))
             return sum((Decimal(row["amount"]) for row in rows), Decimal(0))
 
     # What a trader and the market do with the account.
@@ -154,7 +156,7 @@ class PaperExchange:
     def set_price(self, symbol: str, price: Number) -> None:
         """Move the market; stop-loss and take-profit orders that this triggers are executed."""
         moved = positive("price", price)
-        with self._database.transaction() as db:
+        with self._changing() as db:
             now_ms = self._expire_remainders(db)
             db.execute(
                 "INSERT INTO market (symbol, price) VALUES (?, ?)"
@@ -169,7 +171,7 @@ class PaperExchange:
         """Buy (long) or sell (short) *contracts* at market."""
         amount = positive("contracts", contracts)
         leg = Leg(symbol, side_of(side))
-        with self._database.transaction() as db:
+        with self._changing() as db:
             self._price(db, symbol)
             self._execute(db, self._insert(db, leg, "order", amount, reducing=False), self.time_ms())
 
@@ -184,13 +186,13 @@ class PaperExchange:
         """Rest a reduce-only order that executes at market when the price reaches *trigger_price*; its order id."""
         amount, trigger = positive("contracts", contracts), positive("trigger_price", trigger_price)
         leg = Leg(symbol, side_of(side))
-        with self._database.transaction() as db:
+        with self._changing() as db:
             self._price(db, symbol)
             return str(self._insert(db, leg, kind, amount, trigger_price=str(trigger)))
 
     def pay_funding(self, symbol: str, amount: Number) -> None:
         """Pay *amount* to the account for its position in *symbol*; negative takes it."""
-        with self._database.transaction() as db:
+        with self._changing() as db:
             db.execute("INSERT INTO funding VALUES (?, ?, ?)", (symbol, str(exact("amount", amount)), self.time_ms()))
 
     def orders(self, leg: Leg) -> list[Order]:
@@ -204,6 +206,11 @@ class PaperExchange:
     def _travel(self) -> None:
         if self._latency:
             self._sleep(self._latency)
+
+    @contextmanager
+    def _changing(self) -> Iterator[sqlite3.Connection]:
+        with self._database.transaction() as db, localcontext(EXACT):
+            yield db
 
     def _judge(self, db: sqlite3.Connection, order: CloseOrder, now_ms: int) -> None:
         if now_ms > order.signed_at_ms + order.receive_window_ms:
@@ -255,41 +262,39 @@ class PaperExchange:
     def _execute(self, db: sqlite3.Connection, order_id: int, now_ms: int, *, at_most: Decimal | None = None) -> None:
         """Fill an open order at the market price, as far as it goes, and settle what becomes of the rest."""
         row = self._row(db, order_id)
+        held = self._held(db, Leg(row["symbol"], _REDUCED[row["side"]]))
         wanted = Decimal(row["contracts"])
-        amount = wanted
-        if row["reduce_only"]:
-            amount = min(amount, self._held(db, Leg(row["symbol"], _REDUCED[row["side"]])))
+        amount = min(wanted, held) if row["reduce_only"] else wanted
         if at_most is not None:
             amount = min(amount, at_most)
-        if amount > 0:
-            self._fill(db, row, amount, now_ms)
-        rests_until_ms = None if amount == wanted else now_ms + int(self._remainder_rests * 1000)
-        state = "filled" if amount == wanted else "open" if self._remainder_rests and amount else "canceled"
+        # What goes beyond flat opens the other side: to those who ask for fills, two fills.
+        reducing = min(amount, held)
+        self._fill(db, row, reducing, now_ms, reduced=True)
+        self._fill(db, row, amount - reducing, now_ms, reduced=False)
+        rests = amount < wanted and bool(amount) and at_most is not None and self._remainder_rests > 0
         db.execute(
             "UPDATE orders SET filled = ?, state = ?, rests_until_ms = ? WHERE order_id = ?",
-            (str(amount), state, rests_until_ms, order_id),
+            (
+                str(amount),
+                "filled" if amount == wanted else "open" if rests else "canceled",
+                now_ms + int(self._remainder_rests * 1000) if rests else None,
+                order_id,
+            ),
         )
 
-    def _fill(self, db: sqlite3.Connection, row: sqlite3.Row, amount: Decimal, now_ms: int) -> None:
-        price = self._price(db, row["symbol"])
+    def _fill(self, db: sqlite3.Connection, row: sqlite3.Row, amount: Decimal, now_ms: int, *, reduced: bool) -> None:
+        if not amount:
+            return
+        symbol, price = row["symbol"], self._price(db, row["symbol"])
+        fee = price * amount * self._fee_rate
         db.execute(
             "INSERT INTO fills (order_id, symbol, side, reduced, price, contracts, fee, fee_currency, at_ms)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                row["order_id"],
-                row["symbol"],
-                row["side"],
-                row["reduce_only"],
-                str(price),
-                str(amount),
-                str(price * amount * self._fee_rate),
-                _CURRENCY,
-                now_ms,
-            ),
+            (row["order_id"], symbol, row["side"], reduced, str(price), str(amount), str(fee), _CURRENCY, now_ms),
         )
-        (held,) = db.execute("SELECT contracts FROM market WHERE symbol = ?", (row["symbol"],)).fetchone()
+        (held,) = db.execute("SELECT contracts FROM market WHERE symbol = ?", (symbol,)).fetchone()
         after = Decimal(held) + (amount if row["side"] == "buy" else -amount)
-        db.execute("UPDATE market SET contracts = ? WHERE symbol = ?", (str(after), row["symbol"]))
+        db.execute("UPDATE market SET contracts = ? WHERE symbol = ?", (str(after), symbol))
 
     def _open_rows(self, db: sqlite3.Connection, leg: Leg) -> list[sqlite3.Row]:
         sql = "SELECT * FROM orders WHERE symbol = ? AND side = ? AND reduce_only AND state = 'open' ORDER BY order_id"

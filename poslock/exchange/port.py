@@ -98,5 +98,5 @@ class Exchange(Protocol):
     def fills(self, leg: Leg, since_ms: int) -> list[Fill]:
         """Fills that reduced *leg* at or after *since_ms*, oldest first."""
 
-    def funding(self, leg: Leg, since_ms: int) -> Decimal:
-        """Funding received (paid, if negative) on *leg* at or after *since_ms*."""
+    def funding(self, leg: Leg, since_ms: int, until_ms: int) -> Decimal:
+        """Funding received (paid, if negative) on *leg* from *since_ms* to *until_ms*."""

@@ -51,12 +51,12 @@ class Ledger:
         """Enter an open position; tracking the same one again changes nothing.
 
         Raises:
-            PositionConflict: the id or the leg is taken by another open position.
+            PositionConflict: the id is closing, or the id or the leg is taken by another open position.
         """
         with self._database.transaction() as db:
             known = latest_position(db, position.id)
             if known is not None and known.state != "closed":
-                if (known.position, known.account) == (position, account):
+                if (known.position, known.account, known.state) == (position, account, "open"):
                     return known
                 raise PositionConflict(position.id, f"it is {known.state} on {known.account} as {known.position}")
             _check_leg_free(db, position, account)
@@ -118,7 +118,7 @@ class Ledger:
                 db.execute(sql, {**asdict(key), "filled": str(filled_before), "number": attempt.number - 1})
             db.execute(
                 "INSERT INTO attempt VALUES (:position_id, :generation, :number, :client_order_id, :contracts,"
-                " :expires_at_ms, NULL) ON CONFLICT (position_id, generation, number)"
+                " :expires_at_ms, :filled) ON CONFLICT (position_id, generation, number)"
                 " DO UPDATE SET contracts = excluded.contracts, expires_at_ms = excluded.expires_at_ms",
                 {**asdict(key), **asdict(attempt), "contracts": str(attempt.contracts), "filled": None},
             )

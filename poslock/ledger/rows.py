@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import sqlite3
 from datetime import datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING
 
 from poslock.ledger.journal import Attempt, Close, CloseKey
 from poslock.position import ClosedPosition, Fill, Position, TrackedPosition
-
-if TYPE_CHECKING:
-    import sqlite3
+from poslock.text import quoted
 
 
 def latest_position(db: sqlite3.Connection, position_id: str) -> TrackedPosition | None:
-    """The newest generation of a position."""
+    """The newest generation of a position.
+
+    Raises:
+        sqlite3.DatabaseError: a row holds what cannot have been written there.
+    """
+    try:
+        return _latest_position(db, position_id)
+    except (ArithmeticError, ValueError, TypeError) as error:
+        raise sqlite3.DatabaseError(f"damaged row of position {quoted(position_id)}: {error}") from error
+
+
+def _latest_position(db: sqlite3.Connection, position_id: str) -> TrackedPosition | None:
     sql = "SELECT * FROM position WHERE position_id = ? ORDER BY generation DESC LIMIT 1"
     row = db.execute(sql, (position_id,)).fetchone()
     if row is None:
