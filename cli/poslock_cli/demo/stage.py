@@ -98,12 +98,12 @@ class Stage:
         return bot
 
     def _line_up(self) -> None:
-        ready = 0
+        waiting = len(self.bots)
         for _, event in self._events(_STARTING_SECONDS):
             if event["event"] != "ready":
                 raise StageError(f"a bot said {event['event']!r} before it was ready")
-            ready += 1
-            if ready == len(self.bots):
+            waiting -= 1
+            if not waiting:
                 break
         self._began = time.monotonic()
         for bot in self.bots:

@@ -1,0 +1,170 @@
+"""What child processes do in tests: ``python actors.py FUNCTION SETTINGS``, settings as JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from faults import Strike, StruckExchange, StruckLedger
+from poslock import (
+    LockLost,
+    LockTimeout,
+    PaperExchange,
+    PositionAlreadyClosingError,
+    PositionGuard,
+    PositionLock,
+    PoslockError,
+)
+
+
+def say(**what: object) -> None:
+    sys.stdout.write(json.dumps(what) + "\n")
+    sys.stdout.flush()
+
+
+def hear() -> str:
+    line = sys.stdin.readline()
+    if not line:
+        sys.exit("the test is gone")
+    return line.strip()
+
+
+def hold(lock_dir: str, position: str, stale_after: float = 30.0, timeout: float = 30.0) -> None:
+    """Acquire, then do what it is told, one word at a time."""
+    lock = PositionLock(position, lock_dir=lock_dir, stale_after=stale_after, timeout=timeout, purpose="held by a test")
+    say(ready=True)
+    hear()
+    try:
+        lock.acquire()
+    except LockTimeout as error:
+        say(error=type(error).__name__, holder=error.holder.pid if error.holder else None)
+        return
+    recovered = lock.recovered_from
+    say(held=lock.held, token=lock.token, recovered_from=recovered.pid if recovered else None)
+    while True:
+        word = hear()
+        try:
+            getattr(lock, word)()
+            say(ok=word)
+        except LockLost as error:
+            say(error=type(error).__name__, text=str(error))
+
+
+def hold_and_fork(lock_dir: str, position: str) -> None:
+    """Hold the lock, fork a child that lives on, say what the child may do with the lock."""
+    lock = PositionLock(position, lock_dir=lock_dir)
+    lock.acquire()
+    if (pid := os.fork()) == 0:
+        try:
+            lock.check()
+            inherited = "held"
+        except LockLost as error:
+            inherited = str(error)
+        say(child=inherited, held=lock.held)
+        hear()
+        os._exit(0)
+    say(forked=pid)
+    time.sleep(600)
+
+
+def fork_beside_threads(lock_dir: str, forks: int) -> None:
+    """Fork again and again while other threads lock; count children with inherited descriptors, and hung ones."""
+    done = threading.Event()
+
+    def lock_and_unlock(position: str) -> None:
+        while not done.is_set():
+            with PositionLock(position, lock_dir=lock_dir):
+                pass
+
+    threads = [threading.Thread(target=lock_and_unlock, args=(f"p{number}",)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    leaked = hung = 0
+    for number in range(forks):
+        if (pid := os.fork()) == 0:
+            links = (f"/proc/self/fd/{each}" for each in os.listdir("/proc/self/fd"))
+            kept = any(os.readlink(each).startswith(lock_dir) for each in links if os.path.lexists(each))
+            with PositionLock(f"child-{number}", lock_dir=lock_dir, timeout=5) as lock:
+                lock.check()
+            os._exit(kept)
+        deadline = time.monotonic() + 20
+        status = 0
+        while not (ended := os.waitpid(pid, os.WNOHANG))[0] and time.monotonic() < deadline:
+            time.sleep(0.001)
+        if ended[0]:
+            status = os.waitstatus_to_exitcode(ended[1])
+        else:
+            hung += 1
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+        leaked += status != 0
+    done.set()
+    for thread in threads:
+        thread.join()
+    say(leaked=leaked, hung=hung)
+
+
+def hold_without_streams(lock_dir: str) -> None:
+    """Lock with the standard streams closed; say which is the lowest descriptor that it opened."""
+    saved = os.dup2(1, 100)
+    for stream in (0, 1, 2):
+        os.close(stream)
+    PositionLock("btc-1", lock_dir=lock_dir).acquire()
+    lowest = min(int(each) for each in os.listdir("/proc/self/fd") if os.path.lexists(f"/proc/self/fd/{each}"))
+    os.dup2(saved, 1)
+    say(lowest=lowest)
+
+
+def contend(lock_dir: str, folder: str, rounds: int) -> None:
+    """Take the lock again and again; look for an overlap in two independent ways."""
+    say(ready=True)
+    hear()
+    marker, counter, tokens = Path(folder, "inside"), Path(folder, "counter"), []
+    for _ in range(rounds):
+        with PositionLock("contended", lock_dir=lock_dir, timeout=60) as lock:
+            os.close(os.open(marker, os.O_CREAT | os.O_EXCL))  # first way: nobody else is inside
+            count = int(counter.read_text())
+            lock.check()
+            counter.write_text(str(count + 1))  # second way: no update is lost
+            tokens.append(lock.token)
+            marker.unlink()
+    say(tokens=tokens)
+
+
+def close(
+    exchange: str,
+    lock_dir: str,
+    positions: list[str],
+    *,
+    strikes: dict[str, list[dict[str, Any]]] | None = None,
+    lease: float = 30.0,
+    timeout: float = 60.0,
+    settings: dict[str, Any] | None = None,
+) -> None:
+    """Close positions one after the other; say what became of each call."""
+    planned = {port: [Strike(**strike) for strike in each] for port, each in (strikes or {}).items()}
+    venue = StruckExchange(PaperExchange(exchange, **(settings or {})), *planned.get("venue", ()))
+    ledger = StruckLedger(f"{lock_dir}/ledger.db", *planned.get("ledger", ()))
+    guard = PositionGuard(venue, lock_dir=lock_dir, ledger=ledger, timeout=timeout, stale_after=lease)
+    say(ready=True)
+    hear()
+    outcomes = []
+    for position in positions:
+        try:
+            closed = guard.close_position(position, reason="test")
+            outcomes.append({"outcome": "booked", "net_pnl": str(closed.net_pnl), "token": closed.token})
+        except PositionAlreadyClosingError as error:
+            outcomes.append({"outcome": f"already {error.state}"})
+        except PoslockError as error:
+            outcomes.append({"outcome": type(error).__name__, "text": str(error), "lost": isinstance(error, LockLost)})
+    say(outcomes=outcomes)
+
+
+if __name__ == "__main__":
+    globals()[sys.argv[1]](**json.loads(sys.argv[2]))

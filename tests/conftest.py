@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from poslock import PaperExchange, Position, PositionGuard
+from poslock.exchange.port import Leg
+from processes import Child
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+SYMBOL = "BTC/USDT:USDT"
+
+
+@pytest.fixture
+def lock_dir(tmp_path: Path) -> str:
+    return str(tmp_path / "locks")
+
+
+@dataclass
+class Children:
+    """Starts children and ends them with the test."""
+
+    started: list[Child] = field(default_factory=list)
+
+    def __call__(self, actor: str, **settings: object) -> Child:
+        child = Child(actor, **settings)
+        self.started.append(child)
+        return child
+
+
+@pytest.fixture
+def start() -> Iterator[Children]:
+    children = Children()
+    yield children
+    for child in children.started:
+        child.end()
+
+
+@dataclass
+class Account:
+    """A paper account with a guard over it, and a look at what both have written."""
+
+    exchange: PaperExchange
+    exchange_path: str
+    lock_dir: str
+    guard: PositionGuard
+
+    def open(
+        self, position_id: str = "btc-1", *, contracts: int = 10, symbol: str = SYMBOL, side: Any = "long"
+    ) -> Position:
+        """An open and tracked position from 60000, with a resting stop-loss and take-profit."""
+        below, above = ("stop_loss", "take_profit") if side == "long" else ("take_profit", "stop_loss")
+        self.exchange.set_price(symbol, 60_000)
+        self.exchange.open_position(symbol, side, contracts)
+        self.exchange.protect(symbol, side, below, contracts, 57_000)  # type: ignore[arg-type]
+        self.exchange.protect(symbol, side, above, contracts, 66_000)  # type: ignore[arg-type]
+        position = Position(position_id, symbol, side, contracts, 60_000)
+        self.guard.track(position)
+        self.exchange.set_price(symbol, 59_000)
+        return position
+
+    def rows(self, sql: str) -> list[tuple[Any, ...]]:
+        """What the ledger says to a statement."""
+        ledger = sqlite3.connect(f"{self.lock_dir}/ledger.db")
+        try:
+            with ledger:
+                return ledger.execute(sql).fetchall()
+        finally:
+            ledger.close()
+
+    def assert_closed_once(self, position: Position, *, orders: int = 1) -> None:
+        """One close, one booking of all of it, nothing left: G1, G5, G6; and ledger writes in token order: G4."""
+        leg = Leg(position.symbol, position.side)
+        other = Leg(position.symbol, "short" if position.side == "long" else "long")
+        assert self.exchange.held(leg) == 0
+        assert self.exchange.held(other) == 0, "reversed"
+        assert self.exchange.open_orders(leg) == []
+        assert len([o for o in self.exchange.orders(leg) if o.family == "order" and o.filled]) == orders
+        assert self.rows(f"SELECT count(*) FROM booking WHERE position_id = '{position.id}'") == [(1,)]
+        closed = self.guard.position(position.id).closed
+        assert closed is not None
+        assert sum(fill.contracts for fill in closed.fills) == position.contracts
+        assert [f.trade_id for f in closed.fills] == [f.trade_id for f in self.exchange.fills(leg, 0)]
+        tokens = [t for (t,) in self.rows(f"SELECT token FROM audit WHERE position_id='{position.id}' ORDER BY number")]
+        assert tokens == sorted(tokens)
+
+
+@pytest.fixture
+def account(tmp_path: Path, lock_dir: str) -> Account:
+    path = str(tmp_path / "exchange.db")
+    exchange = PaperExchange(path)
+    return Account(exchange, path, lock_dir, PositionGuard(exchange, lock_dir=lock_dir))

@@ -1,0 +1,75 @@
+"""Systems for the lock layer with something amiss, over the real one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from poslock.lock.directory import LockDirectory
+from poslock.lock.system import SYSTEM
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable
+
+
+class Amiss:
+    """The real system, with some calls replaced: ``Amiss(wall_ns=lambda: 0)``."""
+
+    def __init__(self, **calls: Callable[..., Any]) -> None:
+        self._calls = calls
+
+    def __getattr__(self, name: str) -> Any:
+        return self._calls.get(name) or getattr(SYSTEM, name)
+
+
+class Clock:
+    """A monotonic clock that a test moves; sleeping moves it too."""
+
+    def __init__(self) -> None:
+        self.now_ns = 10**15
+
+    def monotonic_ns(self) -> int:
+        return self.now_ns
+
+    def sleep(self, seconds: float) -> None:
+        self.now_ns += int(seconds * 1e9)
+
+    def directory(self, path: str | os.PathLike[str], **calls: Callable[..., Any]) -> LockDirectory:
+        return LockDirectory(
+            str(path),
+            Amiss(**{"monotonic_ns": self.monotonic_ns, "sleep": self.sleep, **calls}),  # type: ignore[arg-type]
+        )
+
+
+def failing(error: Exception) -> Callable[..., Any]:
+    """A call that raises."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    return fail
+
+
+def once_before(happens: Callable[[], object], call: Callable[..., Any]) -> Callable[..., Any]:
+    """*call*, but something else happens right before its first time."""
+    pending = [happens]
+
+    def interleaved(*args: Any, **kwargs: Any) -> Any:
+        if pending:
+            pending.pop()()
+        return call(*args, **kwargs)
+
+    return interleaved
+
+
+def once_after(happens: Callable[[], object], call: Callable[..., Any]) -> Callable[..., Any]:
+    """*call*, but something else happens right after its first time."""
+    pending = [happens]
+
+    def interleaved(*args: Any, **kwargs: Any) -> Any:
+        answer = call(*args, **kwargs)
+        if pending:
+            pending.pop()()
+        return answer
+
+    return interleaved

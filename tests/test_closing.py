@@ -1,0 +1,495 @@
+"""The close, driven in this process against an exchange on which everything may go wrong."""
+
+# mypy: disable-error-code="comparison-overlap"
+from __future__ import annotations
+
+import re
+import time
+from decimal import Context, Decimal, Inexact, localcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from faults import Strike, StruckExchange
+from poslock import (
+    CloseUnsettled,
+    ExchangeUnavailable,
+    LockFileError,
+    LockLost,
+    OrderRefused,
+    OutcomeUnknown,
+    PaperExchange,
+    PositionAlreadyClosingError,
+    PositionGuard,
+    PositionLock,
+    PositionNotFound,
+)
+from poslock.closing.machine import client_order_id
+from poslock.exchange.port import CloseOrder, Leg, Order
+from poslock.ledger.ledger import Ledger
+from poslock.position import TrackedPosition
+
+if TYPE_CHECKING:
+    from conftest import Account
+    from poslock import Position
+
+
+class Venue(StruckExchange):
+    """The account's exchange with strikes, and how to close on it."""
+
+    def __init__(self, account: Account, *strikes: Strike, **settings: Any) -> None:
+        super().__init__(PaperExchange(account.exchange_path, **{"settles_within": 1.0, **settings}), *strikes)
+        self.guard = PositionGuard(self, lock_dir=account.lock_dir)
+
+    @property
+    def calls(self) -> list[str]:
+        return self.struck.calls
+
+
+def leg_of(position: Position) -> Leg:
+    return Leg(position.symbol, position.side)
+
+
+def test_a_close_asks_sends_sweeps_and_books(account: Account) -> None:
+    """The plain course: one request each, and nothing is asked twice."""
+    position = account.open()
+    venue = Venue(account)
+    closed = venue.guard.close_position("btc-1", reason="stop-loss")
+    exits = ["held", "place", "fills"]
+    assert venue.calls == [*exits, "open_orders", "held", "cancel", "cancel", "open_orders", "funding"]
+    assert closed.exit_price == 59_000
+    assert closed.gross_pnl == -10_000
+    assert closed.fees == Decimal(295)  # 0.0005 of 590000
+    assert closed.net_pnl == -10_295
+    assert closed == account.guard.position("btc-1").closed
+    account.assert_closed_once(position)
+
+
+def test_a_short_position_closes_too(account: Account) -> None:
+    """Bought back, gained by the fall."""
+    position = account.open(side="short")
+    assert account.guard.close_position("btc-1").gross_pnl == 10_000
+    account.assert_closed_once(position)
+
+
+def test_an_unknown_position_is_not_found_and_nothing_is_sent(account: Account) -> None:
+    """PositionNotFound names the ledger."""
+    venue = Venue(account)
+    with pytest.raises(PositionNotFound, match=re.escape("ledger.db")):
+        venue.guard.close_position("nobody")
+    assert venue.calls == []
+
+
+def test_a_position_of_another_account_is_not_found(account: Account, tmp_path: Any) -> None:
+    """A ledger may be shared by accounts; a guard acts on its own."""
+    account.open()
+    other = PositionGuard(PaperExchange(tmp_path / "other.db"), lock_dir=account.lock_dir)
+    with pytest.raises(PositionNotFound):
+        other.close_position("btc-1")
+    assert other.recover() == []
+
+
+def test_who_waits_is_told_closed_and_who_does_not_wait_is_told_closing(account: Account) -> None:
+    """With timeout=0 the answer is immediate and names the holder."""
+    account.open()
+    with PositionLock("btc-1", lock_dir=account.lock_dir, purpose="close: another bot"):
+        hasty = PositionGuard(account.exchange, lock_dir=account.lock_dir, timeout=0)
+        with pytest.raises(PositionAlreadyClosingError) as caught:
+            hasty.close_position("btc-1")
+    assert caught.value.state == "closing"
+    assert caught.value.holder is not None
+    assert caught.value.holder.purpose == "close: another bot"
+    hasty.close_position("btc-1")
+    with pytest.raises(PositionAlreadyClosingError) as caught:
+        hasty.close_position("btc-1")
+    assert caught.value.state == "closed"
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_an_unknown_outcome_is_asked_for_not_sent_again(account: Account, when: Any) -> None:
+    """The answer to the order is lost: if the venue has it, it is found; if not, the same id goes out again."""
+    position = account.open()
+    strike = Strike("place", when, OutcomeUnknown("connection cut"))
+    venue = Venue(account, strike, denies_for=0.1)
+    venue.guard._stale_after = 1.0  # a window of at most a second
+    venue.guard.close_position("btc-1")
+    assert venue.calls.count("place") == (1 if when == "after" else 2)
+    assert account.rows("SELECT count(*) FROM attempt") == [(1,)]
+    account.assert_closed_once(position)
+
+
+def test_an_order_that_the_venue_denies_for_a_while_is_not_sent_again(account: Account) -> None:
+    """It exists, but the first answers say it does not."""
+    position = account.open()
+
+    venue = Venue(account, Strike("place", "after", OutcomeUnknown("time-out")), denies_for=5.0)
+    denials = [None] * 3
+
+    def order(leg: Leg, client_id: str) -> Order | None:
+        return denials.pop() if denials else venue.exchange.order(leg, client_id)
+
+    venue.instead["order"] = order
+    venue.guard.close_position("btc-1")
+    assert denials == []
+    assert venue.calls.count("place") == 1
+    account.assert_closed_once(position)
+
+
+def test_a_refused_order_leaves_the_position_closing(account: Account) -> None:
+    """A definite refusal is an error with the venue's words; the next call goes on."""
+    position = account.open()
+    venue = Venue(account, Strike("place", "before", OrderRefused("price limit", code="x")), denies_for=0.1)
+    venue.guard._stale_after = 1.0
+    with pytest.raises(CloseUnsettled, match="price limit") as caught:
+        venue.guard.close_position("btc-1")
+    assert caught.value.step == "sending"
+    assert account.guard.position("btc-1").state == "closing"
+    venue.guard.close_position("btc-1")
+    account.assert_closed_once(position)
+
+
+@pytest.mark.parametrize("liquidity", [1, 3, 9])
+def test_partial_fills_go_on_under_new_ids_until_all_is_closed(account: Account, liquidity: int) -> None:
+    """Each residual is an attempt of its own; the booking holds all fills."""
+    position = account.open()
+    Venue(account, liquidity=liquidity).guard.close_position("btc-1")
+    orders = -(-10 // liquidity)
+    ids = {client_id for (client_id,) in account.rows("SELECT client_order_id FROM attempt")}
+    assert len(ids) == orders
+    account.assert_closed_once(position, orders=orders)
+
+
+def test_a_stop_loss_that_was_faster_is_booked(account: Account) -> None:
+    """The venue's own stop closed the position: nothing is sent, its fills are booked, the take-profit is swept."""
+    position = account.open()
+    account.exchange.set_price(position.symbol, 56_000)
+    venue = Venue(account)
+    closed = venue.guard.close_position("btc-1")
+    assert "place" not in venue.calls
+    assert (closed.exit_price, closed.client_order_id) == (56_000, None)
+    account.assert_closed_once(position, orders=0)
+
+
+def test_a_stop_loss_that_fires_between_question_and_order_is_booked(account: Account) -> None:
+    """Two exits race: the order finds nothing to reduce, and that is verified, not taken for success."""
+    position = account.open()
+    venue = Venue(account)
+
+    def place(order: CloseOrder) -> Order:
+        account.exchange.set_price(position.symbol, 56_000)  # the stop fires while the order is on its way
+        return venue.exchange.place(order)
+
+    venue.instead["place"] = place
+    closed = venue.guard.close_position("btc-1")
+    assert venue.calls.count("place") == 1
+    assert closed.exit_price == 56_000
+    account.assert_closed_once(position, orders=0)
+
+
+def test_a_position_reduced_by_hand_is_closed_for_what_is_left(account: Account) -> None:
+    """The size sent is what the venue still holds; both fills are this position's P&L."""
+    position = account.open()
+    leg = leg_of(position)
+    account.exchange.protect(leg.symbol, leg.side, "take_profit", 4, 58_000)
+    account.exchange.set_price(leg.symbol, 58_500)
+    closed = account.guard.close_position("btc-1")
+    assert [(fill.contracts, fill.price) for fill in closed.fills] == [(4, 58_500), (6, 58_500)]
+    account.assert_closed_once(position)
+
+
+def test_fills_after_the_end_of_a_position_belong_to_the_next_one(account: Account) -> None:
+    """Recovered late, after another trade on the same market: only the fills of this position are booked."""
+    position = account.open()
+    venue = Venue(account, *[Strike("funding", "before", ExchangeUnavailable("maintenance"), n) for n in range(1, 5)])
+    with pytest.raises(CloseUnsettled, match="maintenance"):
+        venue.guard.close_position("btc-1")
+    leg = leg_of(position)
+    account.exchange.open_position(leg.symbol, leg.side, 3)
+    account.exchange.protect(leg.symbol, leg.side, "take_profit", 3, 50_000)
+    account.exchange.set_price(leg.symbol, 70_000)
+    (recovery,) = account.guard.recover()
+    assert recovery.closed is not None
+    assert recovery.closed.exit_price == 59_000
+
+
+def test_a_position_whose_fills_do_not_add_up_stays_closing(account: Account) -> None:
+    """Nothing is booked or swept on a guess: the venue holds nothing, and its fills explain only a part."""
+    position = account.open(contracts=8)
+    account.rows("UPDATE position SET contracts = '10'")
+    with pytest.raises(CloseUnsettled, match="no fills for 2 contracts") as caught:
+        Venue(account).guard.close_position("btc-1")
+    assert caught.value.step == "sending"
+    assert account.rows("SELECT count(*) FROM booking") == [(0,)]
+    assert account.guard.position("btc-1").state == "closing"
+    assert len(account.exchange.open_orders(leg_of(position))) == 2
+
+
+def test_a_venue_that_wrongly_says_flat_is_not_believed(account: Account) -> None:
+    """It reads 0 for a while; without fills that is no reason to give up the stop-loss."""
+    position = account.open()
+
+    venue = Venue(account)
+    venue.instead["held"] = lambda *_: Decimal(0)
+    with pytest.raises(CloseUnsettled, match="no fills for 10 contracts"):
+        venue.guard.close_position("btc-1")
+    assert len(account.exchange.open_orders(leg_of(position))) == 2
+    venue.instead.clear()
+    venue.guard.close_position("btc-1")
+    account.assert_closed_once(position)
+
+
+def test_orders_of_contracts_that_nobody_tracked_are_left_alone(account: Account) -> None:
+    """15 held, 10 tracked: 10 are closed, the stop that protects the other 5 stays, and the close says so."""
+    position = account.open()
+    leg = leg_of(position)
+    account.exchange.open_position(leg.symbol, leg.side, 5)
+    with pytest.raises(CloseUnsettled, match="holds 5 more contracts") as caught:
+        Venue(account).guard.close_position("btc-1")
+    assert caught.value.step == "filled"
+    assert account.exchange.held(leg) == 5
+    assert len(account.exchange.open_orders(leg)) == 2
+    account.exchange.open_position(leg.symbol, "short", 5)  # closed by hand
+    (recovery,) = account.guard.recover()
+    assert recovery.closed is not None
+    assert sum(fill.contracts for fill in recovery.closed.fills) == 10
+    assert account.exchange.open_orders(leg) == []
+
+
+def test_a_fill_larger_than_the_position_counts_for_its_part(account: Account) -> None:
+    """One stop for 15, of which 10 were this position's: two thirds of its fee."""
+    position = account.open()
+    leg = leg_of(position)
+    account.exchange.open_position(leg.symbol, leg.side, 5)
+    account.exchange.protect(leg.symbol, leg.side, "stop_loss", 15, 58_000)
+    account.exchange.set_price(leg.symbol, 57_500)
+    closed = account.guard.close_position("btc-1")
+    assert [fill.contracts for fill in closed.fills] == [10]
+    assert closed.gross_pnl == -25_000
+    assert closed.fees == Decimal("287.5")
+
+
+def test_a_position_closed_by_hand_is_booked_from_that_fill(account: Account) -> None:
+    """A plain opposite order, not reduce-only: nothing is sent, both protective orders are swept."""
+    position = account.open()
+    account.exchange.open_position(position.symbol, "short", 10)
+    venue = Venue(account)
+    closed = venue.guard.close_position("btc-1")
+    assert "place" not in venue.calls
+    assert closed.gross_pnl == -10_000
+    account.assert_closed_once(position, orders=0)
+
+
+def test_a_reopened_position_is_left_alone(account: Account) -> None:
+    """Whoever waited to close one generation does not close the next one, opened under the same id meanwhile."""
+    position = account.open()
+
+    class Waiting(Ledger):
+        def highest_token(self, position_id: str) -> int:
+            # This guard has looked at the position and is about to lock it. Another one closes it, a bot reopens it.
+            account.guard.close_position(position_id)
+            account.open()
+            return super().highest_token(position_id)
+
+    guard = PositionGuard(
+        account.exchange, lock_dir=account.lock_dir, ledger=Waiting(f"{account.lock_dir}/ledger.db"), timeout=5
+    )
+    with pytest.raises(PositionAlreadyClosingError) as caught:
+        guard.close_position("btc-1")
+    assert caught.value.state == "closed"
+    assert account.guard.position("btc-1").state == "open"
+    assert account.exchange.held(leg_of(position)) == 10
+
+
+def test_a_reopened_position_is_not_recovered(account: Account) -> None:
+    """Its last close was unfinished when recover looked, and is finished and reopened when it gets the lock."""
+    account.open()
+    venue = Venue(account, Strike("open_orders", "before", LockLost("btc-1", "x", "test")))
+    with pytest.raises(LockLost):
+        venue.guard.close_position("btc-1")
+
+    class Waiting(Ledger):
+        def highest_token(self, position_id: str) -> int:
+            account.guard.close_position(position_id)
+            account.open()
+            return super().highest_token(position_id)
+
+    path = f"{account.lock_dir}/ledger.db"
+    assert PositionGuard(account.exchange, lock_dir=account.lock_dir, ledger=Waiting(path)).recover() == []
+    assert account.guard.position("btc-1").state == "open"
+
+
+def test_a_ledger_put_aside_does_not_bring_back_client_order_ids(account: Account) -> None:
+    """Generations start at 1 again, yet an old filled order must not pass for the new close."""
+    account.open()
+    account.guard.close_position("btc-1")
+    Path(account.lock_dir, "ledger.db").unlink()
+    account.guard = PositionGuard(account.exchange, lock_dir=account.lock_dir)
+    position = account.open()
+    account.guard.close_position("btc-1")
+    assert account.exchange.held(leg_of(position)) == 0
+    assert account.exchange.open_orders(leg_of(position)) == []
+
+
+def test_a_remainder_that_never_ends_is_cancelled(account: Account) -> None:
+    """The own order half filled and open for longer than the venue's time: cancelled, and the rest sent anew."""
+    position = account.open()
+    Venue(account, liquidity=6, remainder_rests=600.0).guard.close_position("btc-1")
+    account.assert_closed_once(position, orders=2)
+
+
+def test_a_venue_that_never_answers_to_orders_is_given_up_after_a_few(account: Account) -> None:
+    """The number of orders sent without a result is bounded."""
+    position = account.open()
+    strikes = [Strike("place", "before", OutcomeUnknown("time-out"), n) for n in range(1, 9)]
+    venue = Venue(account, *strikes, denies_for=0.0)
+    venue.guard._stale_after = 1.0
+    with pytest.raises(CloseUnsettled, match="10 contracts were left"):
+        venue.guard.close_position("btc-1")
+    assert venue.calls.count("place") == 3
+    account.guard.close_position("btc-1")
+    account.assert_closed_once(position)
+
+
+def test_a_clock_that_went_back_does_not_make_the_wait_longer(account: Account) -> None:
+    """An attempt journaled for an hour from now is waited for as long as a receive window, not for an hour."""
+    position = account.open()
+    venue = Venue(account, Strike("place", "before", LockLost("btc-1", "x", "test")))
+    with pytest.raises(LockLost):
+        venue.guard.close_position("btc-1")
+    account.rows("UPDATE attempt SET expires_at_ms = expires_at_ms + 3600000")
+    slept: list[float] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("poslock.guard.time.sleep", slept.append)
+        Venue(account).guard.close_position("btc-1")
+    assert 5 <= sum(slept) < 10
+    account.assert_closed_once(position)
+
+
+def test_a_booked_close_is_returned_although_the_lock_cannot_be_released(account: Account, monkeypatch: Any) -> None:
+    """The result stands; the lock runs out by itself."""
+    account.open()
+
+    def fail(self: PositionLock) -> None:
+        raise LockFileError("btc-1", "path", "stays busy", "wait")
+
+    monkeypatch.setattr(PositionLock, "release", fail)
+    assert account.guard.close_position("btc-1").net_pnl == -10_295
+
+
+def test_the_callers_decimal_context_changes_nothing(account: Account) -> None:
+    """A bot that rounds to four digits, or traps rounding, gets the exact P&L all the same."""
+    account.open()
+    account.exchange.set_price("BTC/USDT:USDT", "59123.456789")
+    with localcontext(Context(prec=4, traps=[Inexact])):
+        closed = account.guard.close_position("btc-1")
+    assert closed.gross_pnl == Decimal("-8765.43211")
+
+
+@pytest.mark.parametrize("method", ["held", "open_orders", "cancel", "fills", "funding"])
+def test_a_question_without_an_answer_is_asked_again(account: Account, method: str) -> None:
+    """One failure of any request is no reason to stop."""
+    position = account.open()
+    Venue(account, Strike(method, "before", ExchangeUnavailable("busy"))).guard.close_position("btc-1")
+    account.assert_closed_once(position)
+
+
+def test_an_order_placed_during_the_sweep_is_swept(account: Account) -> None:
+    """The reads decide, not the cancels: one that appears after the first look is found by the next."""
+    position = account.open()
+    venue = Venue(account)
+    leg = leg_of(position)
+    late = [lambda: account.exchange.protect(leg.symbol, leg.side, "stop_loss", 1, 50_000)]
+
+    def cancel(order: Order) -> None:
+        if late:
+            late.pop()()
+        venue.exchange.cancel(order)
+
+    venue.instead["cancel"] = cancel
+    venue.guard.close_position("btc-1")
+    assert venue.calls.count("open_orders") == 3
+    account.assert_closed_once(position)
+
+
+def test_a_venue_that_does_not_cancel_leaves_the_close_unsettled(account: Account) -> None:
+    """Bounded, with the orders' names; not booked before they are gone."""
+    position = account.open()
+    venue = Venue(account)
+    venue.instead["cancel"] = lambda *_: None
+    with pytest.raises(CloseUnsettled, match="orders still rest: 2, 3"):
+        venue.guard.close_position("btc-1")
+    assert account.rows("SELECT step FROM close") == [("filled",)]
+    account.guard.recover()
+    account.assert_closed_once(position)
+
+
+def test_a_request_that_hangs_longer_than_the_lease_loses_the_lock(account: Account) -> None:
+    """The lease is not renewed during a request; the venue refuses what comes too late, and the next owner closes."""
+    position = account.open()
+    slow = PaperExchange(account.exchange_path, latency=1.2)
+    with pytest.raises(LockLost):
+        PositionGuard(slow, lock_dir=account.lock_dir, stale_after=1.0).close_position("btc-1")
+    account.guard.close_position("btc-1")
+    account.assert_closed_once(position)
+
+
+def test_a_close_longer_than_its_lease_renews_between_steps(account: Account) -> None:
+    """Slow, but never silent for a whole lease: it keeps the lock and finishes."""
+    position = account.open()
+    slow = PaperExchange(account.exchange_path, latency=0.4)
+    began = time.monotonic()
+    PositionGuard(slow, lock_dir=account.lock_dir, stale_after=1.0).close_position("btc-1")
+    assert time.monotonic() - began > 2.0  # twice its lease
+    account.assert_closed_once(position)
+
+
+def test_a_wiped_lock_directory_does_not_bring_back_old_tokens(account: Account, monkeypatch: Any) -> None:
+    """The ledger's highest token is the floor for the next grant, although the wall clock went back too."""
+    position = account.open()
+    venue = Venue(account, Strike("open_orders", "before", LockLost("btc-1", "x", "test")))
+    with pytest.raises(LockLost):
+        venue.guard.close_position("btc-1")
+    [(seen,)] = account.rows("SELECT max(token) FROM position")
+    for file in Path(account.lock_dir).glob("*.lock"):
+        file.unlink()
+    monkeypatch.setattr("time.time_ns", lambda: 1000)
+    assert account.guard.close_position("btc-1").token == seen + 1
+    account.assert_closed_once(position)
+
+
+def test_recover_finishes_all_and_leaves_alone_what_somebody_works_on(account: Account) -> None:
+    """One entry per unfinished close; a held one is reported as closing, a finished one not at all."""
+    for number in range(3):
+        account.open(f"p{number}", symbol=f"C{number}/USDT")
+        venue = Venue(account, Strike("open_orders", "before", LockLost(f"p{number}", "x", "test")))
+        with pytest.raises(LockLost):
+            venue.guard.close_position(f"p{number}")
+    with PositionLock("p1", lock_dir=account.lock_dir):
+        recoveries = {each.position_id: each for each in account.guard.recover()}
+    assert {key: each.closed is not None for key, each in recoveries.items()} == {"p0": True, "p1": False, "p2": True}
+    assert isinstance(recoveries["p1"].error, PositionAlreadyClosingError)
+    assert [each.position_id for each in account.guard.recover()] == ["p1"]
+    assert account.guard.recover() == []
+
+
+def test_client_order_ids_are_stable_and_distinct(account: Account) -> None:
+    """32 lowercase letters and digits; the same close makes the same id, anything else another."""
+    position = account.open()
+    tracked = account.guard.position("btc-1")
+    ids = [client_order_id(tracked, attempt) for attempt in (1, 2)]
+    other = TrackedPosition(position, 2, tracked.account, "open", 0, None)
+    ids += [client_order_id(other, 1), client_order_id(TrackedPosition(position, 1, "other", "open", 0, None), 1)]
+    assert len(set(ids)) == 4
+    assert all(re.fullmatch("[a-z0-9]{32}", each) for each in ids)
+    assert client_order_id(tracked, 1) == ids[0]
+    assert account.guard.close_position("btc-1").client_order_id == ids[0]
+
+
+@pytest.mark.parametrize("reason", [None, 7, "x" * 129])
+def test_a_reason_is_short_text(account: Account, reason: Any) -> None:
+    """Refused before anything is written or sent."""
+    account.open()
+    with pytest.raises(ValueError, match="reason"):
+        account.guard.close_position("btc-1", reason=reason)
+    assert account.guard.position("btc-1").state == "open"

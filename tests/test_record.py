@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import json
+from binascii import crc32
+from dataclasses import asdict, replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from poslock.holder import Holder
+from poslock.lock.record import RECORD_SIZE, Record, Unreadable, decode, encode
+
+HOLDER = Holder(
+    pid=42,
+    host="host",
+    presence="42-abc",
+    purpose="close: stop-loss",
+    granted_at=1.5,
+    granted_ns=10,
+    renewed_ns=20,
+    lease_ns=30,
+)
+RECORD = Record("btc-1", "held", "exclusive", 7, "boot", (HOLDER,))
+
+
+def hand_made(**changes: Any) -> bytes:
+    """Bytes with a right checksum and wrong content."""
+    body = json.dumps({**asdict(RECORD), **changes}).encode()[1:]
+    return (b'{"format":1,"crc":"%08x",' % crc32(body)) + body
+
+
+def test_a_record_survives_the_file() -> None:
+    """What was encoded is decoded, in exactly one page that ends with a newline."""
+    data = encode(RECORD)
+    assert len(data) == RECORD_SIZE
+    assert data.endswith(b" \n")
+    assert json.loads(data)["holders"][0]["pid"] == 42
+    assert decode(data, "btc-1") == RECORD
+
+
+@pytest.mark.parametrize("character", ["x", "é", "\U0001f680", '"', "\u202e"])
+def test_the_largest_record_fits(character: str) -> None:
+    """128 characters of the widest kind, in id and purpose, fit into the fixed size."""
+    holder = replace(HOLDER, purpose=character * 128, host="h" * 64, presence="9" * 15 + "-" + "f" * 16)
+    record = Record(character * 128, "held", "exclusive", 2**62 - 1, "b" * 36, (holder,))
+    assert decode(encode(record)) == record
+
+
+def test_nothing_written_is_no_record() -> None:
+    """A file that was only created was never granted."""
+    assert decode(b"") is None
+
+
+@given(st.binary(min_size=1, max_size=200))
+def test_arbitrary_bytes_are_unreadable(data: bytes) -> None:
+    """Garbage never becomes a record or an exception."""
+    assert isinstance(decode(data), Unreadable)
+
+
+@given(st.integers(0, len(encode(RECORD).rstrip()) - 1), st.integers(1, 255))
+def test_any_changed_byte_is_noticed(index: int, change: int) -> None:
+    """One byte of damage anywhere makes the record unreadable."""
+    data = bytearray(encode(RECORD))
+    data[index] ^= change
+    assert isinstance(decode(bytes(data)), Unreadable)
+
+
+@pytest.mark.parametrize("length", [1, 10, 100, 250])
+def test_a_cut_record_is_noticed(length: int) -> None:
+    """Half a write is no record."""
+    assert isinstance(decode(encode(RECORD)[:length]), Unreadable)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"state": "maybe"},
+        {"mode": "shared?"},
+        {"token": "7"},
+        {"token": -1},
+        {"token": 2**63},
+        {"token": True},
+        {"holders": []},
+        {"holders": [1]},
+        {"holders": [{**asdict(HOLDER), "pid": "42"}]},
+        {"holders": [{**asdict(HOLDER), "granted_at": float("inf")}]},
+        {"holders": [{**asdict(HOLDER), "granted_at": float("nan")}]},
+        {"holders": [{**asdict(HOLDER), "extra": 1}]},
+        {"holders": [{**asdict(HOLDER), "presence": "../../etc/passwd"}]},
+        {"holders": [{**asdict(HOLDER), "presence": "42-a\0"}]},
+        {"position_id": "a\nb"},
+        {"position_id": "\ud800"},
+        {"token": 2**62},
+        {"extra": 1},
+    ],
+)
+def test_a_hand_made_record_is_unreadable(changes: dict[str, Any]) -> None:
+    """A right checksum over wrong fields is still no record."""
+    assert isinstance(decode(hand_made(**changes)), Unreadable)
+    assert decode(hand_made()) == RECORD
+
+
+def test_a_copied_lock_file_is_unreadable() -> None:
+    """The record of another position proves nothing about this one."""
+    assert isinstance(decode(encode(RECORD), "eth-1"), Unreadable)

@@ -1,0 +1,48 @@
+"""A closer that is stopped past its lease and resumed after somebody else has closed the position."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from poslock import PositionGuard
+
+if TYPE_CHECKING:
+    from conftest import Account, Children
+
+LEASE = 1.0
+WRITES = [(method, when) for method in ("begin", "sending", "filled", "swept", "book") for when in ("before", "after")]
+REQUESTS = ["held", "place", "open_orders", "cancel", "fills", "funding"]
+
+
+@pytest.mark.parametrize(
+    ("port", "method", "when"),
+    [*(("ledger", *write) for write in WRITES if write != ("book", "after"))]
+    + [("venue", method, when) for method in REQUESTS for when in ("before", "after")],
+)
+def test_a_stopped_closer_writes_nothing_after_it_resumes(
+    start: Children, account: Account, port: str, method: str, when: str
+) -> None:
+    """Stopped at any request or write, it raises LockLost, and nothing of it reaches the ledger or the venue."""
+    position = account.open()
+    strikes = {port: [{"method": method, "when": when, "what": "stop"}]}
+    zombie = start(
+        "close",
+        exchange=account.exchange_path,
+        lock_dir=account.lock_dir,
+        positions=["btc-1"],
+        strikes=strikes,
+        lease=LEASE,
+    )
+    zombie.hear()
+    zombie.tell()
+    zombie.wait_stopped()
+    PositionGuard(account.exchange, lock_dir=account.lock_dir, stale_after=LEASE).close_position("btc-1")
+    account.assert_closed_once(position)
+    written = account.rows("SELECT * FROM audit")
+    zombie.resume()
+    (outcome,) = zombie.hear()["outcomes"]
+    assert outcome["lost"], outcome
+    assert account.rows("SELECT * FROM audit") == written
+    account.assert_closed_once(position)
