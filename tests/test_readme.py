@@ -1,0 +1,118 @@
+"""The README says what is so: its examples run, its commands exist, its output is the output."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from inspect import signature
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+import poslock
+from poslock import PaperExchange, PositionLock
+from poslock.database import _BUSY_SECONDS
+from poslock_cli.main import main
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text("utf-8")
+CHANGELOG = (ROOT / "CHANGELOG.md").read_text("utf-8")
+EXAMPLES = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+
+def run(code: str, folder: Path) -> str:
+    command = [sys.executable, "-c", code]
+    environment = {**os.environ, "POSLOCK_DIR": str(folder / "locks")}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_first_example_closes_and_then_is_told_so(tmp_path: Path) -> None:
+    """Two bots run it one after the other on a position that is there: one P&L, one answer."""
+    exchange = PaperExchange(tmp_path / "exchange.db")
+    exchange.set_price("BTC/USDT:USDT", 59_000)
+    exchange.open_position("BTC/USDT:USDT", "long", 10)
+    # The second bot finds it tracked already.
+    second = "\n".join(line for line in EXAMPLES[0].splitlines() if not line.startswith("guard.track"))
+    assert run(EXAMPLES[0], tmp_path) == "-10295.0000\n"
+    assert run(second, tmp_path) == "closed by another bot\n"
+
+
+def test_the_lock_example_holds_and_tells_who_holds(tmp_path: Path) -> None:
+    """Free, it passes silently; held, it prints the holder."""
+    assert run(EXAMPLES[1], tmp_path) == ""
+    with PositionLock("btc-swing-1", lock_dir=tmp_path / "locks", purpose="test"):
+        code = EXAMPLES[1].replace("timeout=5", "timeout=0")
+        assert run(code, tmp_path).endswith("(test)\n")
+
+
+def test_the_example_is_eight_lines() -> None:
+    """Of bot code, blank line and import aside."""
+    assert len(EXAMPLES) == 2
+    assert len([line for line in EXAMPLES[0].splitlines() if line.strip()]) <= 8
+
+
+def test_status_prints_what_the_readme_shows(tmp_path: Path) -> None:
+    """The same four states by the same command, with other PIDs, ages, tokens and paths."""
+    folder = tmp_path / "locks"
+    with PositionLock("ada-hedge", lock_dir=folder):
+        pass
+    code = "import sys; from poslock import PositionLock as L; L(sys.argv[1], purpose='close: take-profit').acquire()"
+    run(code.replace("sys.argv[1]", "'eth-grid-7'"), tmp_path)
+    with PositionLock("sol-1", lock_dir=folder) as lock:
+        damaged = Path(lock.path)
+    damaged.write_bytes(b"damage")
+    with PositionLock("btc-swing-1", lock_dir=folder, purpose="close: stop-loss"):
+        printed = CliRunner().invoke(main, ["--lock-dir", str(folder), "status"]).stdout
+    (shown,) = re.findall(r"\$ poslock status\n(.*?)```", README, re.DOTALL)
+    assert sorted(masked(printed)) == sorted(masked(shown))
+
+
+def masked(text: str) -> list[list[str]]:
+    """Words of each line, with what differs from run to run replaced."""
+    text = re.sub(r"\S*/(\S+)-[0-9a-f]{16}\.lock", r"\1", text)
+    text = re.sub(r"\b\d{10,}\b", "TOKEN", text)
+    text = re.sub(r"\b\d\.\d+s\b", "AGE", text)
+    return [re.sub(r"\b\d{2,}\b(?!\.)", "PID", line).split() for line in text.splitlines()]
+
+
+def test_every_name_in_the_readme_is_public() -> None:
+    """Names in code type that look like ours are ours."""
+    for name in set(re.findall(r"`(?:poslock\.)?([A-Z][A-Za-z]+)`", README)):
+        assert name in {"Decimal", "SIGKILL", "SIGSTOP"} or hasattr(poslock, name), name
+    for method in set(re.findall(r"`([a-z_]+)\(", README)):
+        assert any(hasattr(kind, method) for kind in (poslock.PositionGuard, PositionLock)), method
+
+
+@pytest.mark.parametrize("command", sorted(set(re.findall(r"poslock (status|clear|demo|[a-z]+ --json)", README))))
+def test_every_command_in_the_readme_exists(command: str) -> None:
+    """With its help."""
+    assert CliRunner().invoke(main, [*command.split()[:1], "--help"]).exit_code == 0
+
+
+def test_both_scripts_are_executable() -> None:
+    """As the README calls them."""
+    for script in re.findall(r"^(scripts/\w+) ", README, re.MULTILINE):
+        assert (ROOT / script).stat().st_mode & 0o111
+
+
+def test_the_defaults_in_the_readme_are_the_defaults() -> None:
+    """35 and 30 seconds, and the bound of a busy ledger."""
+    guard, lock = (signature(kind).parameters for kind in (poslock.PositionGuard, PositionLock))
+    assert f"({guard['timeout'].default:g} by default)" in README
+    assert f"{guard['stale_after'].default:g} s by default" in README
+    assert lock["stale_after"].default == guard["stale_after"].default
+    assert f"after {_BUSY_SECONDS:g} s" in README
+
+
+def test_every_test_named_in_the_docs_and_comments_exists() -> None:
+    """A race comment that names a test which is gone would be worse than none."""
+    tests = "\n".join(path.read_text("utf-8") for path in (ROOT / "tests").glob("test_*.py"))
+    sources = [CHANGELOG, *(path.read_text("utf-8") for path in (ROOT / "poslock").rglob("*.py"))]
+    named = {name for text in sources for name in re.findall(r"\btest_[a-z0-9_]+", text)}
+    assert named
+    assert {name for name in named if f"def {name}(" not in tests} == set()
