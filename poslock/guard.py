@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from poslock.closing.driver import Driver
-from poslock.closing.machine import CloseMachine, Patience
+from poslock.closing.machine import CloseMachine
+from poslock.closing.steps import Patience
 from poslock.errors import LockError, LockTimeout, PositionAlreadyClosingError, PositionNotFound, PoslockError
 from poslock.ledger.ledger import Ledger
 from poslock.lock.directory import open_directory

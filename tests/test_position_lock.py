@@ -389,6 +389,25 @@ def test_a_lost_presence_is_replaced(tmp_path: Path, gone: str) -> None:
     assert len(os.listdir("/proc/self/fd")) == opened + (gone == "descriptor")
 
 
+@pytest.mark.parametrize("call", ["renew", "release"])
+def test_a_holder_whose_file_is_replaced_under_its_hands_has_lost(tmp_path: Path, call: str) -> None:
+    """Replaced after it was opened and before it was locked: what is written there counts for nobody."""
+    clock = Clock()
+    directory = clock.directory(tmp_path / "locks")
+    lock = PositionLock("btc-1", lock_dir=directory)
+    lock.acquire()
+    rival = PositionLock("btc-1", lock_dir=clock.directory(tmp_path / "locks"), timeout=0)
+
+    def swap() -> None:
+        Path(lock.path).unlink()
+        rival.acquire()
+
+    directory.system._calls["try_lock"] = once_before(swap, SYSTEM.try_lock)  # type: ignore[attr-defined]
+    with pytest.raises(LockLost):
+        getattr(lock, call)()
+    rival.check()
+
+
 @pytest.mark.parametrize("call", ["check", "renew", "release"])
 def test_a_holder_whose_file_is_gone_has_lost(lock_dir: str, call: str) -> None:
     """Somebody removed the lock file: the next one starts over on a new file, so this holder must stop."""

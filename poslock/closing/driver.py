@@ -5,14 +5,14 @@ from __future__ import annotations
 from decimal import localcontext
 from typing import TYPE_CHECKING, Protocol, TypeVar, cast
 
-from poslock.closing.machine import STAMP, Stamp
+from poslock.closing.steps import STAMP, Stamp
 from poslock.errors import ExchangeError
 from poslock.position import EXACT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from poslock.closing.machine import Machine, Step
+    from poslock.closing.steps import Machine, Step
     from poslock.exchange.port import Exchange
     from poslock.ledger.ledger import Ledger
 

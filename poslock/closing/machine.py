@@ -21,11 +21,21 @@ wait and every retry is bounded.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Context, Decimal
-from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
+from poslock.closing.steps import (
+    LONGEST_PAUSE,
+    Machine,
+    Patience,
+    ask_venue,
+    pauses,
+    stamp_now,
+    tell_ledger,
+    wait,
+)
 from poslock.errors import (
     CloseUnsettled,
     ExchangeUnavailable,
@@ -41,7 +51,7 @@ from poslock.pnl import realized_pnl
 from poslock.position import ClosedPosition, Fill, TrackedPosition
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -51,39 +61,6 @@ _RECEIVE_WINDOW = 5.0
 _MOST_ORDERS = 100
 _FRUITLESS_ORDERS = 3
 _READ_PAUSES = (0.1, 0.5, 2.0)
-_FIRST_PAUSE = 0.02
-_LONGEST_PAUSE = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One thing to do: a method of the venue or the ledger with its arguments, or a word to the driver."""
-
-    port: Literal["venue", "ledger", "driver"]
-    method: str
-    args: tuple[object, ...] = ()
-
-
-STAMP = Step("driver", "stamp")
-
-
-@dataclass(frozen=True, slots=True)
-class Stamp:
-    """The last lease check: when it was, in venue time, and how many seconds the lease had left then."""
-
-    at_ms: int
-    lease_left: float
-
-
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """How long to wait for the venue, in seconds; as in the port."""
-
-    denies_for: float
-    settles_within: float
-
-
-Machine: TypeAlias = "Generator[Step, Any, T]"
 
 
 class CloseMachine:
@@ -99,19 +76,19 @@ class CloseMachine:
 
     def steps(self) -> Machine[ClosedPosition]:
         """Go from the journaled step to the booking."""
-        close = yield from _ledger(Ledger.close, self._key)
+        close = yield from tell_ledger(Ledger.close, self._key)
         step = close.step if close else "open"
         exits: tuple[Fill, ...] | None = None
         if step == "open":
-            yield from _ledger(Ledger.begin, self._key, self._token, self._reason)
+            yield from tell_ledger(Ledger.begin, self._key, self._token, self._reason)
             step = "intent"
         if step in {"intent", "sending"}:
             exits = yield from self._flatten(close.attempts if close else ())
-            yield from _ledger(Ledger.filled, self._key, self._token)
+            yield from tell_ledger(Ledger.filled, self._key, self._token)
             step = "filled"
         if step == "filled":
             yield from self._sweep()
-            yield from _ledger(Ledger.swept, self._key, self._token)
+            yield from tell_ledger(Ledger.swept, self._key, self._token)
         return (yield from self._book(exits))
 
     # intent, sending → filled
@@ -133,7 +110,7 @@ class CloseMachine:
                 fruitless += 1
                 if fruitless == _FRUITLESS_ORDERS:
                     break
-                yield from _wait(_LONGEST_PAUSE)
+                yield from wait(LONGEST_PAUSE)
             attempt, order = yield from self._send(attempt, order, min(left, held or left))
         raise self._unsettled("sending", f"{left} contracts were left after the last order")
 
@@ -144,16 +121,16 @@ class CloseMachine:
         # An attempt of which the venue has no order goes out again under the same id; one that has ended is followed
         # by the next number. So no id ever stands for two orders.
         number = 1 if last is None else last.number if ended is None else last.number + 1
-        stamp = yield from _stamp()
+        stamp = yield from stamp_now()
         window_ms = int(min(_RECEIVE_WINDOW, stamp.lease_left) * 1000)
         client_id = client_order_id(self._tracked, number)
         attempt = Attempt(number, client_id, contracts, stamp.at_ms + window_ms)
         # Durable before the request leaves, and under the token: whoever lost the lock stops here, and whoever comes
         # next knows that an order may be out.
-        yield from _ledger(Ledger.sending, self._key, self._token, attempt, ended.filled if ended else None)
+        yield from tell_ledger(Ledger.sending, self._key, self._token, attempt, ended.filled if ended else None)
         request = CloseOrder(self._leg, contracts, client_id, stamp.at_ms, window_ms)
         try:
-            return attempt, (yield from _venue(Exchange.place, request))
+            return attempt, (yield from ask_venue(Exchange.place, request))
         except (NothingToReduce, RequestExpired):
             # This request was not taken. An earlier one with the same id may have been, and may have closed it all.
             return attempt, (yield from self._ask(Exchange.order, self._leg, client_id))
@@ -167,22 +144,22 @@ class CloseMachine:
         # A sent and died, or was stopped before it sent. B must not send before A's request can no longer be taken:
         # its receive window must be over, and the venue's time of denying what it has. If a clock went back, a window
         # still is what is left at most. (test_died_after_sending_before_the_request_left)
-        stamp = yield from _stamp()
+        stamp = yield from stamp_now()
         in_flight = min(_RECEIVE_WINDOW, max(0, attempt.expires_at_ms - stamp.at_ms) / 1000)
-        for pause in _pauses(in_flight + self._patience.denies_for):
+        for pause in pauses(in_flight + self._patience.denies_for):
             order = yield from self._ask(Exchange.order, self._leg, attempt.client_order_id)
             if order is not None:
                 return order
-            yield from _wait(pause)
+            yield from wait(pause)
         return (yield from self._ask(Exchange.order, self._leg, attempt.client_order_id))
 
     def _wait_for_end(self, attempt: Attempt, order: Order) -> Machine[Order]:
         """The same order once nothing of it can be filled any more; cancelled if it takes too long."""
         for cancel in (True, False):
-            for pause in _pauses(self._patience.settles_within):
+            for pause in pauses(self._patience.settles_within):
                 if order.ended:
                     return order
-                yield from _wait(pause)
+                yield from wait(pause)
                 order = (yield from self._ask(Exchange.order, self._leg, attempt.client_order_id)) or order
             if cancel and not order.ended:
                 yield from self._cancel(order)
@@ -197,11 +174,11 @@ class CloseMachine:
         protective orders are given up for.
         """
         missing = Decimal(0)
-        for pause in _pauses(self._patience.settles_within):
+        for pause in pauses(self._patience.settles_within):
             exits, missing = yield from self._exits()
             if not missing:
                 return exits
-            yield from _wait(pause)
+            yield from wait(pause)
             if only_while_flat and (yield from self._ask(Exchange.held, self._leg)) > 0:
                 return None
         raise self._unsettled(step, f"the venue holds nothing of it, but shows no fills for {missing} contracts")
@@ -209,7 +186,7 @@ class CloseMachine:
     def _exits(self) -> Machine[tuple[tuple[Fill, ...], Decimal]]:
         """The fills that reduced this position so far, and the contracts that they do not explain yet."""
         since_ms = self._tracked.tracked_at_ms
-        booked = yield from _ledger(Ledger.booked_trades, self._tracked.account, self._leg.symbol, since_ms)
+        booked = yield from tell_ledger(Ledger.booked_trades, self._tracked.account, self._leg.symbol, since_ms)
         fills = yield from self._ask(Exchange.fills, self._leg, since_ms)
         # Whoever sent them: a stop-loss or the trader's own hand may have been faster. Oldest first, because what comes
         # after the end of this position belongs to the next one on this leg.
@@ -226,8 +203,8 @@ class CloseMachine:
     def _sweep(self) -> Machine[None]:
         """Cancel what rests until a read shows nothing; the reads decide, not the cancels."""
         orders: list[Order] = []
-        for pause in (0.0, *_pauses(self._patience.settles_within)):
-            yield from _wait(pause)
+        for pause in (0.0, *pauses(self._patience.settles_within)):
+            yield from wait(pause)
             orders = yield from self._ask(Exchange.open_orders, self._leg)
             if not orders:
                 return
@@ -239,8 +216,8 @@ class CloseMachine:
     def _expect_flat(self) -> Machine[None]:
         # More than was tracked, or opened again since: the orders that rest may protect that.
         held = Decimal(0)
-        for pause in (0.0, *_pauses(self._patience.settles_within)):
-            yield from _wait(pause)
+        for pause in (0.0, *pauses(self._patience.settles_within)):
+            yield from wait(pause)
             held = yield from self._ask(Exchange.held, self._leg)
             if held == 0:
                 return
@@ -249,7 +226,7 @@ class CloseMachine:
 
     def _cancel(self, order: Order) -> Machine[None]:
         try:
-            yield from _venue(Exchange.cancel, order)
+            yield from ask_venue(Exchange.cancel, order)
         except (OrderRefused, OutcomeUnknown, ExchangeUnavailable):
             return  # filled or gone meanwhile, or not: the next read tells
 
@@ -259,7 +236,7 @@ class CloseMachine:
         fills = exits or (yield from self._proof("swept", only_while_flat=False)) or ()
         since_ms, until_ms = self._tracked.tracked_at_ms, fills[-1].at_ms
         funding = yield from self._ask(Exchange.funding, self._leg, since_ms, until_ms)
-        close = yield from _ledger(Ledger.close, self._key)
+        close = yield from tell_ledger(Ledger.close, self._key)
         ours = {attempt.client_order_id for attempt in close.attempts} if close else set()
         pnl = realized_pnl(self._tracked.position, fills, funding)
         closed = ClosedPosition(
@@ -274,18 +251,18 @@ class CloseMachine:
             token=self._token,
             closed_at=datetime.fromtimestamp(until_ms / 1000, UTC),
         )
-        yield from _ledger(Ledger.book, self._key, self._token, closed)
+        yield from tell_ledger(Ledger.book, self._key, self._token, closed)
         return closed
 
     def _ask(self, method: Callable[Concatenate[Any, P], T], *args: P.args, **none: P.kwargs) -> Machine[T]:
         """Ask the venue; asking changes nothing, so a question that got no answer is put again, a few times."""
         for pause in _READ_PAUSES:
             try:
-                return (yield from _venue(method, *args, **none))
+                return (yield from ask_venue(method, *args, **none))
             except ExchangeUnavailable:
-                yield from _wait(pause)
+                yield from wait(pause)
         try:
-            return (yield from _venue(method, *args, **none))
+            return (yield from ask_venue(method, *args, **none))
         except ExchangeUnavailable as error:
             raise self._unsettled("venue", f"it does not answer: {error}") from error
 
@@ -310,34 +287,3 @@ def _part(fill: Fill, contracts: Decimal) -> Fill:
         return fill
     share = Context(prec=28).divide(fill.fee * contracts, fill.contracts)
     return replace(fill, contracts=contracts, fee=share)
-
-
-def _venue(method: Callable[Concatenate[Any, P], T], *args: P.args, **_none: P.kwargs) -> Machine[T]:
-    answer: T = yield Step("venue", method.__name__, args)
-    return answer
-
-
-def _ledger(method: Callable[Concatenate[Any, P], T], *args: P.args, **_none: P.kwargs) -> Machine[T]:
-    answer: T = yield Step("ledger", method.__name__, args)
-    return answer
-
-
-def _stamp() -> Machine[Stamp]:
-    stamp: Stamp = yield STAMP
-    return stamp
-
-
-def _wait(seconds: float) -> Machine[None]:
-    if seconds > 0:
-        yield Step("driver", "wait", (seconds,))
-
-
-def _pauses(total: float) -> Iterator[float]:
-    """Growing pauses that add up to *total* seconds; one at least."""
-    pause = _FIRST_PAUSE
-    while True:
-        yield min(pause, total)
-        total -= pause
-        if total <= 0:
-            return
-        pause = min(2 * pause, _LONGEST_PAUSE)

@@ -1,0 +1,199 @@
+"""The inside of the paper exchange: what one request sees of the account, and does to it, in one transaction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from poslock.errors import OrderRefused
+from poslock.exchange.port import Leg, Order
+from poslock.position import Fill, Side
+
+if TYPE_CHECKING:
+    import sqlite3
+
+_CURRENCY = "USDT"
+_REDUCING: dict[Side, str] = {"long": "sell", "short": "buy"}
+_OPENING: dict[Side, str] = {"long": "buy", "short": "sell"}
+_REDUCED: dict[str, Side] = {"sell": "long", "buy": "short"}
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """How the exchange fills: fee per notional value, and how long an unfilled remainder stays open."""
+
+    fee_rate: Decimal
+    remainder_rests_ms: int
+
+
+class Matching:
+    """The account at *now_ms*, inside a transaction."""
+
+    def __init__(self, db: sqlite3.Connection, terms: Terms, now_ms: int) -> None:
+        self._db = db
+        self._terms = terms
+        self._now_ms = now_ms
+
+    def expire_remainders(self) -> None:
+        """Nobody runs in the background: whoever comes next carries out what time has brought."""
+        sql = "UPDATE orders SET state = 'canceled' WHERE state = 'open' AND rests_until_ms <= ?"
+        self._db.execute(sql, (self._now_ms,))
+
+    def require_market(self, symbol: str) -> None:
+        """Raise `OrderRefused` if the market has no price."""
+        self._price(symbol)
+
+    def held(self, leg: Leg) -> Decimal:
+        """Contracts of *leg*."""
+        row = self._db.execute("SELECT contracts FROM market WHERE symbol = ?", (leg.symbol,)).fetchone()
+        contracts = Decimal(row["contracts"]) if row else Decimal(0)
+        return max(Decimal(0), contracts if leg.side == "long" else -contracts)
+
+    def set_price(self, symbol: str, price: Decimal) -> None:
+        """Move the market, and execute what that triggers."""
+        self._db.execute(
+            "INSERT INTO market (symbol, price) VALUES (?, ?)"
+            " ON CONFLICT (symbol) DO UPDATE SET price = excluded.price",
+            (symbol, str(price)),
+        )
+        for row in self._db.execute("SELECT * FROM orders WHERE symbol = ? AND state = 'open'", (symbol,)).fetchall():
+            if _triggered(row, price):
+                self.execute(row["order_id"])
+
+    def insert(  # noqa: PLR0913  # the columns of an order
+        self,
+        leg: Leg,
+        family: str,
+        contracts: Decimal,
+        *,
+        reducing: bool = True,
+        client_order_id: str | None = None,
+        trigger_price: Decimal | None = None,
+    ) -> int:
+        """A new open order; its id."""
+        side = (_REDUCING if reducing else _OPENING)[leg.side]
+        trigger = None if trigger_price is None else str(trigger_price)
+        cursor = self._db.execute(
+            "INSERT INTO orders (client_order_id, symbol, side, family, reduce_only, contracts, trigger_price, state,"
+            " created_ms) VALUES (?, ?, ?, ?, ?, ?, ?, 'open', ?)",
+            (client_order_id, leg.symbol, side, family, reducing, str(contracts), trigger, self._now_ms),
+        )
+        return int(cursor.lastrowid or 0)
+
+    def execute(self, order_id: int, *, at_most: Decimal | None = None) -> None:
+        """Fill an open order at the market price as far as it goes, and settle what becomes of the rest."""
+        row = self._row(order_id)
+        held = self.held(Leg(row["symbol"], _REDUCED[row["side"]]))
+        wanted = Decimal(row["contracts"])
+        amount = min(wanted, held) if row["reduce_only"] else wanted
+        if at_most is not None:
+            amount = min(amount, at_most)
+        # What goes beyond flat opens the other side: to those who ask for fills, two fills.
+        reducing = min(amount, held)
+        self._fill(row, reducing, reduced=True)
+        self._fill(row, amount - reducing, reduced=False)
+        rests = amount < wanted and bool(amount) and at_most is not None and self._terms.remainder_rests_ms > 0
+        self._db.execute(
+            "UPDATE orders SET filled = ?, state = ?, rests_until_ms = ? WHERE order_id = ?",
+            (
+                str(amount),
+                "filled" if amount == wanted else "open" if rests else "canceled",
+                self._now_ms + self._terms.remainder_rests_ms if rests else None,
+                order_id,
+            ),
+        )
+
+    def cancel(self, order_id: str) -> None:
+        """Cancel an order if it is still open."""
+        sql = "UPDATE orders SET state = 'canceled' WHERE order_id = ? AND state = 'open'"
+        self._db.execute(sql, (order_id,))
+
+    def order(self, order_id: int) -> Order:
+        """An order by the exchange's own id."""
+        return _order(self._row(order_id))
+
+    def order_by_client_id(self, client_order_id: str) -> Order | None:
+        """An order by the client's id."""
+        row = self._db.execute("SELECT * FROM orders WHERE client_order_id = ?", (client_order_id,)).fetchone()
+        return _order(row) if row else None
+
+    def orders(self, leg: Leg, *, only_open: bool) -> list[Order]:
+        """Orders that would reduce *leg*, oldest first."""
+        sql = "SELECT * FROM orders WHERE symbol = ? AND side = ? AND reduce_only AND (state = 'open' OR ?)"
+        rows = self._db.execute(f"{sql} ORDER BY order_id", (leg.symbol, _REDUCING[leg.side], not only_open))
+        return [_order(row) for row in rows]
+
+    def fills(self, leg: Leg, since_ms: int) -> list[Fill]:
+        """Fills that reduced *leg*, oldest first."""
+        sql = """
+            SELECT fills.*, client_order_id FROM fills JOIN orders USING (order_id)
+            WHERE fills.symbol = ? AND fills.side = ? AND reduced AND at_ms >= ? ORDER BY trade_id
+        """
+        return [_fill(row) for row in self._db.execute(sql, (leg.symbol, _REDUCING[leg.side], since_ms))]
+
+    def pay_funding(self, symbol: str, amount: Decimal) -> None:
+        """Enter a funding payment."""
+        self._db.execute("INSERT INTO funding VALUES (?, ?, ?)", (symbol, str(amount), self._now_ms))
+
+    def funding(self, symbol: str, since_ms: int, until_ms: int) -> Decimal:
+        """Sum of the funding payments in that time."""
+        sql = "SELECT amount FROM funding WHERE symbol = ? AND at_ms BETWEEN ? AND ?"
+        rows = self._db.execute(sql, (symbol, since_ms, until_ms))
+        return sum((Decimal(row["amount"]) for row in rows), Decimal(0))
+
+    def _fill(self, row: sqlite3.Row, amount: Decimal, *, reduced: bool) -> None:
+        if not amount:
+            return
+        symbol, price = row["symbol"], self._price(row["symbol"])
+        fee = price * amount * self._terms.fee_rate
+        self._db.execute(
+            "INSERT INTO fills (order_id, symbol, side, reduced, price, contracts, fee, fee_currency, at_ms)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (row["order_id"], symbol, row["side"], reduced, str(price), str(amount), str(fee), _CURRENCY, self._now_ms),
+        )
+        (held,) = self._db.execute("SELECT contracts FROM market WHERE symbol = ?", (symbol,)).fetchone()
+        after = Decimal(held) + (amount if row["side"] == "buy" else -amount)
+        self._db.execute("UPDATE market SET contracts = ? WHERE symbol = ?", (str(after), symbol))
+
+    def _price(self, symbol: str) -> Decimal:
+        row = self._db.execute("SELECT price FROM market WHERE symbol = ?", (symbol,)).fetchone()
+        if row is None:
+            raise OrderRefused(f"there is no market {symbol!r}; call set_price first", code="market")
+        return Decimal(row["price"])
+
+    def _row(self, order_id: int) -> sqlite3.Row:
+        row: sqlite3.Row = self._db.execute("SELECT * FROM orders WHERE order_id = ?", (order_id,)).fetchone()
+        return row
+
+
+def _triggered(row: sqlite3.Row, price: Decimal) -> bool:
+    if row["trigger_price"] is None:
+        return False
+    trigger = Decimal(row["trigger_price"])
+    falling = (row["family"] == "stop_loss") == (row["side"] == "sell")
+    return price <= trigger if falling else price >= trigger
+
+
+def _order(row: sqlite3.Row) -> Order:
+    return Order(
+        order_id=str(row["order_id"]),
+        client_order_id=row["client_order_id"],
+        family=row["family"],
+        leg=Leg(row["symbol"], _REDUCED[row["side"]]),
+        contracts=Decimal(row["contracts"]),
+        filled=Decimal(row["filled"]),
+        state=row["state"],
+    )
+
+
+def _fill(row: sqlite3.Row) -> Fill:
+    return Fill(
+        trade_id=str(row["trade_id"]),
+        client_order_id=row["client_order_id"],
+        price=Decimal(row["price"]),
+        contracts=Decimal(row["contracts"]),
+        fee=Decimal(row["fee"]),
+        fee_currency=row["fee_currency"],
+        at_ms=row["at_ms"],
+    )
