@@ -22,7 +22,7 @@ from poslock.errors import LockError, LockTimeout, PositionAlreadyClosingError, 
 from poslock.ledger.ledger import Ledger
 from poslock.lock.directory import open_directory
 from poslock.lock.ids import check_position_id
-from poslock.lock.position_lock import PositionLock
+from poslock.lock.position_lock import PositionLock, checked_lease_ns, checked_timeout
 from poslock.text import printable, quoted, shown
 
 if TYPE_CHECKING:
@@ -54,6 +54,9 @@ class PositionGuard:
         timeout: seconds to wait for whoever is closing. Longer than `stale_after`, so that a silent closer is
             replaced while we wait; 0 to be told "closing" at once; None to wait without limit.
         stale_after: the lease, in seconds.
+
+    Raises:
+        ValueError: timeout or stale_after is out of range.
     """
 
     def __init__(
@@ -69,8 +72,8 @@ class PositionGuard:
         self._directory = open_directory(lock_dir)
         path = f"{self._directory.path}/ledger.db" if ledger is None else ledger
         self._ledger = path if isinstance(path, Ledger) else Ledger(str(Path(path).absolute()))
-        self._timeout = timeout
-        self._stale_after = stale_after
+        self._timeout = checked_timeout(timeout)
+        self._stale_after = checked_lease_ns(stale_after) / 1e9
 
     def track(self, position: Position) -> TrackedPosition:
         """Enter *position* into the ledger, right after opening it; the same position again changes nothing.

@@ -486,6 +486,27 @@ def test_client_order_ids_are_stable_and_distinct(account: Account) -> None:
     assert account.guard.close_position("btc-1").client_order_id == ids[0]
 
 
+def test_a_venue_that_reads_flat_for_a_moment_is_asked_again_for_the_size(account: Account) -> None:
+    """Flat at first, then 4 of the 10: what is sent is 4, for on a venue without reduce-only 10 would reverse it."""
+    position = account.open()
+    leg = leg_of(position)
+    account.exchange.protect(leg.symbol, leg.side, "take_profit", 6, 58_000)
+    account.exchange.set_price(leg.symbol, 58_500)
+    venue = Venue(account)
+    answers = [Decimal(0)]
+    venue.instead["held"] = lambda leg: answers.pop() if answers else venue.exchange.held(leg)
+    venue.guard.close_position("btc-1")
+    assert account.rows("SELECT contracts FROM attempt") == [("4",)]
+    account.assert_closed_once(position)
+
+
+@pytest.mark.parametrize("options", [{"timeout": -1}, {"stale_after": 0}, {"stale_after": "30"}])
+def test_a_guard_refuses_options_out_of_range(account: Account, options: dict[str, Any]) -> None:
+    """At once, not at three in the morning."""
+    with pytest.raises(ValueError, match=next(iter(options))):
+        PositionGuard(account.exchange, lock_dir=account.lock_dir, **options)
+
+
 @pytest.mark.parametrize("reason", [None, 7, "x" * 129])
 def test_a_reason_is_short_text(account: Account, reason: Any) -> None:
     """Refused before anything is written or sent."""

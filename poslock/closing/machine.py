@@ -104,14 +104,16 @@ class CloseMachine:
                 order = yield from self._wait_for_end(attempt, order)
                 left -= order.filled
             held = (yield from self._ask(Exchange.held, self._leg)) if left > 0 else Decimal(0)
-            if held == 0 and (exits := (yield from self._proof("sending", only_while_flat=left > 0))) is not None:
-                return exits
+            if held == 0:
+                exits, held = yield from self._proof("sending", only_while_flat=left > 0)
+                if exits:
+                    return exits
             if attempt is not None and (order is None or not order.filled):
                 fruitless += 1
                 if fruitless == _FRUITLESS_ORDERS:
                     break
                 yield from wait(LONGEST_PAUSE)
-            attempt, order = yield from self._send(attempt, order, min(left, held or left))
+            attempt, order = yield from self._send(attempt, order, min(left, held))
         raise self._unsettled("sending", f"{left} contracts were left after the last order")
 
     def _send(
@@ -167,8 +169,8 @@ class CloseMachine:
             return order
         raise self._unsettled("sending", f"order {order.order_id} is still open, with {order.filled} filled")
 
-    def _proof(self, step: str, *, only_while_flat: bool) -> Machine[tuple[Fill, ...] | None]:
-        """The fills that took this position from its size to nothing; None if the venue holds some of it after all.
+    def _proof(self, step: str, *, only_while_flat: bool) -> Machine[tuple[tuple[Fill, ...], Decimal]]:
+        """The fills that took this position from its size to nothing; or none, and what the venue holds after all.
 
         "Nothing held" and "nothing to reduce" are not believed without them: they are what an order and its
         protective orders are given up for.
@@ -177,10 +179,10 @@ class CloseMachine:
         for pause in pauses(self._patience.settles_within):
             exits, missing = yield from self._exits()
             if not missing:
-                return exits
+                return exits, Decimal(0)
             yield from wait(pause)
-            if only_while_flat and (yield from self._ask(Exchange.held, self._leg)) > 0:
-                return None
+            if only_while_flat and (held := (yield from self._ask(Exchange.held, self._leg))) > 0:
+                return (), held
         raise self._unsettled(step, f"the venue holds nothing of it, but shows no fills for {missing} contracts")
 
     def _exits(self) -> Machine[tuple[tuple[Fill, ...], Decimal]]:
@@ -233,7 +235,7 @@ class CloseMachine:
     # swept → booked
 
     def _book(self, exits: tuple[Fill, ...] | None) -> Machine[ClosedPosition]:
-        fills = exits or (yield from self._proof("swept", only_while_flat=False)) or ()
+        fills = exits or (yield from self._proof("swept", only_while_flat=False))[0]
         since_ms, until_ms = self._tracked.tracked_at_ms, fills[-1].at_ms
         funding = yield from self._ask(Exchange.funding, self._leg, since_ms, until_ms)
         close = yield from tell_ledger(Ledger.close, self._key)

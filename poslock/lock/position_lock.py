@@ -99,6 +99,7 @@ class PositionLock:
 
         Raises:
             LockLost: it is not held; its lease ran out, or somebody took it over.
+            LockFileError: the file cannot be read, so nothing is certain; act as if it was lost.
         """
         self._transitions.check(self._held_grant())
 
