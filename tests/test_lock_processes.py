@@ -103,6 +103,8 @@ def test_a_forked_child_does_not_hold_and_does_not_keep_its_parent_alive(start: 
     forked = next(each["forked"] for each in said if "forked" in each)
     assert child["held"] is False
     assert "belongs to the parent" in child["child"]
+    with pytest.raises(LockTimeout):  # what the child closed did not unlock the parent's presence
+        PositionLock("btc-1", lock_dir=lock_dir, timeout=0.2).acquire()
     parent.process.kill()
     parent.process.wait()
     os.kill(forked, 0)  # it lives, with a copy of everything its parent had open
