@@ -331,6 +331,27 @@ def test_a_ledger_put_aside_does_not_bring_back_client_order_ids(account: Accoun
     assert account.exchange.open_orders(leg_of(position)) == []
 
 
+@pytest.mark.parametrize(("lease", "longest_ms"), [(2.0, 2000), (30.0, 5000)])
+def test_a_request_expires_with_the_lease_or_sooner(account: Account, lease: float, longest_ms: int) -> None:
+    """It is signed as of the last lease check, and its window is what was left of the lease then, 5 s at most."""
+    account.open()
+    venue = Venue(account)
+    venue.guard._stale_after = lease
+    sent: list[CloseOrder] = []
+
+    def place(order: CloseOrder) -> Order:
+        sent.append(order)
+        return venue.exchange.place(order)
+
+    venue.instead["place"] = place
+    before_ms = venue.time_ms()
+    venue.guard.close_position("btc-1")
+    assert before_ms <= sent[0].signed_at_ms <= venue.time_ms()
+    assert longest_ms - 1000 < sent[0].receive_window_ms <= longest_ms
+    [(expires_at_ms,)] = account.rows("SELECT expires_at_ms FROM attempt")
+    assert expires_at_ms == sent[0].signed_at_ms + sent[0].receive_window_ms
+
+
 def test_a_remainder_that_never_ends_is_cancelled(account: Account) -> None:
     """The own order half filled and open for longer than the venue's time: cancelled, and the rest sent anew."""
     position = account.open()

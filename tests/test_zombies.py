@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 
 from poslock import PositionGuard
+from poslock.exchange.port import Leg
 
 if TYPE_CHECKING:
     from conftest import Account, Children
@@ -45,4 +47,24 @@ def test_a_stopped_closer_writes_nothing_after_it_resumes(
     (outcome,) = zombie.hear()["outcomes"]
     assert outcome["lost"], outcome
     assert account.rows("SELECT * FROM audit") == written
+    account.assert_closed_once(position)
+
+
+def test_a_request_held_back_past_the_lease_is_refused_by_the_exchange(start: Children, account: Account) -> None:
+    """Stopped between the last check and the send, and nobody else came: its order is too late all the same."""
+    position = account.open()
+    strikes = {"venue": [{"method": "place", "when": "before", "what": "stop"}]}
+    settings = {"exchange": account.exchange_path, "lock_dir": account.lock_dir, "positions": ["btc-1"]}
+    zombie = start("close", **settings, strikes=strikes, lease=LEASE)
+    zombie.hear()
+    zombie.tell()
+    zombie.wait_stopped()
+    [(expires_at_ms,)] = account.rows("SELECT expires_at_ms FROM attempt")
+    while account.exchange.time_ms() <= expires_at_ms:  # a second at most
+        time.sleep(0.01)
+    zombie.resume()
+    (outcome,) = zombie.hear()["outcomes"]
+    assert outcome["lost"], outcome
+    assert account.exchange.held(Leg(position.symbol, position.side)) == 10
+    PositionGuard(account.exchange, lock_dir=account.lock_dir).close_position("btc-1")
     account.assert_closed_once(position)
