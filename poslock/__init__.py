@@ -39,6 +39,8 @@ from poslock.lock.position_lock import PositionLock
 if TYPE_CHECKING:
     from poslock.exchange.paper import PaperExchange
     from poslock.guard import PositionGuard, Recovery
+    from poslock.lock.manager import PositionLockManager
+    from poslock.lock.status import HolderStatus, LockStatus
     from poslock.position import ClosedPosition, Fill, Position, TrackedPosition
 
 __all__ = [
@@ -48,6 +50,7 @@ __all__ = [
     "ExchangeError",
     "ExchangeUnavailable",
     "Fill",
+    "HolderStatus",
     "InvalidPosition",
     "InvalidPositionId",
     "LedgerError",
@@ -55,6 +58,7 @@ __all__ = [
     "LockError",
     "LockFileError",
     "LockLost",
+    "LockStatus",
     "LockStillHeld",
     "LockTimeout",
     "NothingToReduce",
@@ -66,6 +70,7 @@ __all__ = [
     "PositionConflict",
     "PositionGuard",
     "PositionLock",
+    "PositionLockManager",
     "PositionNotFound",
     "PoslockError",
     "Recovery",
@@ -77,9 +82,12 @@ __all__ = [
 _LATE = {
     "ClosedPosition": "poslock.position",
     "Fill": "poslock.position",
+    "HolderStatus": "poslock.lock.status",
+    "LockStatus": "poslock.lock.status",
     "PaperExchange": "poslock.exchange.paper",
     "Position": "poslock.position",
     "PositionGuard": "poslock.guard",
+    "PositionLockManager": "poslock.lock.manager",
     "Recovery": "poslock.guard",
     "TrackedPosition": "poslock.position",
 }

@@ -22,7 +22,8 @@ from poslock.errors import LockError, LockTimeout, PositionAlreadyClosingError, 
 from poslock.ledger.ledger import Ledger
 from poslock.lock.directory import open_directory
 from poslock.lock.ids import check_position_id
-from poslock.lock.position_lock import PositionLock, checked_lease_ns, checked_timeout
+from poslock.lock.options import checked_lease_ns, checked_timeout
+from poslock.lock.position_lock import PositionLock
 from poslock.text import printable, quoted, shown
 
 if TYPE_CHECKING:

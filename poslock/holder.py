@@ -19,10 +19,16 @@ class Holder:
     host: str
     presence: str
     purpose: str
+    token: int
     granted_at: float
     granted_ns: int
     renewed_ns: int
     lease_ns: int
+
+    @property
+    def ends_ns(self) -> int:
+        """The monotonic time at which the lease runs out."""
+        return self.renewed_ns + self.lease_ns
 
     def __str__(self) -> str:
         purpose = f" ({printable(self.purpose)})" if self.purpose else ""

@@ -21,6 +21,9 @@ from poslock import (
     PositionLock,
     PoslockError,
 )
+from poslock.lock.directory import LockDirectory, open_directory
+from poslock.lock.system import SYSTEM
+from systems import Amiss
 
 
 def say(**what: object) -> None:
@@ -35,9 +38,13 @@ def hear() -> str:
     return line.strip()
 
 
-def hold(lock_dir: str, position: str, stale_after: float = 30.0, timeout: float = 30.0) -> None:
+def hold(
+    lock_dir: str, position: str, timeout: float = 30.0, *, stale_after: float = 30.0, shared: bool = False
+) -> None:
     """Acquire, then do what it is told, one word at a time."""
-    lock = PositionLock(position, lock_dir=lock_dir, stale_after=stale_after, timeout=timeout, purpose="held by a test")
+    lock = PositionLock(
+        position, lock_dir=lock_dir, stale_after=stale_after, timeout=timeout, shared=shared, purpose="held by a test"
+    )
     say(ready=True)
     hear()
     try:
@@ -54,6 +61,52 @@ def hold(lock_dir: str, position: str, stale_after: float = 30.0, timeout: float
             say(ok=word)
         except LockLost as error:
             say(error=type(error).__name__, text=str(error))
+
+
+def stop_inside(lock_dir: str, operation: str, call: str, lease: float, timeout: float = 0.0) -> None:
+    """Stop right before a system call of a transition, with the OS lock held; then say whether check() passes."""
+    armed = operation == "acquire"
+
+    def stop(*arguments: Any) -> Any:
+        nonlocal armed
+        if armed and locked:
+            armed = False
+            os.kill(os.getpid(), signal.SIGSTOP)
+        return getattr(SYSTEM, call)(*arguments)
+
+    def try_lock(descriptor: int) -> bool:
+        locked.append(SYSTEM.try_lock(descriptor))
+        return locked[-1]
+
+    locked: list[bool] = []
+    directory = LockDirectory(lock_dir, Amiss(**{"try_lock": try_lock, call: stop}))  # type: ignore[arg-type]
+    lock = PositionLock("btc-1", lock_dir=directory, stale_after=lease, timeout=timeout)
+    say(ready=True)
+    if operation != "acquire":
+        lock.acquire()
+        locked.clear()
+        armed = True
+    passes = False
+    try:
+        getattr(lock, operation)()
+        lock.check()
+        passes = True
+    except PoslockError:
+        passes = False
+    say(passes=passes)
+
+
+def die_replacing(lock_dir: str, call: str) -> None:
+    """Wait for a lock whose file is busy, and die while replacing it."""
+
+    def die(*_: Any) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    open_directory(lock_dir).presence.name()
+    directory = LockDirectory(lock_dir, Amiss(**{call: die}))  # type: ignore[arg-type]
+    directory.presence = open_directory(lock_dir).presence
+    say(ready=True)
+    PositionLock("btc-1", lock_dir=directory, timeout=30).acquire()
 
 
 def hold_and_fork(lock_dir: str, position: str) -> None:

@@ -37,8 +37,13 @@ class Clock:
     def directory(self, path: str | os.PathLike[str], **calls: Callable[..., Any]) -> LockDirectory:
         return LockDirectory(
             str(path),
-            Amiss(**{"monotonic_ns": self.monotonic_ns, "sleep": self.sleep, **calls}),  # type: ignore[arg-type]
+            Amiss(**{"monotonic_ns": self.monotonic_ns, "sleep": self.sleep, "watcher": lambda: None, **calls}),  # type: ignore[arg-type]
         )
+
+
+def elsewhere(path: str | os.PathLike[str]) -> LockDirectory:
+    """The lock directory as another process would see it: with a presence and holds of its own."""
+    return LockDirectory(str(path), SYSTEM)
 
 
 def failing(error: Exception) -> Callable[..., Any]:

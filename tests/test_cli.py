@@ -15,6 +15,7 @@ from click.testing import CliRunner, Result
 from poslock import LockLost, PositionLock
 from poslock_cli.main import main
 from poslock_cli.table import duration, table
+from systems import elsewhere
 
 if TYPE_CHECKING:
     from conftest import Children
@@ -176,7 +177,7 @@ def test_clear_frees_stale_and_corrupt_locks(start: Children, lock_dir: str) -> 
 
 def test_clear_with_force_ends_a_live_hold(lock_dir: str) -> None:
     """The holder's next check fails, and another one can acquire at once; without --yes it asks first."""
-    lock = PositionLock("btc-1", lock_dir=lock_dir)
+    lock = PositionLock("btc-1", lock_dir=elsewhere(lock_dir))
     lock.acquire()
     assert run(lock_dir, "clear", "btc-1", "--force", input="n\n").exit_code == 1
     lock.check()

@@ -29,6 +29,7 @@ from poslock.closing.machine import client_order_id
 from poslock.exchange.port import CloseOrder, Leg, Order
 from poslock.ledger.ledger import Ledger
 from poslock.position import TrackedPosition
+from systems import elsewhere
 
 if TYPE_CHECKING:
     from conftest import Account
@@ -93,7 +94,7 @@ def test_a_position_of_another_account_is_not_found(account: Account, tmp_path: 
 def test_who_waits_is_told_closed_and_who_does_not_wait_is_told_closing(account: Account) -> None:
     """With timeout=0 the answer is immediate and names the holder."""
     account.open()
-    with PositionLock("btc-1", lock_dir=account.lock_dir, purpose="close: another bot"):
+    with PositionLock("btc-1", lock_dir=elsewhere(account.lock_dir), purpose="close: another bot"):
         hasty = PositionGuard(account.exchange, lock_dir=account.lock_dir, timeout=0)
         with pytest.raises(PositionAlreadyClosingError) as caught:
             hasty.close_position("btc-1")
@@ -486,7 +487,7 @@ def test_recover_finishes_all_and_leaves_alone_what_somebody_works_on(account: A
         venue = Venue(account, Strike("open_orders", "before", LockLost(f"p{number}", "x", "test")))
         with pytest.raises(LockLost):
             venue.guard.close_position(f"p{number}")
-    with PositionLock("p1", lock_dir=account.lock_dir):
+    with PositionLock("p1", lock_dir=elsewhere(account.lock_dir)):
         recoveries = {each.position_id: each for each in account.guard.recover()}
     assert {key: each.closed is not None for key, each in recoveries.items()} == {"p0": True, "p1": False, "p2": True}
     assert isinstance(recoveries["p1"].error, PositionAlreadyClosingError)

@@ -13,7 +13,7 @@ import pytest
 from poslock import LockAlreadyHeld, LockError, LockFileError, LockLost, LockTimeout, PositionLock
 from poslock.lock.system import SYSTEM
 from poslock.lock.verdict import Liveness
-from systems import Clock, failing, once_after, once_before
+from systems import Clock, elsewhere, failing, once_after, once_before
 
 
 def descriptors() -> list[str]:
@@ -53,7 +53,7 @@ def test_a_second_holder_is_told_who_holds(lock_dir: str) -> None:
     """LockTimeout names the holder, its purpose and the file, and survives a pickle."""
     with PositionLock("btc-1", lock_dir=lock_dir, purpose="close: \x1b[31mstop") as lock:
         with pytest.raises(LockTimeout) as caught:
-            PositionLock("btc-1", lock_dir=lock_dir, timeout=0).acquire()
+            PositionLock("btc-1", lock_dir=elsewhere(lock_dir), timeout=0).acquire()
         error = pickle.loads(pickle.dumps(caught.value))  # noqa: S301  # our own
         assert error.holder.pid == os.getpid()
         assert str(os.getpid()) in str(error)
@@ -116,7 +116,7 @@ def test_renewing_moves_the_end_of_the_lease(tmp_path: Path) -> None:
         clock.sleep(20)
         lock.renew()
     with pytest.raises(LockTimeout):
-        PositionLock("btc-1", lock_dir=directory, timeout=20).acquire()
+        PositionLock("btc-1", lock_dir=clock.directory(tmp_path / "locks"), timeout=20).acquire()
     lock.check()
 
 
@@ -126,9 +126,10 @@ def test_a_silent_holder_is_replaced_by_its_own_lease(tmp_path: Path) -> None:
     directory = clock.directory(tmp_path / "locks")
     silent = PositionLock("btc-1", lock_dir=directory, stale_after=100)
     silent.acquire()
+    elsewhere = clock.directory(tmp_path / "locks")
     with pytest.raises(LockTimeout):
-        PositionLock("btc-1", lock_dir=directory, stale_after=1, timeout=99).acquire()
-    other = PositionLock("btc-1", lock_dir=directory, stale_after=1, timeout=2)
+        PositionLock("btc-1", lock_dir=elsewhere, stale_after=1, timeout=99).acquire()
+    other = PositionLock("btc-1", lock_dir=elsewhere, stale_after=1, timeout=2)
     other.acquire()
     assert other.recovered_from is not None
     assert other.token is not None
@@ -147,7 +148,7 @@ def test_leaving_the_block_after_losing_the_lock_says_so(tmp_path: Path) -> None
 
     def lose() -> None:
         clock.sleep(31)
-        PositionLock("btc-1", lock_dir=directory, timeout=0, stale_after=1).acquire()
+        PositionLock("btc-1", lock_dir=clock.directory(tmp_path / "locks"), timeout=0, stale_after=1).acquire()
 
     with pytest.raises(LockLost), PositionLock("btc-1", lock_dir=directory):
         lose()
@@ -160,25 +161,12 @@ def test_leaving_the_block_after_losing_the_lock_says_so(tmp_path: Path) -> None
 def test_a_contender_that_saw_a_stale_record_reads_again_under_the_lock(tmp_path: Path) -> None:
     """A and B see a lease run out; A takes over while B is about to lock; B must find A's grant, not the old record."""
     clock = Clock()
-    directory = clock.directory(tmp_path / "locks")
-    PositionLock("btc-1", lock_dir=directory, stale_after=10).acquire()
-    a = PositionLock("btc-1", lock_dir=directory, timeout=0)
-    b_directory = clock.directory(tmp_path / "locks")
-    b = PositionLock("btc-1", lock_dir=b_directory, timeout=11)
-    tries = 0
-
-    def try_lock(descriptor: int) -> bool:
-        # B has seen the lease run out and is about to lock.
-        nonlocal tries
-        tries += 1
-        if tries == 1:
-            a.acquire()
-        return SYSTEM.try_lock(descriptor)
-
-    b_directory.system._calls["try_lock"] = try_lock  # type: ignore[attr-defined]
+    PositionLock("btc-1", lock_dir=clock.directory(tmp_path / "locks"), stale_after=10).acquire()
+    clock.sleep(10)
+    a = PositionLock("btc-1", lock_dir=clock.directory(tmp_path / "locks"), timeout=0)
+    late = clock.directory(tmp_path / "locks", try_lock=once_before(a.acquire, SYSTEM.try_lock))
     with pytest.raises(LockTimeout) as caught:
-        b.acquire()
-    assert tries == 1
+        PositionLock("btc-1", lock_dir=late, timeout=0).acquire()
     assert caught.value.holder is not None
     a.check()
 
@@ -191,19 +179,18 @@ def test_what_was_seen_before_counts_only_if_it_is_still_there(tmp_path: Path) -
     directory.prepare()
     path.write_bytes(b"damage")
     path.chmod(0o600)
-    tries = 0
+    seen_long_enough_ns = clock.now_ns + 10 * 10**9
+    written = []
 
     def try_lock(descriptor: int) -> bool:
-        nonlocal tries
-        tries += 1
-        if tries == 1:
-            path.write_bytes(b"other damage")
+        if clock.now_ns >= seen_long_enough_ns and not written:
+            written.append(path.write_bytes(b"other damage"))
         return SYSTEM.try_lock(descriptor)
 
     directory.system._calls["try_lock"] = try_lock  # type: ignore[attr-defined]
     with pytest.raises(LockTimeout, match="unreadable"):
         PositionLock("btc-1", lock_dir=directory, stale_after=10, timeout=15).acquire()
-    assert tries == 1
+    assert written
     PositionLock("btc-1", lock_dir=directory, stale_after=10, timeout=15).acquire()
 
 
@@ -232,14 +219,15 @@ def test_a_grant_dates_from_before_its_write(tmp_path: Path) -> None:
 
 def test_a_grant_on_a_removed_file_is_no_grant(tmp_path: Path) -> None:
     """The file is removed while it is being written: the lock is taken on the new file instead."""
-    directory = Clock().directory(tmp_path / "locks")
+    clock = Clock()
+    directory = clock.directory(tmp_path / "locks")
     lock = PositionLock("btc-1", lock_dir=directory)
     remove = Path(lock.path).unlink
     directory.system._calls["write"] = once_after(remove, SYSTEM.write)  # type: ignore[attr-defined]
     lock.acquire()
     lock.check()
     with pytest.raises(LockTimeout):
-        PositionLock("btc-1", lock_dir=directory, timeout=0).acquire()
+        PositionLock("btc-1", lock_dir=clock.directory(tmp_path / "locks"), timeout=0).acquire()
 
 
 def test_a_file_replaced_before_it_was_locked_is_not_used(tmp_path: Path) -> None:
@@ -263,7 +251,8 @@ def test_equal_tokens_are_not_enough(tmp_path: Path) -> None:
     """The directory is wiped and the wall clock stands still: the same token again, but not the same hold."""
     clock = Clock()
     directory = clock.directory(tmp_path / "locks", wall_ns=lambda: 5_000_000_000)
-    first, second = (PositionLock("btc-1", lock_dir=directory) for _ in range(2))
+    first = PositionLock("btc-1", lock_dir=directory)
+    second = PositionLock("btc-1", lock_dir=clock.directory(tmp_path / "locks", wall_ns=lambda: 5_000_000_000))
     first.acquire()
     Path(first.path).unlink()
     clock.sleep(0.001)
@@ -294,7 +283,7 @@ def test_a_time_out_names_who_holds_now(tmp_path: Path) -> None:
     clock = Clock()
     directory = clock.directory(tmp_path / "locks")
     first = PositionLock("btc-1", lock_dir=directory, purpose="first")
-    second = PositionLock("btc-1", lock_dir=directory, purpose="second")
+    second = PositionLock("btc-1", lock_dir=clock.directory(tmp_path / "locks"), purpose="second")
     first.acquire()
 
     def hand_over() -> None:
@@ -463,7 +452,7 @@ def test_a_forgotten_timeout_is_the_objects_own(tmp_path: Path) -> None:
     """acquire() takes the object's timeout, acquire(5) its own, acquire(None) waits for the holder's end."""
     clock = Clock()
     directory = clock.directory(tmp_path / "locks")
-    PositionLock("btc-1", lock_dir=directory, stale_after=100).acquire()
+    PositionLock("btc-1", lock_dir=clock.directory(tmp_path / "locks"), stale_after=100).acquire()
     lock = PositionLock("btc-1", lock_dir=directory, timeout=7)
     for arguments, seconds in (((), 7), ((5,), 5)):
         with pytest.raises(LockTimeout) as caught:

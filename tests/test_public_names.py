@@ -11,7 +11,9 @@ import poslock
 from poslock import errors
 from poslock.holder import Holder
 
-HOLDER = Holder(pid=1, host="h", presence="p", purpose="close", granted_at=0.0, granted_ns=0, renewed_ns=0, lease_ns=1)
+HOLDER = Holder(
+    pid=1, host="h", presence="p", purpose="close", token=7, granted_at=0.0, granted_ns=0, renewed_ns=0, lease_ns=1
+)
 RAISED: list[errors.PoslockError] = [
     errors.InvalidPositionId("a\nb", "why"),
     errors.InvalidPosition("side", 1, "why"),

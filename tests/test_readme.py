@@ -50,9 +50,14 @@ def test_the_lock_example_holds_and_tells_who_holds(tmp_path: Path) -> None:
         assert run(code, tmp_path).endswith("(test)\n")
 
 
+def test_the_async_example_runs(tmp_path: Path) -> None:
+    """Shared, and through the manager."""
+    assert run(EXAMPLES[2], tmp_path) == ""
+
+
 def test_the_example_is_eight_lines() -> None:
     """Of bot code, blank line and import aside."""
-    assert len(EXAMPLES) == 2
+    assert len(EXAMPLES) == 3
     assert len([line for line in EXAMPLES[0].splitlines() if line.strip()]) <= 8
 
 

@@ -10,19 +10,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from poslock.holder import Holder
-from poslock.lock.record import RECORD_SIZE, Record, Unreadable, decode, encode
+from poslock.lock.record import MAX_SIZE, RECORD_SIZE, Record, Unreadable, Waiting, decode, encode
 
 HOLDER = Holder(
     pid=42,
     host="host",
     presence="42-abc",
     purpose="close: stop-loss",
+    token=7,
     granted_at=1.5,
     granted_ns=10,
     renewed_ns=20,
     lease_ns=30,
 )
-RECORD = Record("btc-1", "held", "exclusive", 7, "boot", (HOLDER,))
+RECORD = Record("btc-1", "held", "exclusive", 7, "boot", 0, (HOLDER,), (Waiting("7-af", 3, True),))
 
 
 def hand_made(**changes: Any) -> bytes:
@@ -44,7 +45,7 @@ def test_a_record_survives_the_file() -> None:
 def test_the_largest_record_fits(character: str) -> None:
     """128 characters of the widest kind, in id and purpose, fit into the fixed size."""
     holder = replace(HOLDER, purpose=character * 128, host="h" * 64, presence="9" * 15 + "-" + "f" * 16)
-    record = Record(character * 128, "held", "exclusive", 2**62 - 1, "b" * 36, (holder,))
+    record = Record(character * 128, "held", "exclusive", 2**62 - 1, "b" * 36, 2**60, (holder,))
     assert decode(encode(record)) == record
 
 
@@ -78,6 +79,9 @@ def test_a_cut_record_is_noticed(length: int) -> None:
     [
         {"state": "maybe"},
         {"mode": "shared?"},
+        {"mode": "exclusive", "holders": [asdict(HOLDER)] * 2},
+        {"waiting": [{"presence": "../x", "ticket": 1, "shared": True}]},
+        {"waiting": [{"presence": "7-af", "ticket": 1, "shared": 1}]},
         {"token": "7"},
         {"token": -1},
         {"token": 2**63},
@@ -105,3 +109,19 @@ def test_a_hand_made_record_is_unreadable(changes: dict[str, Any]) -> None:
 def test_a_copied_lock_file_is_unreadable() -> None:
     """The record of another position proves nothing about this one."""
     assert isinstance(decode(encode(RECORD), "eth-1"), Unreadable)
+
+
+def test_many_holders_make_the_record_longer() -> None:
+    """In whole pages; and what is left of a longer record after a shorter one was written does not count."""
+    crowd = replace(RECORD, mode="shared", holders=(HOLDER,) * 50)
+    data = encode(crowd)
+    assert len(data) > RECORD_SIZE
+    assert len(data) % RECORD_SIZE == 0
+    assert decode(data) == crowd
+    assert decode(encode(RECORD) + data[RECORD_SIZE:]) == RECORD
+
+
+def test_too_many_holders_are_refused() -> None:
+    """There is a bound, far away."""
+    with pytest.raises(ValueError, match=str(MAX_SIZE)):
+        encode(replace(RECORD, mode="shared", holders=(HOLDER,) * 2000))

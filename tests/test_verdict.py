@@ -5,14 +5,14 @@ from dataclasses import replace
 import pytest
 
 from poslock.holder import Holder
-from poslock.lock.record import Content, Record, Unreadable
-from poslock.lock.verdict import Liveness, Moment, verdict
+from poslock.lock.record import Content, Record, Unreadable, Waiting
+from poslock.lock.verdict import GRACE_NS, Liveness, Moment, ahead, verdict
 
 LEASE, RENEWED = 30, 1000
 HOLDER = Holder(
-    pid=1, host="h", presence="p", purpose="", granted_at=0.0, granted_ns=0, renewed_ns=RENEWED, lease_ns=LEASE
+    pid=1, host="h", presence="p", purpose="", token=7, granted_at=0.0, granted_ns=0, renewed_ns=RENEWED, lease_ns=LEASE
 )
-HELD = Record("btc-1", "held", "exclusive", 7, "boot", (HOLDER,))
+HELD = Record("btc-1", "held", "exclusive", 7, "boot", 0, (HOLDER,))
 NO_BOOT = replace(HELD, boot_id="")
 FREE = replace(HELD, state="free")
 DAMAGED = Unreadable("damaged", b"x")
@@ -56,5 +56,60 @@ def test_truth_table(  # the columns
     content: Content, alive: Liveness | None, now: int, boot: str, unchanged: int, state: str
 ) -> None:
     """The verdict follows from record, liveness, clock, boot, and what was seen."""
-    liveness = () if alive is None else (alive,)
-    assert verdict(content, liveness, Moment(now, boot, unchanged, 50)).state == state
+    liveness = {} if alive is None else {"p": alive}
+    assert verdict(content, Moment(now, boot, unchanged, 50, liveness)).state == state
+
+
+SHARED = replace(HELD, mode="shared", holders=(HOLDER, replace(HOLDER, presence="q", pid=2)))
+
+
+@pytest.mark.parametrize(
+    ("p", "q", "state", "living"),
+    [(ALIVE, ALIVE, "held", 2), (DEAD, ALIVE, "held", 1), (ALIVE, DEAD, "held", 1), (DEAD, DEAD, "stale", 0)],
+)
+def test_each_reader_counts_by_itself(p: Liveness, q: Liveness, state: str, living: int) -> None:
+    """A shared lock is held as long as one of its holders is."""
+    found = verdict(SHARED, Moment(RENEWED, "boot", liveness={"p": p, "q": q}))
+    assert (found.state, len(found.living)) == (state, living)
+
+
+def test_a_broken_record_is_stale() -> None:
+    """Its holders did not release it, whoever took note of that."""
+    assert verdict(replace(HELD, state="broken"), Moment(RENEWED, "boot")).state == "stale"
+
+
+WRITER, READER, OTHER = Waiting("1-a", 1, False), Waiting("2-b", 2, True), Waiting("3-c", 3, False)
+QUEUE = (WRITER, READER, OTHER)
+FREED = replace(FREE, freed_ns=RENEWED, waiting=QUEUE)
+
+
+@pytest.mark.parametrize(
+    ("record", "place", "shared", "now", "dead", "expected"),
+    [
+        # in the order of arrival, newcomers last
+        (FREED, WRITER, False, RENEWED, (), ()),
+        (FREED, READER, True, RENEWED, (), (WRITER,)),
+        (FREED, OTHER, False, RENEWED, (), (WRITER, READER)),
+        (FREED, None, False, RENEWED, (), QUEUE),
+        # readers pass readers, not writers
+        (FREED, None, True, RENEWED, (), (WRITER, OTHER)),
+        # the dead are passed over at once
+        (FREED, READER, True, RENEWED, ("1-a",), ()),
+        (FREED, OTHER, False, RENEWED, ("1-a", "2-b"), ()),
+        # those who do not come are passed over after the grace, not before
+        (FREED, None, False, RENEWED + GRACE_NS - 1, (), QUEUE),
+        (FREED, None, False, RENEWED + GRACE_NS, (), ()),
+        # a clock that is not ours cannot be waited for
+        (FREED, None, False, RENEWED - 1, (), ()),
+        (replace(FREED, boot_id="other"), None, False, RENEWED, (), ()),
+        # while the lock is held there is no grace: a waiting writer keeps new readers out as long as it waits
+        (replace(SHARED, waiting=(WRITER,)), None, True, RENEWED + 10 * GRACE_NS, (), (WRITER,)),
+        (replace(SHARED, waiting=(READER,)), None, True, RENEWED, (), ()),
+    ],
+)
+def test_who_comes_first(
+    record: Record, place: Waiting | None, shared: bool, now: int, dead: tuple[str, ...], expected: tuple[Waiting, ...]
+) -> None:
+    """The queue as each contender sees it."""
+    moment = Moment(now, "boot", liveness=dict.fromkeys(dead, DEAD))
+    assert ahead(record, place, moment, shared=shared) == expected

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import stat
-from pathlib import Path
+from typing import TYPE_CHECKING
+from weakref import WeakSet
 
 from poslock.errors import LockFileError
 from poslock.lock.ids import lock_file_name
 from poslock.lock.presence import Presence
 from poslock.lock.system import SYSTEM, System
+
+if TYPE_CHECKING:
+    from poslock.lock.position_lock import PositionLock
 
 _WAY_OUT = "use a directory of your own (lock_dir=, --lock-dir, $POSLOCK_DIR)"
 
@@ -21,6 +25,8 @@ class LockDirectory:
         self.path = path
         self.system = system
         self.presence = Presence(f"{path}/.presence", system)
+        self._is_prepared = False
+        self.locks: WeakSet[PositionLock] = WeakSet()  # what this process holds here
 
     def lock_path(self, position_id: str) -> str:
         """Where the lock file of a position is."""
@@ -39,12 +45,16 @@ class LockDirectory:
         except OSError as error:
             raise LockFileError("", self.path, f"cannot be read: {error.strerror}", _WAY_OUT) from error
 
-    def prepare(self) -> None:
+    def prepare(self, *, again: bool = False) -> None:
         """Create the directory if need be, and refuse one in which others could plant files.
+
+        Looks once, and *again* when somebody seems to have removed it.
 
         Raises:
             LockFileError: it is no directory, somebody else's, or writable by everybody.
         """
+        if self._is_prepared and not again:
+            return
         try:
             self.system.make_directory(self.path)
             self.system.make_directory(f"{self.path}/.presence")
@@ -56,6 +66,7 @@ class LockDirectory:
             raise LockFileError("", self.path, f"belongs to user {status.st_uid}", _WAY_OUT)
         if status.st_mode & stat.S_IWOTH:
             raise LockFileError("", self.path, "is writable by everybody", f"chmod o-w it, or {_WAY_OUT}")
+        self._is_prepared = True
 
 
 _opened: dict[str, LockDirectory] = {}
@@ -73,7 +84,7 @@ def open_directory(lock_dir: str | os.PathLike[str] | LockDirectory | None) -> L
         return lock_dir
     named = lock_dir or os.environ.get("POSLOCK_DIR")
     try:
-        path = str(Path(named or _state_directory()).resolve())
+        path = os.path.realpath(named or _state_directory())
     except (OSError, RuntimeError) as error:
         raise LockFileError("", str(named or "the default lock directory"), str(error), _WAY_OUT) from error
     return _opened.setdefault(path, LockDirectory(path, SYSTEM))

@@ -1,9 +1,13 @@
-"""A lock file on disk: opened safely, read, and locked for the length of one transition."""
+"""A lock file on disk: opened safely, read, and locked for the length of one transition.
+
+A file is *current* while its path leads to it and it has no second name. A second name ``<path>.replaced`` announces
+that the file is being replaced, see `poslock.lock.replacing`; any other one was planted.
+"""
 
 from __future__ import annotations
 
 import stat
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from errno import EISDIR, ELOOP, ENXIO
 from typing import TYPE_CHECKING
 
@@ -11,37 +15,47 @@ from poslock.errors import LockFileError
 from poslock.lock.record import Content, Record, Unreadable, decode, encode
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterator
 
     from poslock.lock.directory import LockDirectory
 
 _PLANTED = "poslock did not make it: look at it, and put it elsewhere"
-_SYSTEM = "look at disk space, descriptors and permissions ('df', 'ulimit -n', 'ls -l')"
+SYSTEM_REFUSES = "look at disk space, descriptors and permissions ('df', 'ulimit -n', 'ls -l')"
 _NO_PLAIN_FILE = {ELOOP, EISDIR, ENXIO}
 
 
 class Busy(Exception):  # control flow inside the lock package, never raised out of it
-    """The OS lock is taken: somebody else is inside a transition."""
+    """The OS lock is taken: somebody else is inside a transition. Or the file is being replaced."""
 
 
 class LockedFile:
     """A lock file while its OS lock is held."""
 
-    def __init__(self, file: LockFile, descriptor: int) -> None:
+    def __init__(self, file: LockFile, descriptor: int, identity: tuple[int, int]) -> None:
         self._file = file
         self._descriptor = descriptor
+        self._identity = identity
 
     def read(self) -> Content:
         """The record, which nobody else can change until the OS lock is dropped."""
         return self._file.read(self._descriptor)
 
     def write(self, record: Record) -> None:
-        """Replace the record."""
-        self._file.system.write(self._descriptor, encode(record))
+        """Replace the record.
+
+        Raises:
+            LockFileError: too many holders share it to be written down.
+        """
+        self._file.write(self._descriptor, record)
 
     def is_current(self) -> bool:
-        """Whether the path still names this file; if not, others lock another one."""
-        return self._file.path_names(self._descriptor)
+        """Whether what was written counts: others lock this very file, and nobody is replacing it."""
+        try:
+            named = self._file.system.stat(self._file.path)
+        except FileNotFoundError:
+            return False
+        return (named.st_dev, named.st_ino) == self._identity and named.st_nlink == 1
 
 
 class LockFile:
@@ -52,8 +66,10 @@ class LockFile:
 
     def __init__(self, directory: LockDirectory, path: str, position_id: str | None) -> None:
         self.path = path
+        self.replaced_path = f"{path}.replaced"
         self.position_id = position_id
         self.system = directory.system
+        self._last: tuple[bytes, Content] = (b"", None)
 
     def peek(self) -> Content:
         """What the record says, read without the OS lock. Never act on it: read again under the lock.
@@ -62,7 +78,8 @@ class LockFile:
             LockFileError: the file cannot be read, or is not one of ours.
         """
         try:
-            with self._open(create=False) as descriptor:
+            with self.opened(write=False) as descriptor:
+                self._check(self.system.stat(descriptor))
                 content = self.read(descriptor)
                 if isinstance(content, Unreadable):  # a write may have been under way: once more
                     content = self.read(descriptor)
@@ -70,67 +87,82 @@ class LockFile:
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise self._failed(error) from error
+            raise self.failed(error) from error
 
     @contextmanager
     def locked(self, *, create: bool) -> Iterator[LockedFile]:
         """Hold the OS lock on the file that the path names.
 
         Raises:
-            Busy: another transition is under way, or the file was replaced meanwhile.
-            FileNotFoundError: there is no such file, and *create* was not asked for.
+            Busy: another transition is under way, or the file was or is being replaced.
+            FileNotFoundError: there is no such file, or with *create* no such directory.
             LockFileError: the file cannot be used, or is not one of ours.
         """
         try:
-            with self._open(create=create) as descriptor:
+            with self.opened(create=create, write=True) as descriptor:
                 if not self.system.try_lock(descriptor):
                     raise Busy
                 try:
+                    status = self.system.stat(descriptor)
+                    self._check(status)
+                    file = LockedFile(self, descriptor, (status.st_dev, status.st_ino))
                     # Opened, then somebody removed or replaced the file, then locked: a lock on a file nobody else
                     # opens. (test_a_file_replaced_before_it_was_locked_is_not_used)
-                    if not self.path_names(descriptor):
+                    if not file.is_current():
                         raise Busy
-                    yield LockedFile(self, descriptor)
+                    yield file
                 finally:
                     # By word, not only by closing: a child forked in this very moment shares the description.
                     self.system.unlock(descriptor)
         except OSError as error:
-            if isinstance(error, FileNotFoundError) and not create:
+            if isinstance(error, FileNotFoundError):
                 raise
-            raise self._failed(error) from error
+            raise self.failed(error) from error
 
     @contextmanager
-    def _open(self, *, create: bool) -> Iterator[int]:
-        descriptor = self.system.open(self.path, create=create)
+    def opened(self, *, write: bool, create: bool = False) -> Iterator[int]:
+        """The file, open for as long as that takes; not yet checked."""
+        descriptor = self.system.open(self.path, create=create, write=write)
         try:
-            self._check(descriptor)
             yield descriptor
         finally:
             self.system.close(descriptor)
 
     def read(self, descriptor: int) -> Content:
         """The record behind an open *descriptor*."""
-        return decode(self.system.read(descriptor), self.position_id)
+        data = self.system.read(descriptor)
+        last, content = self._last
+        if data != last:
+            content = decode(data, self.position_id)
+            self._last = (data, content)
+        return content
 
-    def path_names(self, descriptor: int) -> bool:
-        """Whether the path still leads to the file behind *descriptor*."""
+    def write(self, descriptor: int, record: Record) -> None:
+        """Replace the record behind an open *descriptor*."""
         try:
-            named = self.system.stat(self.path)
-        except FileNotFoundError:
-            return False
-        opened = self.system.stat(descriptor)
-        return (named.st_dev, named.st_ino) == (opened.st_dev, opened.st_ino)
+            data = encode(record)
+        except ValueError as error:
+            raise LockFileError(self.position_id or "", self.path, str(error), "wait for some to release it") from error
+        self.system.write(descriptor, data)
+        self._last = (data, record)
 
-    def _failed(self, error: OSError) -> LockFileError:
+    def is_being_replaced(self, status: os.stat_result) -> bool:
+        """Whether a file's second name is the announcement that it is being replaced."""
+        with suppress(FileNotFoundError):
+            second = self.system.stat(self.replaced_path)
+            return (second.st_dev, second.st_ino) == (status.st_dev, status.st_ino)
+        return False
+
+    def failed(self, error: OSError) -> LockFileError:
+        """*error* with the name of the file and a way out."""
         path = error.filename if isinstance(error.filename, str) else self.path
-        way_out = _PLANTED if error.errno in _NO_PLAIN_FILE else _SYSTEM
+        way_out = _PLANTED if error.errno in _NO_PLAIN_FILE else SYSTEM_REFUSES
         return LockFileError(self.position_id or "", path, f"cannot be used: {error.strerror or error}", way_out)
 
-    def _check(self, descriptor: int) -> None:
-        status = self.system.stat(descriptor)
+    def _check(self, status: os.stat_result) -> None:
         if not stat.S_ISREG(status.st_mode):
             why = "is no regular file"
-        elif status.st_nlink > 1:
+        elif status.st_nlink > 1 and not self.is_being_replaced(status):
             why = "has a second name (hard link)"
         elif status.st_uid != self.system.user_id():
             why = f"belongs to user {status.st_uid}"

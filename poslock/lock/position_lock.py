@@ -1,98 +1,111 @@
 """`PositionLock`: holding the lock on one position.
 
-Purpose: of all processes, threads and tasks on this host, at most one at a time can pass `check()`.
+Purpose: of all processes, threads and tasks on this host, at most one at a time can pass the `check()` of an exclusive
+lock, and none while anybody passes that of a shared one.
 
 Not protected: code that acts without calling `check()`. The lease is not renewed behind your back, because a hung
-call must lose its lock; long work calls `renew()` as it progresses.
+call must lose its lock; long work calls `renew()` as it progresses, or asks for `keep_alive`.
 
-Calling order: acquire, (check | renew)*, release; or ``with``. A hold ends by release, by death, by silence for
-`stale_after` seconds, or by the operator's ``poslock clear``; after the last three `check()` raises `LockLost`.
+Calling order: acquire, (check | renew)*, release; or ``with``, or ``async with``. A hold ends by release, by death, by
+silence for `stale_after` seconds, or by the operator's ``poslock clear``; after the last three `check()` raises
+`LockLost`.
 """
 
 from __future__ import annotations
 
 import logging
-import math
-from threading import Lock as ThreadLock
+import sys
+import threading
 from types import EllipsisType
-from typing import TYPE_CHECKING, Self, TypeGuard
+from typing import TYPE_CHECKING, Self
 
-from poslock.errors import LockAlreadyHeld, LockError, LockLost, LockTimeout
+from poslock.errors import LockAlreadyHeld, LockError, LockLost
+from poslock.lock.contending import Contender
 from poslock.lock.directory import open_directory
-from poslock.lock.transitions import Denied, Grant, Request, Sight, Transitions, holder_of, judge
-from poslock.text import quoted, shown
+from poslock.lock.keeping import Keeper
+from poslock.lock.options import checked_keep_alive, checked_lease_ns, checked_purpose, checked_timeout
+from poslock.lock.transitions import Grant, Request, Transitions
+from poslock.lock.waking import wait_in_task, wait_in_thread
+from poslock.text import quoted
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Generator
     from types import TracebackType
 
     from poslock.holder import Holder
+    from poslock.lock.contending import Pause
     from poslock.lock.directory import LockDirectory
-    from poslock.lock.record import Content
 
 _log = logging.getLogger("poslock.lock")
 
-_MAX_PURPOSE = 128
-_MAX_LEASE = 86_400.0
-_LONGEST_TIMEOUT = 366 * 86_400.0
-_FIRST_PAUSE = 0.001
-_LONGEST_PAUSE = 0.05
-
 
 class PositionLock:
-    """Exclusive lock on one position, for one host.
+    """Lock on one position, for one host.
+
+    One object stands for one hold: give every thread and task its own.
 
     Args:
         position_id: 1 to 128 characters without control characters.
         lock_dir: where the lock files live; ``$POSLOCK_DIR``, else the user's state directory.
+        shared: hold it together with others who share it; a waiting exclusive one keeps new ones out.
         timeout: seconds `acquire` waits; 0 fails at once, None waits without limit.
         stale_after: the lease, in seconds: how long this holder may be silent before others may take over.
+        keep_alive: renew the lease in the background for so many seconds in all; None for not at all.
         purpose: what for, up to 128 characters, shown to whoever is kept waiting.
 
     Raises:
         InvalidPositionId: nothing is written then.
-        ValueError: timeout, stale_after or purpose is out of range.
+        ValueError: timeout, stale_after, keep_alive or purpose is out of range.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # options with defaults
         self,
         position_id: str,
         *,
         lock_dir: str | os.PathLike[str] | LockDirectory | None = None,
+        shared: bool = False,
         timeout: float | None = 30.0,
         stale_after: float = 30.0,
+        keep_alive: float | None = None,
         purpose: str = "",
     ) -> None:
         self._directory = open_directory(lock_dir)
         self._transitions = Transitions(self._directory, position_id)
+        self._contender = Contender(self._directory, self._transitions)
         self._timeout = checked_timeout(timeout)
-        self._lease_ns = checked_lease_ns(stale_after)
-        self._purpose = _checked_purpose(purpose)
+        self._request = Request(checked_lease_ns(stale_after), checked_purpose(purpose), 0, bool(shared))
+        self._keep_alive = checked_keep_alive(keep_alive)
         self._grant: Grant | None = None
-        self._acquiring = ThreadLock()
-        self._seen: tuple[Content, int] | None = None
+        self._keeper: Keeper | None = None
+        self._owner: object = None
+        self._acquiring = threading.Lock()
 
     def acquire(self, timeout: float | EllipsisType | None = ...) -> int:
         """Wait for the lock and take it, for *timeout* seconds if given, else for the object's own; the token.
 
         Raises:
             LockTimeout: somebody else has it; names the holder.
-            LockAlreadyHeld: this object was acquired before, or is being acquired in another thread.
+            LockAlreadyHeld: this object, or this thread or task with another one, has the position already.
             LockFileError: the lock directory or file cannot be used.
         """
-        limit = self._timeout if isinstance(timeout, EllipsisType) else checked_timeout(timeout)
-        if not self._acquiring.acquire(blocking=False):
-            raise LockAlreadyHeld(self.position_id, self.path)
+        self._begin()
         try:
-            # An old hold of this object whose lease has run out counts too: whoever forgot it may still check it.
-            if self._mine is not None:
-                raise LockAlreadyHeld(self.position_id, self.path)
-            self._grant = grant = self._wait(limit)
+            return self._granted(wait_in_thread(self._contention(timeout), self._directory.system))
         finally:
             self._acquiring.release()
-        if (broken := grant.recovered_from) is not None:
-            _log.warning("took over position %s from %s", quoted(self.position_id), broken, extra=self._fields(grant))
-        return grant.token
+
+    async def acquire_async(self, timeout: float | EllipsisType | None = ...) -> int:  # noqa: ASYNC109  # as acquire
+        """As `acquire`, without blocking the loop. Cancelled, it leaves nothing held.
+
+        Raises:
+            LockTimeout, LockAlreadyHeld, LockFileError: as `acquire`.
+        """
+        self._begin()
+        try:
+            return self._granted(await wait_in_task(self._contention(timeout), self._directory.system))
+        finally:
+            self._acquiring.release()
 
     def check(self) -> None:
         """Return if this lock is held at this moment; call it before every side effect.
@@ -118,8 +131,10 @@ class PositionLock:
             LockLost: it was not held, or somebody took it over: what was done under it may not have been exclusive.
             LockFileError: the file could not be written; the lock is held until it is, or until its lease runs out.
         """
+        grant = self._held_grant()
+        self._stop_keeping()
         try:
-            self._transitions.release(self._held_grant())
+            self._transitions.release(grant)
         except LockLost:
             self._grant = None
             raise
@@ -147,14 +162,14 @@ class PositionLock:
         A later hold of the position has a higher one; if the lock file was lost in between, as long as the wall clock
         did not go back. (`PositionGuard` takes its ledger's highest token as floor and needs no clock.)
         """
-        return None if (grant := self._mine) is None else grant.token
+        return None if (grant := self._mine) is None else grant.holder.token
 
     @property
     def remaining(self) -> float:
         """Seconds until the lease runs out; 0 when it has, or when nothing is held."""
         if (grant := self._mine) is None:
             return 0.0
-        return max(0, grant.ends_ns - self._directory.system.monotonic_ns()) / 1e9
+        return max(0, grant.holder.ends_ns - self._directory.system.monotonic_ns()) / 1e9
 
     @property
     def recovered_from(self) -> Holder | None:
@@ -178,41 +193,57 @@ class PositionLock:
             # What went wrong inside the block says more than its consequence.
             _log.warning("%s", failed)
 
+    async def __aenter__(self) -> Self:
+        await self.acquire_async()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.__exit__(kind, error, trace)
+
     def __repr__(self) -> str:
-        return f"<PositionLock {self.position_id!r} token={self.token} remaining={self.remaining:.1f}s {self.path}>"
+        mode = "shared " if self._request.shared else ""
+        return f"<{mode}PositionLock {quoted(self.position_id)} token={self.token} remaining={self.remaining:.1f}s>"
 
     def _token_floor(self) -> int:
         """The lowest token a grant may carry. Whoever keeps tokens elsewhere too overrides this."""
         return 0
 
-    def _wait(self, limit: float | None) -> Grant:
-        system = self._directory.system
-        request = Request(self._lease_ns, self._purpose, self._token_floor())
-        began_ns = system.monotonic_ns()
-        pause = _FIRST_PAUSE
-        while True:
-            # Looking costs no OS lock, so a crowd of waiters does not get into the holder's way.
-            sight = self._look()
-            judged = judge(self._directory, sight, patience_ns=self._lease_ns)
-            outcome: Grant | Denied = Denied(judged.why, holder_of(sight.content))
-            if judged.state != "held":
-                self._directory.prepare()
-                outcome = self._transitions.acquire(request, sight)
-            if isinstance(outcome, Grant):
-                return outcome
-            waited = (system.monotonic_ns() - began_ns) / 1e9
-            if limit is not None and waited >= limit:
-                raise LockTimeout(self.position_id, self.path, outcome.holder, waited=waited, why=outcome.why)
-            system.sleep(pause if limit is None else min(pause, limit - waited))
-            pause = min(2 * pause, _LONGEST_PAUSE)
+    def _begin(self) -> None:
+        if not self._acquiring.acquire(blocking=False):
+            raise LockAlreadyHeld(self.position_id, self.path)
+        # An old hold of this object whose lease has run out counts too: whoever forgot it may still check it. Another
+        # object of the same thread or task would wait for a release that cannot come.
+        self._owner = _current_owner(self._directory.system.process_id())
+        if self._mine is not None or any(self._would_wait_for(other) for other in tuple(self._directory.locks)):
+            self._acquiring.release()
+            raise LockAlreadyHeld(self.position_id, self.path)
 
-    def _look(self) -> Sight:
-        # What was seen is kept from one acquire to the next: an unreadable record must be seen for a whole lease,
-        # which is no shorter than the default timeout.
-        content, now_ns = self._transitions.file.peek(), self._directory.system.monotonic_ns()
-        if self._seen is None or self._seen[0] != content:
-            self._seen = (content, now_ns)
-        return Sight(content, now_ns - self._seen[1])
+    def _would_wait_for(self, other: PositionLock) -> bool:
+        same = other.position_id == self.position_id and other._owner == self._owner
+        return same and other is not self and other.held
+
+    def _contention(self, timeout: float | EllipsisType | None) -> Generator[Pause, None, Grant]:
+        limit = self._timeout if isinstance(timeout, EllipsisType) else checked_timeout(timeout)
+        request = self._request
+        floor = self._token_floor()
+        return self._contender.contend(Request(request.lease_ns, request.purpose, floor, request.shared), limit)
+
+    def _granted(self, grant: Grant) -> int:
+        self._grant = grant
+        self._directory.locks.add(self)
+        if self._keep_alive is not None:
+            self._keeper = Keeper(self, lease=self._request.lease_ns / 1e9, seconds=self._keep_alive)
+        if (broken := grant.recovered_from) is not None:
+            fields = {"position": self.position_id, "token": grant.holder.token, "pid": grant.holder.pid}
+            _log.warning("took over position %s from %s", quoted(self.position_id), broken, extra=fields)
+        return grant.holder.token
+
+    def _stop_keeping(self) -> None:
+        if self._keeper is not None:
+            self._keeper.stop()
+            self._keeper = None
 
     @property
     def _mine(self) -> Grant | None:
@@ -226,31 +257,13 @@ class PositionLock:
             raise LockLost(self.position_id, self.path, why)
         return grant
 
-    def _fields(self, grant: Grant) -> dict[str, object]:
-        return {"position": self.position_id, "token": grant.token, "pid": grant.holder.pid}
 
-
-def checked_timeout(timeout: object) -> float | None:
-    """*timeout* if it is None or a number of seconds from 0 to a year, else ValueError."""
-    if timeout is None:
-        return None
-    if not _is_number(timeout) or not 0 <= timeout <= _LONGEST_TIMEOUT:
-        raise ValueError(f"timeout must be None or 0 to {_LONGEST_TIMEOUT:g} seconds, not {shown(timeout)}")
-    return float(timeout)
-
-
-def checked_lease_ns(stale_after: object) -> int:
-    """*stale_after* in nanoseconds if it is a number of seconds above 0 and at most a day, else ValueError."""
-    if not _is_number(stale_after) or not 0 < stale_after <= _MAX_LEASE:
-        raise ValueError(f"stale_after must be above 0 and at most {_MAX_LEASE:g} seconds, not {shown(stale_after)}")
-    return math.ceil(stale_after * 1e9)
-
-
-def _is_number(value: object) -> TypeGuard[float]:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _checked_purpose(purpose: object) -> str:
-    if not isinstance(purpose, str) or len(purpose) > _MAX_PURPOSE:
-        raise ValueError(f"purpose must be text of at most {_MAX_PURPOSE} characters, not {shown(purpose)}")
-    return purpose
+def _current_owner(pid: int) -> tuple[object, ...]:
+    """The process and thread that run, and the task, if any."""
+    task: object = None
+    if (asyncio := sys.modules.get("asyncio")) is not None:
+        try:
+            task = asyncio.current_task()
+        except RuntimeError:  # no loop runs here
+            task = None
+    return pid, threading.get_ident(), id(task) if task else None

@@ -52,10 +52,15 @@ class Presence:
             mine = self._mine = self._new()
         return mine.name
 
+    def path(self, name: str) -> str:
+        """Where the presence file *name* is."""
+        return f"{self._folder}/{name}"
+
     def liveness(self, name: str) -> Liveness:
         """Whether the process behind *name* lives; UNKNOWN when its file is gone or cannot be probed."""
         try:
-            descriptor = self._system.open(f"{self._folder}/{name}", create=False)
+            # Read-only: closing a writable descriptor would wake everybody who waits for the process to end.
+            descriptor = self._system.open(self.path(name), write=False)
             try:
                 dead = self._system.probe_presence(descriptor)
             finally:
@@ -65,7 +70,7 @@ class Presence:
         return Liveness.DEAD if dead else Liveness.ALIVE
 
     def _names_me(self, mine: _Mine) -> bool:
-        return self._identity(f"{self._folder}/{mine.name}") == self._identity(mine.descriptor) == mine.identity
+        return self._identity(self.path(mine.name)) == self._identity(mine.descriptor) == mine.identity
 
     def _identity(self, target: str | int) -> tuple[int, int] | None:
         try:
@@ -78,7 +83,7 @@ class Presence:
         for _ in range(_TRIES):
             pid = self._system.process_id()
             name = f"{pid}-{self._system.random_name()}"
-            descriptor = self._system.create(f"{self._folder}/{name}")
+            descriptor = self._system.create(self.path(name))
             try:
                 if self._system.try_lock_presence(descriptor) and (identity := self._identity(descriptor)):
                     return _Mine(pid, name, descriptor, identity)

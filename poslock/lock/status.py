@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Literal
 from poslock.errors import LockFileError
 from poslock.lock.file import LockFile
 from poslock.lock.record import Record, Unreadable
-from poslock.lock.transitions import Sight, Transitions, judge
+from poslock.lock.sight import Sight, judge
+from poslock.lock.transitions import Transitions
 from poslock.lock.verdict import Liveness
 from poslock.text import quoted
 
@@ -75,7 +76,7 @@ def _status(directory: LockDirectory, file: LockFile) -> LockStatus:
         why = f"record of another position, {quoted(content.position_id)}"
         return LockStatus(file.position_id, "corrupt", None, None, (), file.path, why)
     # Patience matters only for what is unreadable.
-    judged = judge(directory, Sight(content, 0), patience_ns=0)
+    judged = judge(directory, Sight(content), patience_ns=0).verdict
     if not isinstance(content, Record):
         return LockStatus(file.position_id, judged.state, None, None, (), file.path, judged.why)
     holders = tuple(_holder_status(directory, content, holder) for holder in content.holders)

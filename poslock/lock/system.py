@@ -18,13 +18,15 @@ from typing import TYPE_CHECKING, Protocol
 import portalocker
 from filelock import lock_descriptor, unlock_descriptor
 
-from poslock.lock.record import RECORD_SIZE
+from poslock.lock.record import MAX_SIZE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from poslock.lock.waking import Watcher
+
 # O_NONBLOCK: opening a planted FIFO must not hang. O_NOFOLLOW: a planted symlink must not lead elsewhere.
-_SAFE = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_SAFE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _STANDARD_ERROR = 2
 _LONGEST_HOST_NAME = 64
 _PRESENCE_HELD = portalocker.LockFlags.EXCLUSIVE | portalocker.LockFlags.NON_BLOCKING
@@ -34,8 +36,8 @@ _PRESENCE_PROBE = portalocker.LockFlags.SHARED | portalocker.LockFlags.NON_BLOCK
 class System(Protocol):
     """What the protocol asks of the operating system. Times are nanoseconds; every method may raise OSError."""
 
-    def open(self, path: str, *, create: bool) -> int:
-        """Open an existing file read-write, or create it (mode 0600)."""
+    def open(self, path: str, *, create: bool = False, write: bool = True) -> int:
+        """Open a file, read-only unless *write*; *create* makes it (mode 0600) if it does not exist."""
 
     def create(self, path: str) -> int:
         """Create a file that must not exist yet (mode 0600) and open it."""
@@ -60,6 +62,14 @@ class System(Protocol):
     def stat(self, target: str | int) -> os.stat_result:
         """Status of an open file, or of a path without following a final symlink."""
 
+    def link(self, path: str, second: str) -> None:
+        """Give a file a second name."""
+
+    def rename(self, path: str, target: str) -> None:
+        """Put a file in the place of another one."""
+
+    def unlink(self, path: str) -> None: ...
+
     def make_directory(self, path: str) -> None:
         """Create *path* with mode 0700, and its parents as the umask says; no error if it exists."""
 
@@ -71,6 +81,9 @@ class System(Protocol):
     def wall_ns(self) -> int: ...
 
     def sleep(self, seconds: float) -> None: ...
+
+    def watcher(self) -> Watcher | None:
+        """A new watcher of files, None where there is none to be had."""
 
     def boot_id(self) -> str:
         """Names this boot, and so the monotonic clock; empty where the system has no such name."""
@@ -105,11 +118,11 @@ class PosixSystem:
     def _release_notes(self) -> None:
         self._noting.release()
 
-    def open(self, path: str, *, create: bool) -> int:
-        return self._opened(path, _SAFE | (os.O_CREAT if create else 0))
+    def open(self, path: str, *, create: bool = False, write: bool = True) -> int:
+        return self._opened(path, _SAFE | (os.O_RDWR if write else os.O_RDONLY) | (os.O_CREAT if create else 0))
 
     def create(self, path: str) -> int:
-        return self._opened(path, _SAFE | os.O_CREAT | os.O_EXCL)
+        return self._opened(path, _SAFE | os.O_RDWR | os.O_CREAT | os.O_EXCL)
 
     def _opened(self, path: str, flags: int) -> int:
         with self._noting:
@@ -147,7 +160,7 @@ class PosixSystem:
         return _portalocked(descriptor, _PRESENCE_PROBE)
 
     def read(self, descriptor: int) -> bytes:
-        return os.pread(descriptor, RECORD_SIZE, 0)
+        return os.pread(descriptor, MAX_SIZE, 0)
 
     def write(self, descriptor: int, data: bytes) -> None:
         written = os.pwrite(descriptor, data, 0)
@@ -156,6 +169,15 @@ class PosixSystem:
 
     def stat(self, target: str | int) -> os.stat_result:
         return os.fstat(target) if isinstance(target, int) else os.lstat(target)
+
+    def link(self, path: str, second: str) -> None:
+        os.link(path, second)
+
+    def rename(self, path: str, target: str) -> None:
+        os.rename(path, target)
+
+    def unlink(self, path: str) -> None:
+        os.unlink(path)
 
     def make_directory(self, path: str) -> None:
         os.makedirs(path, mode=0o700, exist_ok=True)
@@ -173,6 +195,15 @@ class PosixSystem:
 
     def sleep(self, seconds: float) -> None:
         time.sleep(seconds)
+
+    def watcher(self) -> Watcher | None:
+        try:
+            with self._noting:  # as for the boot id: no fork in the middle of an import
+                from poslock.lock.watching import InotifyWatcher  # noqa: PLC0415  # only who waits pays for it
+
+            return InotifyWatcher()
+        except (ImportError, AttributeError, OSError):  # no inotify here, or no descriptor left for it
+            return None
 
     def boot_id(self) -> str:
         return self._boot_id

@@ -4,13 +4,12 @@ Ownership is the *record*, not the OS lock. An OS lock held for a whole hold cou
 unlinking the file gives two holders on two inodes. So the OS lock is held only while a transition reads, judges and
 writes, and whoever breaks a lock does so in the same way as everybody else.
 
-Sequence: open, check the file, OS lock, check that the path names this file, read, judge, write, check the path again,
-unlock, close.
+Sequence: open, OS lock, check the file and that the path names it, read, judge, write, check the path again, unlock,
+close.
 
 If a process dies inside a transition, the kernel drops the OS lock and the record is the old or the new one; a new
-one names a presence that is dead by then. If it is stopped there, the file stays busy for as long as it is stopped.
-
-Not guaranteed here: that the winner is the one who waited longest.
+one names a presence that is dead by then. If it is stopped there, the file is replaced by a copy
+(`poslock.lock.replacing`), and the stopped process finds out when it looks at the path again.
 
 Errors: `LockFileError` when the system refuses or somebody planted something; `LockLost` when the record is not
 mine (any more).
@@ -18,26 +17,28 @@ mine (any more).
 
 from __future__ import annotations
 
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from poslock.errors import LockFileError, LockLost, LockStillHeld
 from poslock.holder import Holder
-from poslock.lock.file import Busy, LockedFile, LockFile
+from poslock.lock.file import SYSTEM_REFUSES, Busy, LockedFile, LockFile
 from poslock.lock.ids import check_position_id
-from poslock.lock.record import LAST_TOKEN, Content, Record
-from poslock.lock.verdict import Liveness, Moment, Verdict, verdict
+from poslock.lock.record import LAST_TOKEN, MAX_WAITING, Content, Record, Waiting
+from poslock.lock.replacing import BUSY_NS, replace_busy, withdraw_abandoned
+from poslock.lock.sight import Judged, Sight, judge
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable
 
     from poslock.lock.directory import LockDirectory
 
-# An owner's own transition only ever waits for other transitions, which take microseconds.
-_OWN_TRANSITION_NS = 1_000_000_000
+T = TypeVar("T")
+
+# An owner's own transition only ever waits for other transitions, which take microseconds, or for a replacement.
+_OWN_TRANSITION_NS = 3 * BUSY_NS
 _PAUSE = 0.001
-_SYSTEM = "look at disk space, descriptors and permissions ('df', 'ulimit -n', 'ls -l')"
 _TAMPERED = "poslock did not make it: look at the file, and remove it while no bot runs"
 
 
@@ -48,46 +49,29 @@ class Request:
     lease_ns: int
     purpose: str
     token_floor: int
+    shared: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What an acquire got: the fencing token, who it was granted to, and who was broken for it."""
+    """What an acquire got, and who was broken for it."""
 
-    token: int
     holder: Holder
     recovered_from: Holder | None
-
-    @property
-    def ends_ns(self) -> int:
-        """The monotonic time at which the lease runs out."""
-        return self.holder.renewed_ns + self.holder.lease_ns
 
 
 @dataclass(frozen=True, slots=True)
 class Denied:
-    """Why an acquire got nothing, and who has it, where known."""
+    """Why an acquire got nothing, and who has it, where known.
+
+    ``busy``: nobody could even look. ``perhaps``: a grant that was written while the file was being replaced; `adopts`
+    tells, once it was, whether the copy has it.
+    """
 
     why: str
     holder: Holder | None
-
-
-@dataclass(frozen=True, slots=True)
-class Sight:
-    """What a contender has been looking at without the OS lock, and for how long it has not changed."""
-
-    content: Content
-    unchanged_ns: int
-
-
-def judge(directory: LockDirectory, sight: Sight, *, patience_ns: int) -> Verdict:
-    """The verdict on what was seen, as of now."""
-    # The clock is read before the presence: a holder that was silent for a lease at that time stays stale.
-    moment = Moment(directory.system.monotonic_ns(), directory.system.boot_id(), sight.unchanged_ns, patience_ns)
-    liveness: tuple[Liveness, ...] = ()
-    if isinstance(sight.content, Record) and sight.content.state == "held":
-        liveness = tuple(directory.presence.liveness(holder.presence) for holder in sight.content.holders)
-    return verdict(sight.content, liveness, moment)
+    busy: bool = False
+    perhaps: Grant | None = None
 
 
 class Transitions:
@@ -99,33 +83,68 @@ class Transitions:
         self._directory = directory
         self._system = directory.system
 
-    def acquire(self, request: Request, sight: Sight) -> Grant | Denied:
-        """Grant the lock to this process if it is free, or break it if it is stale.
+    def place(self, *, shared: bool) -> Waiting:
+        """A place for this contender, to be taken by an `acquire` that is denied."""
+        try:
+            return Waiting(self._presence(), self._system.monotonic_ns(), shared)
+        except FileNotFoundError:
+            self._directory.prepare(again=True)
+            return Waiting(self._presence(), self._system.monotonic_ns(), shared)
 
-        *sight* counts only if the record under the lock still says the same.
+    def judge(self, sight: Sight, request: Request, place: Waiting | None) -> Judged:
+        """What *sight* means to one who makes this *request* from this *place*."""
+        return judge(self._directory, sight, patience_ns=request.lease_ns, place=place, shared=request.shared)
+
+    def acquire(self, request: Request, sight: Sight, place: Waiting | None) -> Grant | Denied:
+        """Grant the lock to this process if it is free or stale and nobody came first; else take *place*, if given.
+
+        *sight* counts only if the holders under the lock still are the same.
         """
         try:
-            # Before the OS lock is taken: making a presence file takes its time.
-            presence = self._directory.presence.name()
-        except OSError as error:
-            path = f"{self._directory.path}/.presence"
-            raise LockFileError(self.position_id, path, f"cannot be used: {error.strerror}", _SYSTEM) from error
-        try:
+            presence = self._presence()  # before the OS lock is taken: making the file takes its time
             with self.file.locked(create=True) as file:
                 # A and B both saw a dead holder; A took the lock meanwhile. What B saw before it had the OS lock
                 # proves nothing: without this second read B would write over A's grant.
                 # (test_a_contender_that_saw_a_stale_record_reads_again_under_the_lock)
                 content = file.read()
-                unchanged_ns = sight.unchanged_ns if content == sight.content else 0
-                judged = judge(self._directory, Sight(content, unchanged_ns), patience_ns=request.lease_ns)
-                if judged.state == "held":
-                    return Denied(judged.why, holder_of(content))
-                record = self._granted(content, request, presence)
-                if not self._written(file, record):
-                    return Denied("the lock file was removed", None)
+                seen = Sight(content, sight.unchanged_ns if sight.is_same(content) else 0)
+                judged = self.judge(seen, request, place)
+                if not judged.admits:
+                    _queue(file, judged, place)
+                    return Denied(judged.why, seen.holder)
+                record = self._granted(judged, request, presence, place)
+                grant = Grant(record.holders[-1], seen.holder if judged.verdict.state == "stale" else None)
+                if not _written(file, record):
+                    return Denied("the lock file was replaced", None, busy=True, perhaps=grant)
+        except FileNotFoundError:
+            self._directory.prepare(again=True)
+            return Denied("the lock directory was removed", None, busy=True)
         except Busy:
-            return Denied("a transition is under way", holder_of(sight.content))
-        return Grant(record.token, record.holders[0], holder_of(content) if judged.state == "stale" else None)
+            self._unblock()
+            return Denied("a transition is under way", sight.holder, busy=True)
+        return grant
+
+    def adopts(self, grant: Grant) -> bool | None:
+        """Whether a grant made it into the copy of a file that was replaced; None while that is not decided."""
+        try:
+            with self.file.locked(create=False) as file:
+                return _carries(file.read(), grant)
+        except FileNotFoundError:
+            return False
+        except Busy:
+            self._unblock()
+            return None
+
+    def leave(self, place: Waiting) -> None:
+        """Give up *place* in the queue, if it is there."""
+
+        def without_place(file: LockedFile) -> None:
+            content = file.read()
+            if isinstance(content, Record) and place in content.waiting:
+                file.write(replace(content, waiting=tuple(each for each in content.waiting if each != place)))
+
+        with suppress(LockLost):  # the file is gone, and the place with it
+            self._own(without_place)
 
     def check(self, grant: Grant) -> None:
         """Return only if *grant* owns the lock at this moment.
@@ -147,61 +166,78 @@ class Transitions:
         Raises:
             LockLost: it had run out, or the record is not this grant's.
         """
-        with self._own_transition() as file:
+
+        def renewed(file: LockedFile) -> Grant:
             record = self._mine(file, grant)
             # The clock is read before the write: stopped in between, the lease gets shorter, never longer.
             now_ns = self._system.monotonic_ns()
             # Even if nobody has taken it yet: a check() that failed once must never pass again.
             self._check_lease(grant)
             holder = replace(grant.holder, renewed_ns=now_ns)
-            file.write(replace(record, holders=(holder,)))
-        return replace(grant, holder=holder)
+            file.write(replace(record, holders=tuple(holder if _is(each, grant) else each for each in record.holders)))
+            return replace(grant, holder=holder)
+
+        return self._own(renewed)
 
     def release(self, grant: Grant) -> None:
-        """Free the lock if the record is this grant's, lease run out or not.
+        """Give up this grant, lease run out or not.
 
         Raises:
             LockLost: somebody took it over, so what was done under it may not have been exclusive.
         """
-        with self._own_transition() as file:
-            file.write(replace(self._mine(file, grant), state="free"))
+        written = False
+
+        def released(file: LockedFile) -> None:
+            nonlocal written
+            if written and not _carries(file.read(), grant):
+                return  # the file was replaced by a copy that has it already
+            written = True
+            record = self._mine(file, grant)
+            others = tuple(each for each in record.holders if not _is(each, grant))
+            freed = replace(record, state="free", freed_ns=self._system.monotonic_ns())
+            file.write(replace(record, holders=others) if others else freed)
+
+        self._own(released)
 
     def clear(self, *, force: bool) -> str:
         """Free a stale lock by the operator's word, and a live one with *force*; says what was done.
 
         Raises:
             LockStillHeld: its holder may be alive, and *force* was not given.
+            LockLost: the lock file was removed meanwhile.
         """
-        if self.file.peek() is None:
-            return "was free"
-        with self._own_transition() as file:
-            content = file.read()
+        done = ""
+
+        def cleared(file: LockedFile) -> str:
+            nonlocal done
             # No patience: the operator has looked, and a holder behind an unreadable record cannot pass check().
-            judged = judge(self._directory, Sight(content, 0), patience_ns=0)
-            if judged.state == "free":
-                return "was free"
-            holder = holder_of(content)
-            if judged.state == "held" and holder is not None and not force:
-                raise LockStillHeld(self.position_id, self.file.path, holder)
-            # A new token, so that the cleared holder's check() fails though its lease may not have run out.
-            token = self._next_token(content, 0)
-            boot_id = self._system.boot_id()
-            file.write(Record(self.position_id, "free", "exclusive", token, boot_id, (holder,) if holder else ()))
-        return f"cleared, was held by {holder}" if holder else "cleared, its record was unreadable"
-
-    def _written(self, file: LockedFile, record: Record) -> bool:
-        """Write a grant; False if the directory was wiped, so that it went where no one else will look."""
-        try:
+            judged = judge(self._directory, Sight(file.read()), patience_ns=0)
+            if judged.verdict.state == "free":
+                return done or "was free"
+            if judged.verdict.living and not force:
+                raise LockStillHeld(self.position_id, self.file.path, judged.verdict.living[0])
+            content = judged.sight.content
+            holders = content.holders if isinstance(content, Record) else ()
+            # A new token, so that the cleared holders' check() fails though their leases may not have run out.
+            token, boot_id = self._next_token(content, 0), self._system.boot_id()
+            record = Record(
+                self.position_id, "free", "exclusive", token, boot_id, judged.now_ns, holders, judged.waiting
+            )
             file.write(record)
-            # (test_a_grant_on_a_removed_file_is_no_grant)
-            return file.is_current()
-        except BaseException:
-            # The caller will not learn of this grant, so nobody could give it back before its lease runs out.
-            with suppress(OSError):
-                file.write(replace(record, state="free"))
-            raise
+            who = ", ".join(map(str, holders))
+            done = f"cleared, was held by {who}" if who else "cleared, its record was unreadable"
+            return done
 
-    def _granted(self, content: Content, request: Request, presence: str) -> Record:
+        return "was free" if self.file.peek() is None else self._own(cleared)
+
+    def unblock(self) -> None:
+        """Replace a file that was busy for too long. Does nothing if it is not busy any more."""
+        try:
+            replace_busy(self._directory, self.file)
+        except OSError as error:
+            raise self.file.failed(error) from error
+
+    def _granted(self, judged: Judged, request: Request, presence: str, place: Waiting | None) -> Record:
         # The clock is read before the write: stopped in between, the record says how old the grant really is.
         now_ns = self._system.monotonic_ns()
         holder = Holder(
@@ -209,13 +245,22 @@ class Transitions:
             host=self._system.host_name(),
             presence=presence,
             purpose=request.purpose,
+            token=self._next_token(judged.sight.content, request.token_floor),
             granted_at=self._system.wall_ns() / 1e9,
             granted_ns=now_ns,
             renewed_ns=now_ns,
             lease_ns=request.lease_ns,
         )
-        token = self._next_token(content, request.token_floor)
-        return Record(self.position_id, "held", "exclusive", token, self._system.boot_id(), (holder,))
+        return Record(
+            position_id=self.position_id,
+            state="held",
+            mode="shared" if request.shared else "exclusive",
+            token=holder.token,
+            boot_id=self._system.boot_id(),
+            freed_ns=0,
+            holders=(*judged.verdict.living, holder),
+            waiting=_behind(judged, place),
+        )
 
     def _next_token(self, content: Content, floor: int) -> int:
         # Wall-clock microseconds keep tokens growing when the directory was wiped; they never decide who holds.
@@ -225,22 +270,45 @@ class Transitions:
             raise LockFileError(self.position_id, self.file.path, f"token {previous} has no successor", _TAMPERED)
         return token
 
-    @contextmanager
-    def _own_transition(self) -> Iterator[LockedFile]:
-        """A transition that must not be given up because another one is under way; waits a second at most."""
-        deadline_ns = self._system.monotonic_ns() + _OWN_TRANSITION_NS
+    def _presence(self) -> str:
+        try:
+            return self._directory.presence.name()
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            path = f"{self._directory.path}/.presence"
+            raise LockFileError(self.position_id, path, f"cannot be used: {error.strerror}", SYSTEM_REFUSES) from error
+
+    def _own(self, change: Callable[[LockedFile], T]) -> T:
+        """Carry out a transition that must not be given up because another one is under way; bounded all the same."""
+        began_ns = self._system.monotonic_ns()
         while True:
             try:
                 with self.file.locked(create=False) as file:
-                    yield file
-                    return
+                    result = change(file)
+                    if file.is_current():
+                        return result
             except FileNotFoundError as error:
                 raise self._lost("its lock file is gone") from error
             except Busy:
-                if self._system.monotonic_ns() >= deadline_ns:
-                    why = "stays busy: a process is stopped inside a transition, or very many want it"
-                    raise LockFileError(self.position_id, self.file.path, why, "resume or end that process") from None
+                self._unblock()
+            busy_ns = self._system.monotonic_ns() - began_ns
+            if busy_ns >= _OWN_TRANSITION_NS:
+                why = "stays busy: processes are stopped inside a transition, or very many want it"
+                raise LockFileError(self.position_id, self.file.path, why, "resume or end them")
+            if busy_ns >= BUSY_NS:
+                self.unblock()
             self._system.sleep(_PAUSE)
+
+    def _unblock(self) -> None:
+        """Remove what a process left behind that died while it replaced the file."""
+        try:
+            if self._system.stat(self.file.path).st_nlink > 1:
+                withdraw_abandoned(self._directory, self.file)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise self.file.failed(error) from error
 
     def _mine(self, file: LockedFile, grant: Grant) -> Record:
         content = file.read()
@@ -256,22 +324,54 @@ class Transitions:
         return self._lost("it was taken over or cleared since")
 
     def _check_lease(self, grant: Grant) -> None:
-        if self._system.monotonic_ns() >= grant.ends_ns:
+        if self._system.monotonic_ns() >= grant.holder.ends_ns:
             raise self._lost(f"the lease of {grant.holder.lease_ns / 1e9:g} s has run out")
 
     def _lost(self, why: str, holder: Holder | None = None) -> LockLost:
         return LockLost(self.position_id, self.file.path, why, holder)
 
 
-def holder_of(content: Content) -> Holder | None:
-    """The holder, or of a free record the last one, as far as it can be read."""
-    return content.holder if isinstance(content, Record) else None
+def _written(file: LockedFile, record: Record) -> bool:
+    """Write a grant; False if the directory was wiped or the file replaced, so that no one else will see it."""
+    try:
+        file.write(record)
+        # (test_a_grant_on_a_removed_file_is_no_grant)
+        return file.is_current()
+    except BaseException:
+        # The caller will not learn of this grant, so nobody could give it back before its lease runs out.
+        others = record.holders[:-1]
+        with suppress(OSError):
+            file.write(replace(record, holders=others) if others else replace(record, state="free"))
+        raise
+
+
+def _queue(file: LockedFile, judged: Judged, place: Waiting | None) -> None:
+    """Take *place*, if it is not taken; and if the lock is stale but others came first, free it for them."""
+    content = judged.sight.content
+    if not isinstance(content, Record):
+        return
+    joins = place is not None and place not in judged.waiting and len(judged.waiting) < MAX_WAITING
+    record = replace(content, waiting=(*judged.waiting, place) if joins and place else judged.waiting)
+    if judged.needs_breaking:
+        record = replace(record, state="broken", freed_ns=judged.now_ns)
+    if record != content:
+        file.write(record)
+
+
+def _behind(judged: Judged, place: Waiting | None) -> tuple[Waiting, ...]:
+    """Who waits on when the one at *place* is admitted: those behind it, and readers whom a reader passes."""
+    waiting = judged.waiting
+    index = waiting.index(place) if place in waiting else len(waiting)
+    passed = tuple(each for each in waiting[:index] if judged.shared and each.shared)
+    return passed + waiting[index + 1 :]
+
+
+def _is(holder: Holder, grant: Grant) -> bool:
+    # Not the token alone: in a wiped directory, under a clock that went back, a token can come a second time.
+    # (test_equal_tokens_are_not_enough)
+    mine = grant.holder
+    return (holder.token, holder.presence, holder.granted_ns) == (mine.token, mine.presence, mine.granted_ns)
 
 
 def _carries(content: Content, grant: Grant) -> bool:
-    # Not the token alone: in a wiped directory, under a clock that went back, a token can come a second time.
-    # (test_equal_tokens_are_not_enough)
-    if not isinstance(content, Record) or content.state != "held" or content.token != grant.token:
-        return False
-    mine = (grant.holder.presence, grant.holder.granted_ns)
-    return any((holder.presence, holder.granted_ns) == mine for holder in content.holders)
+    return isinstance(content, Record) and content.state == "held" and any(_is(each, grant) for each in content.holders)

@@ -1,22 +1,30 @@
-"""Is a lock free, held, or stale? A pure function of what was read; it changes nothing.
+"""Who may have the lock? A pure function of what was read; it changes nothing.
 
 Wall-clock time plays no part. A holder that cannot be judged is taken for alive until its lease has run out.
+
+Order: whoever waits is served in the order of arrival, except that readers pass readers. One who is dead is passed over
+at once; one who does not come for `GRACE_NS` after the lock became free (it was stopped) is passed over then.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Literal
 
-from poslock.lock.record import Record, Unreadable
+from poslock.lock.record import Content, Record, Unreadable, Waiting
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from poslock.holder import Holder
+
+# Long enough for a waiter on a busy host to be scheduled, short against lease + 1 s.
+GRACE_NS = 250_000_000
 
 
 class Liveness(Enum):
-    """What the kernel says of a holder's process. UNKNOWN never licenses a takeover by itself."""
+    """What the kernel says of a process. UNKNOWN never licenses a takeover by itself."""
 
     ALIVE = "alive"
     DEAD = "dead"
@@ -25,57 +33,80 @@ class Liveness(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """When and by whom a record is judged.
+    """When and by whom a record is judged, and what the kernel says of the presences in it.
 
-    ``unchanged_ns`` is how long this contender itself has seen the very same content: the only age that an unreadable
-    record has, or one whose clock is not ours.
+    ``unchanged_ns`` is how long this contender itself has seen the very same holders: the only age that an unreadable
+    record has, or one whose clock is not ours. ``patience_ns`` is how long an unreadable one must have been seen.
     """
 
     now_ns: int
     boot_id: str
     unchanged_ns: int = 0
     patience_ns: int = 0
+    liveness: Mapping[str, Liveness] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """``state`` as a contender must treat it, and ``why``, for people."""
+    """``state`` of the lock and ``why``, for people; ``living`` are the holders who hold it."""
 
     state: Literal["free", "held", "stale"]
     why: str
+    living: tuple[Holder, ...] = ()
 
 
-def verdict(record: Record | Unreadable | None, liveness: tuple[Liveness, ...], moment: Moment) -> Verdict:
-    """Judge *record*; *liveness* has one entry per holder of a held record, in their order.
+def verdict(content: Content, moment: Moment) -> Verdict:
+    """Judge *content*.
 
     A dead holder is stale at once, and so is one of another boot that is not known to live; a living or unknown one
-    is when its own lease has run out.
-    An unreadable record is stale when it was seen unchanged for ``moment.patience_ns``.
+    is when its own lease has run out. A lock is stale when all its holders are. An unreadable record is stale when it
+    was seen unchanged for ``moment.patience_ns``.
     """
-    if record is None:
-        return Verdict("free", "never granted")
-    if isinstance(record, Unreadable):
+    if content is None or (isinstance(content, Record) and content.state == "free"):
+        return Verdict("free", "released" if content else "never granted")
+    if isinstance(content, Unreadable):
         if moment.unchanged_ns >= moment.patience_ns:
-            return Verdict("stale", f"unreadable for a whole lease ({record.why})")
-        return Verdict("held", f"record is unreadable ({record.why})")
-    if record.state == "free":
-        return Verdict("free", "released")
-    foreign_boot = bool(moment.boot_id and record.boot_id and record.boot_id != moment.boot_id)
-    judged = [
-        _judge(holder, alive, moment, foreign_boot=foreign_boot)
-        for holder, alive in zip(record.holders, liveness, strict=True)
-    ]
-    return next((each for each in judged if each.state == "held"), judged[0])
+            return Verdict("stale", f"unreadable for a whole lease ({content.why})")
+        return Verdict("held", f"record is unreadable ({content.why})")
+    if content.state == "broken":
+        return Verdict("stale", "broken")
+    return _of_holders(content, moment)
 
 
-def _judge(holder: Holder, alive: Liveness, moment: Moment, *, foreign_boot: bool) -> Verdict:
+def ahead(record: Record, place: Waiting | None, moment: Moment, *, shared: bool) -> tuple[Waiting, ...]:
+    """Who must be served before one who wants the lock, *shared* or not, and waits at *place*; None came just now."""
+    before = record.waiting if place not in record.waiting else record.waiting[: record.waiting.index(place)]
+    blocking = (each for each in before if not (shared and each.shared))
+    late = record.state != "held" and not 0 <= moment.now_ns - record.freed_ns < GRACE_NS
+    if late or is_foreign(record, moment):
+        return ()
+    return tuple(each for each in blocking if moment.liveness.get(each.presence) is not Liveness.DEAD)
+
+
+def _of_holders(record: Record, moment: Moment) -> Verdict:
+    faults = {holder: _fault(holder, record, moment) for holder in record.holders}
+    living = tuple(holder for holder, fault in faults.items() if fault is None)
+    if living:
+        return Verdict("held", "held" if record.mode == "exclusive" else f"shared by {len(living)}", living)
+    return Verdict("stale", next(fault for fault in faults.values() if fault is not None))
+
+
+def is_foreign(record: Record, moment: Moment) -> bool:
+    """Whether the record is of another boot, and its clock another one."""
+    return bool(moment.boot_id and record.boot_id and record.boot_id != moment.boot_id)
+
+
+def _fault(holder: Holder, record: Record, moment: Moment) -> str | None:
+    """Why *holder* does not hold any more, None if it does."""
+    alive = moment.liveness.get(holder.presence, Liveness.UNKNOWN)
     if alive is Liveness.DEAD:
-        return Verdict("stale", "holder is dead")
+        return "holder is dead"
     # The kernel's word comes first: some containers are given a boot id of their own.
-    if foreign_boot and alive is not Liveness.ALIVE:
-        return Verdict("stale", "granted before the last reboot")
+    foreign = is_foreign(record, moment)
+    if foreign and alive is not Liveness.ALIVE:
+        return "granted before the last reboot"
     # A foreign or a future clock cannot be subtracted from; then only what we saw ourselves counts.
-    age_ns = 0 if foreign_boot else moment.now_ns - holder.renewed_ns
+    age_ns = 0 if foreign else moment.now_ns - holder.renewed_ns
     if max(age_ns, moment.unchanged_ns) >= holder.lease_ns:
-        return Verdict("stale", f"lease of {holder.lease_ns / 1e9:g} s has run out")
-    return Verdict("held", "held")
+        return f"lease of {holder.lease_ns / 1e9:g} s has run out"
+    return None

@@ -1,0 +1,90 @@
+"""What a contender sees of a lock, and what that means to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from poslock.lock.record import Content, Record, Waiting
+from poslock.lock.verdict import Liveness, Moment, Verdict, ahead, verdict
+
+if TYPE_CHECKING:
+    from poslock.holder import Holder
+    from poslock.lock.directory import LockDirectory
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What was read, and for how long the reader has seen the same holders."""
+
+    content: Content
+    unchanged_ns: int = 0
+
+    @property
+    def holder(self) -> Holder | None:
+        """The holder, or of a free record the last one, as far as it can be read."""
+        return self.content.holder if isinstance(self.content, Record) else None
+
+    def is_same(self, content: Content) -> bool:
+        """Whether *content* says the same of who holds, whoever else waits by now."""
+        mine = self.content
+        if isinstance(mine, Record) and isinstance(content, Record):
+            return (mine.state, mine.token, mine.holders) == (content.state, content.token, content.holders)
+        return mine == content
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A sight, the verdict on it, and who must be served before the one who asked."""
+
+    sight: Sight
+    verdict: Verdict
+    ahead: tuple[Waiting, ...]
+    waiting: tuple[Waiting, ...]
+    now_ns: int
+    shared: bool
+
+    @property
+    def admits(self) -> bool:
+        """Whether the one who asked may have the lock now."""
+        if self.ahead:
+            return False
+        if self.verdict.state != "held":
+            return True
+        record = self.sight.content
+        return self.shared and isinstance(record, Record) and record.mode == "shared"
+
+    @property
+    def needs_breaking(self) -> bool:
+        """Whether all holders are gone, and nobody has written that down."""
+        record = self.sight.content
+        return isinstance(record, Record) and record.state == "held" and self.verdict.state == "stale"
+
+    @property
+    def why(self) -> str:
+        """Why the one who asked cannot have the lock now, for people."""
+        if self.verdict.state == "held" and not (self.ahead and self.shared):
+            return self.verdict.why
+        return f"{len(self.ahead)} came first"
+
+
+def judge(
+    directory: LockDirectory, sight: Sight, *, patience_ns: int, place: Waiting | None = None, shared: bool = False
+) -> Judged:
+    """What *sight* means, as of now, to one who wants the lock *shared* or not and waits at *place*."""
+    # The clock is read before the presence: a holder that was silent for a lease at that time stays stale.
+    now_ns = directory.system.monotonic_ns()
+    content = sight.content
+    record = content if isinstance(content, Record) else None
+    liveness = _liveness(directory, record) if record else {}
+    moment = Moment(now_ns, directory.system.boot_id(), sight.unchanged_ns, patience_ns, liveness)
+    first = ahead(record, place, moment, shared=shared) if record else ()
+    waiting = tuple(w for w in record.waiting if liveness[w.presence] is not Liveness.DEAD) if record else ()
+    return Judged(sight, verdict(content, moment), first, waiting, now_ns, shared)
+
+
+def _liveness(directory: LockDirectory, record: Record) -> dict[str, Liveness]:
+    named = {each.presence for each in record.waiting}
+    if record.state == "held":
+        named.update(holder.presence for holder in record.holders)
+    return {presence: directory.presence.liveness(presence) for presence in named}

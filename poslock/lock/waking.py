@@ -1,0 +1,138 @@
+"""Waking who waits: drives a contender for a thread or a task, on inotify where there is one.
+
+A waiter watches the lock file, which every transition writes, and the presence files of those who are in its way: when
+a process ends, the kernel closes the file it had open there. Nothing is missed, because a contender looks again after
+every new watch, before it waits. Where there is no inotify, or no descriptor left for it, it polls with back-off.
+"""
+
+from __future__ import annotations
+
+import select
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from poslock.lock.contending import Pause
+    from poslock.lock.system import System
+
+T = TypeVar("T")
+
+_FIRST_POLL = 0.001
+_LONGEST_POLL = 0.05
+# The kernel reports a closed file a moment before it drops the lock on it: look again a few times.
+_SETTLING = (0.0005, 0.001, 0.002, 0.004)
+
+
+class Watcher(Protocol):
+    """Watches files; its descriptor becomes readable when something happens to one of them."""
+
+    def watch(self, paths: frozenset[str]) -> bool:
+        """Watch these and no others; whether any of them is new."""
+
+    def fileno(self) -> int:
+        """The descriptor that becomes readable."""
+
+    def drain(self) -> None:
+        """Forget what has happened so far."""
+
+    def close(self) -> None:
+        """Give the descriptor back."""
+
+
+class Waits:
+    """How long to wait next, and whether it is worth waiting at all: common to both drivers."""
+
+    def __init__(self, system: System) -> None:
+        self._watcher = system.watcher()
+        self._poll = _FIRST_POLL
+        self._settling: list[float] = []
+
+    def next(self, pause: Pause) -> tuple[float, Watcher | None]:
+        """Seconds to wait for this pause, and the watcher that may end it sooner. No seconds: look again at once."""
+        if self._watcher is not None and self._watcher.watch(pause.watched):
+            return 0.0, self._watcher
+        if self._watcher is not None and not self._settling:
+            return pause.seconds, self._watcher
+        if self._settling:
+            return min(self._settling.pop(0), pause.seconds), self._watcher
+        self._poll, poll = min(2 * self._poll, _LONGEST_POLL), self._poll
+        return min(poll, pause.seconds), None
+
+    def woken(self) -> None:
+        """Something happened to a watched file."""
+        if self._watcher is not None:
+            self._watcher.drain()
+        self._settling = list(_SETTLING)
+
+    def close(self) -> None:
+        """Give the watcher back."""
+        if self._watcher is not None:
+            self._watcher.close()
+
+
+def wait_in_thread(contention: Generator[Pause, None, T], system: System) -> T:
+    """Drive *contention* to its end, sleeping in between."""
+    waits: Waits | None = None
+    try:
+        while True:
+            try:
+                pause = next(contention)
+            except StopIteration as end:
+                return end.value  # type: ignore[no-any-return]  # the generator's return type
+            waits = waits or Waits(system)
+            seconds, watcher = waits.next(pause)
+            if watcher is None:
+                system.sleep(seconds)
+            elif seconds and _readable(watcher, seconds):
+                waits.woken()
+    finally:
+        contention.close()
+        if waits is not None:
+            waits.close()
+
+
+async def wait_in_task(contention: Generator[Pause, None, T], system: System) -> T:
+    """Drive *contention* to its end; the loop goes on meanwhile. Cancelled, it leaves nothing behind."""
+    import asyncio  # noqa: PLC0415  # only who awaits pays for it
+
+    waits: Waits | None = None
+    try:
+        while True:
+            try:
+                pause = next(contention)
+            except StopIteration as end:
+                return end.value  # type: ignore[no-any-return]  # the generator's return type
+            waits = waits or Waits(system)
+            seconds, watcher = waits.next(pause)
+            if watcher is None:
+                await asyncio.sleep(seconds)
+            elif seconds and await _readable_soon(watcher, seconds, asyncio.get_running_loop()):
+                waits.woken()
+            else:
+                await asyncio.sleep(0)
+    finally:
+        contention.close()
+        if waits is not None:
+            waits.close()
+
+
+def _readable(watcher: Watcher, seconds: float) -> bool:
+    poller = select.poll()  # not select(): its descriptors end at 1023
+    poller.register(watcher.fileno(), select.POLLIN)
+    return bool(poller.poll(seconds * 1000))
+
+
+async def _readable_soon(watcher: Watcher, seconds: float, loop: Any) -> bool:
+    import asyncio  # noqa: PLC0415  # as above
+
+    readable = asyncio.Event()
+    loop.add_reader(watcher.fileno(), readable.set)
+    try:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await readable.wait()
+    finally:
+        loop.remove_reader(watcher.fileno())
+    return readable.is_set()

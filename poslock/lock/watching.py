@@ -1,0 +1,58 @@
+"""Watching files with inotify, so that a waiter costs nothing until something happens."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+
+from inotify_simple import INotify, flags  # type: ignore[import-untyped]  # it has no types
+
+# MODIFY: a transition wrote. CLOSE_WRITE: a process that had its presence open ended. The others: replaced or removed.
+_WHAT = flags.MODIFY | flags.CLOSE_WRITE | flags.ATTRIB | flags.DELETE_SELF | flags.MOVE_SELF
+
+
+class InotifyWatcher:
+    """A `poslock.lock.waking.Watcher` over one inotify descriptor.
+
+    Raises:
+        OSError: the system has no inotify, or no descriptor left for it.
+    """
+
+    def __init__(self) -> None:
+        self._inotify = INotify(nonblocking=True)
+        self._watches: dict[str, tuple[int, tuple[int, int]]] = {}
+
+    def watch(self, paths: frozenset[str]) -> bool:
+        """Watch these paths and no others; whether any of them is new, or leads to another file now."""
+        for path in self._watches.keys() - paths:
+            self._forget(path)
+        new = False
+        for path in paths:
+            with suppress(OSError):  # it is gone: what we look at next will show that
+                status = os.lstat(path)
+                identity = (status.st_dev, status.st_ino)
+                if path not in self._watches or self._watches[path][1] != identity:
+                    self._forget(path)
+                    self._watches[path] = (self._inotify.add_watch(path, _WHAT | flags.DONT_FOLLOW), identity)
+                    new = True
+        return new
+
+    def fileno(self) -> int:
+        """The descriptor that becomes readable."""
+        return int(self._inotify.fileno())
+
+    def drain(self) -> None:
+        """Forget what has happened so far."""
+        with suppress(BlockingIOError):
+            while os.read(self._inotify.fileno(), 65536):
+                pass
+
+    def close(self) -> None:
+        """Give the descriptor back."""
+        self._inotify.close()
+
+    def _forget(self, path: str) -> None:
+        if path in self._watches:
+            watch, _ = self._watches.pop(path)
+            with suppress(OSError):  # the file was removed, and the watch with it
+                self._inotify.rm_watch(watch)
