@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Protocol
 import portalocker
 from filelock import lock_descriptor, unlock_descriptor
 
-from poslock.lock.record import MAX_SIZE
+from poslock.lock.record import MAX_SIZE, RECORD_SIZE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -160,7 +160,10 @@ class PosixSystem:
         return _portalocked(descriptor, _PRESENCE_PROBE)
 
     def read(self, descriptor: int) -> bytes:
-        return os.pread(descriptor, MAX_SIZE, 0)
+        data = os.pread(descriptor, RECORD_SIZE, 0)
+        if len(data) == RECORD_SIZE and b"\n" not in data:  # shared by very many
+            data += os.pread(descriptor, MAX_SIZE - RECORD_SIZE, RECORD_SIZE)
+        return data
 
     def write(self, descriptor: int, data: bytes) -> None:
         written = os.pwrite(descriptor, data, 0)
@@ -199,9 +202,9 @@ class PosixSystem:
     def watcher(self) -> Watcher | None:
         try:
             with self._noting:  # as for the boot id: no fork in the middle of an import
-                from poslock.lock.watching import InotifyWatcher  # noqa: PLC0415  # only who waits pays for it
+                from poslock.lock.watching import take_watcher  # noqa: PLC0415  # only who waits pays for it
 
-            return InotifyWatcher()
+            return take_watcher()
         except (ImportError, AttributeError, OSError):  # no inotify here, or no descriptor left for it
             return None
 

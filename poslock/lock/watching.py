@@ -7,6 +7,10 @@ from contextlib import suppress
 
 from inotify_simple import INotify, flags  # type: ignore[import-untyped]  # it has no types
 
+# Closing an inotify descriptor takes the kernel ten milliseconds, so they are kept for the next one who waits.
+_MAX_IDLE = 16
+_idle: list[InotifyWatcher] = []
+
 # MODIFY: a transition wrote. CLOSE_WRITE: a process that had its presence open ended. The others: replaced or removed.
 _WHAT = flags.MODIFY | flags.CLOSE_WRITE | flags.ATTRIB | flags.DELETE_SELF | flags.MOVE_SELF
 
@@ -19,6 +23,7 @@ class InotifyWatcher:
     """
 
     def __init__(self) -> None:
+        self._pid = os.getpid()
         self._inotify = INotify(nonblocking=True)
         self._watches: dict[str, tuple[int, tuple[int, int]]] = {}
 
@@ -48,11 +53,35 @@ class InotifyWatcher:
                 pass
 
     def close(self) -> None:
-        """Give the descriptor back."""
-        self._inotify.close()
+        """Watch nothing any more; the descriptor is kept for another waiter, or given back."""
+        for path in tuple(self._watches):
+            self._forget(path)
+        self.drain()
+        if len(_idle) < _MAX_IDLE:
+            _idle.append(self)
+        else:
+            self._inotify.close()
+
+    def is_mine(self) -> bool:
+        """Whether this process opened it: a forked child shares its parent's events, and must not take them."""
+        return self._pid == os.getpid()
 
     def _forget(self, path: str) -> None:
         if path in self._watches:
             watch, _ = self._watches.pop(path)
             with suppress(OSError):  # the file was removed, and the watch with it
                 self._inotify.rm_watch(watch)
+
+
+def take_watcher() -> InotifyWatcher:
+    """A watcher that watches nothing yet.
+
+    Raises:
+        OSError: the system has no inotify, or no descriptor left for it.
+    """
+    while _idle:
+        with suppress(IndexError):  # another thread was faster
+            watcher = _idle.pop()
+            if watcher.is_mine():
+                return watcher
+    return InotifyWatcher()

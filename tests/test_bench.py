@@ -1,0 +1,77 @@
+"""The bench: that it runs, and that its table and its JSON have every row. How large a figure is, is not asserted."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("fasteners", reason="comes with the extra 'bench'")
+
+ROOT = Path(__file__).parent.parent
+# What is measured, and what poslock is held against there; None for a bound of its own.
+ROWS = {
+    "acquire + release, reused object": [
+        "fasteners.InterProcessLock",
+        "filelock.FileLock",
+        "filelock.SoftFileLease",
+        "the same bare system calls",
+    ],
+    "with PositionLock(id): new object each time": ["portalocker.Lock", "filelock.FileLock"],
+    "release -> waiting peer holds it": ["flock in the kernel"],
+    "SIGKILL of the holder -> waiting peer holds it": ["flock in the kernel"],
+    "4 processes in tight loops, 1 ms hold: wait": [],
+    "4 processes in tight loops, 1 ms hold: longest wait / mean wait": [None],
+    "a waiter's CPU while it waits 0.2 s, of a core": [None],
+    "acquire + release with 20 lock files in the directory": ["poslock, 10 files"],
+    "poslock status over 20 lock files": [None],
+    "import poslock": ["import filelock and portalocker"],
+    "import poslock: how many of asyncio, ccxt, sqlite3 it loads": [None],
+}
+
+
+def test_a_run_has_every_row_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    """The table and the JSON have the same rows, each with its contestants and its bounds."""
+    figures = tmp_path / "figures.json"
+    command = [sys.executable, "-m", "bench", "--tiny", "--directory", str(tmp_path), "--json", str(figures)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=100)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(figures.read_text())
+    assert {row["work"]: [bound["against"] for bound in row["bounds"]] for row in found["rows"]} == ROWS
+    for row in found["rows"]:
+        assert_measured(row)
+        assert_printed(row, done.stdout.splitlines())
+    assert {"python", "kernel", "cpus", "file system", "poslock", "fasteners"} <= found["machine"].keys()
+    assert os.listdir(tmp_path) == ["figures.json"]
+    assert [command for command in commands() if str(tmp_path) in command] == []
+
+
+def assert_measured(row: dict[str, Any]) -> None:
+    assert "poslock" in row["results"]
+    for result in row["results"].values():
+        assert result["samples"] >= 1
+        assert result["p95"] >= 0
+        assert result["median"] > 0 or not row["unit"]  # a count may be 0
+
+
+def assert_printed(row: dict[str, Any], table: list[str]) -> None:
+    first = next(number for number, line in enumerate(table) if line.startswith(f"{row['work']}  "))
+    below = table[first + 1 : first + 1 + len(row["results"])]
+    assert [line.startswith(f"  {name} ") for line, name in zip(below, row["results"], strict=True)] == [True] * len(
+        below
+    )
+    assert sum(line.endswith(("  ok", "  MISSED")) for line in below) == len(row["bounds"])
+
+
+def commands() -> list[str]:
+    found = []
+    for process in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):  # ended meanwhile
+            found.append(process.read_text(errors="replace"))
+    return found
