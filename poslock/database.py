@@ -21,7 +21,7 @@ class Database:
     """A SQLite file with a schema.
 
     Args:
-        path: the file; created with mode 0600.
+        path: the file; created with mode 0600, in a setgid directory with 0660.
         schema: a script that may run any number of times and sets ``user_version``.
         version: that number; a file with a higher one is refused.
         synchronous: EXTRA where an acknowledged commit must survive a power cut, OFF where a killed process is all.
@@ -101,6 +101,9 @@ class Database:
         # also those of another thread in the middle of a write. (test_threads_do_not_drop_each_others_locks)
         try:
             os.mknod(self.path, 0o600 | stat.S_IFREG)
+            folder = os.stat(os.path.dirname(self.path) or ".").st_mode
+            if folder & stat.S_ISGID and folder & stat.S_IWGRP:  # a directory that its owner shares with a group
+                os.chmod(self.path, 0o660)
         except FileExistsError:
             pass
         except OSError as error:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 import stat
+from functools import partial
 from typing import TYPE_CHECKING
 from weakref import WeakSet
 
 from poslock.errors import LockFileError
 from poslock.lock.ids import lock_file_name
+from poslock.lock.mounts import is_network, mount_of
 from poslock.lock.presence import Presence
 from poslock.lock.system import SYSTEM, System
 
 if TYPE_CHECKING:
     from poslock.lock.position_lock import PositionLock
 
+ALLOW_NETWORK = "POSLOCK_ALLOW_NETWORK"
 _WAY_OUT = "use a directory of your own (lock_dir=, --lock-dir, $POSLOCK_DIR)"
 
 
@@ -24,7 +27,8 @@ class LockDirectory:
     def __init__(self, path: str, system: System) -> None:
         self.path = path
         self.system = system
-        self.presence = Presence(f"{path}/.presence", system)
+        self.presence = Presence(self, f"{path}/.presence")
+        self.group: int | None = None  # who shares it, known once it is prepared
         self._is_prepared = False
         self.locks: WeakSet[PositionLock] = WeakSet()  # what this process holds here
 
@@ -51,22 +55,35 @@ class LockDirectory:
         Looks once, and *again* when somebody seems to have removed it.
 
         Raises:
-            LockFileError: it is no directory, somebody else's, or writable by everybody.
+            LockFileError: it is no directory, somebody else's, writable by everybody, or on a network file system.
         """
         if self._is_prepared and not again:
             return
+        presence = f"{self.path}/.presence"
         try:
             self.system.make_directory(self.path)
-            self.system.make_directory(f"{self.path}/.presence")
-            status = self.system.stat(self.path)
+            self.group = self._examine(self.system.stat(self.path))
+            self.system.make_directory(presence)
+            if self.group is not None:
+                self.system.share(presence)
         except OSError as error:
             why = f"cannot be used as lock directory: {error.strerror}"
             raise LockFileError("", self.path, why, _WAY_OUT) from error
-        if status.st_uid != self.system.user_id():
-            raise LockFileError("", self.path, f"belongs to user {status.st_uid}", _WAY_OUT)
-        if status.st_mode & stat.S_IWOTH:
-            raise LockFileError("", self.path, "is writable by everybody", f"chmod o-w it, or {_WAY_OUT}")
         self._is_prepared = True
+
+    def _examine(self, status: os.stat_result) -> int | None:
+        """Refuse what is not safe; the group that shares the directory, if its owner meant it to (setgid)."""
+        mode, refuse = status.st_mode, partial(LockFileError, "", self.path)
+        meant = mode & stat.S_ISGID and mode & stat.S_IWGRP and status.st_gid in self.system.group_ids()
+        if status.st_uid != self.system.user_id() and not meant:
+            raise refuse(f"belongs to user {status.st_uid}", f"{_WAY_OUT}, or share one by chgrp and chmod 2770")
+        if mode & stat.S_IWOTH:
+            raise refuse("is writable by everybody", f"chmod o-w it, or {_WAY_OUT}")
+        mount = mount_of(self.path, self.system.mount_table())
+        if mount and is_network(mount[0]) and not os.environ.get(ALLOW_NETWORK):
+            why = f"is on a network file system ({mount[0]}): other hosts' locks and processes cannot be seen"
+            raise refuse(why, f"{_WAY_OUT} on a local disk, or set {ALLOW_NETWORK}=1 if one host alone uses it")
+        return status.st_gid if meant else None
 
 
 _opened: dict[str, LockDirectory] = {}

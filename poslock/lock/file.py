@@ -69,6 +69,7 @@ class LockFile:
         self.replaced_path = f"{path}.replaced"
         self.position_id = position_id
         self.system = directory.system
+        self._directory = directory
         self._last: tuple[bytes, Content] = (b"", None)
 
     def peek(self) -> Content:
@@ -124,6 +125,8 @@ class LockFile:
         """The file, open for as long as that takes; not yet checked."""
         descriptor = self.system.open(self.path, create=create, write=write)
         try:
+            if create and self._directory.group is not None:
+                self.system.share(descriptor)
             yield descriptor
         finally:
             self.system.close(descriptor)
@@ -160,11 +163,12 @@ class LockFile:
         return LockFileError(self.position_id or "", path, f"cannot be used: {error.strerror or error}", way_out)
 
     def _check(self, status: os.stat_result) -> None:
+        group = self._directory.group
         if not stat.S_ISREG(status.st_mode):
             why = "is no regular file"
         elif status.st_nlink > 1 and not self.is_being_replaced(status):
             why = "has a second name (hard link)"
-        elif status.st_uid != self.system.user_id():
+        elif status.st_uid != self.system.user_id() and (group is None or status.st_gid != group):
             why = f"belongs to user {status.st_uid}"
         else:
             return

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from poslock.lock.verdict import Liveness
 
 if TYPE_CHECKING:
-    from poslock.lock.system import System
+    from poslock.lock.directory import LockDirectory
 
 _TRIES = 3
 
@@ -32,9 +32,10 @@ class _Mine:
 class Presence:
     """The presence files in one folder, and this process's own among them."""
 
-    def __init__(self, folder: str, system: System) -> None:
+    def __init__(self, directory: LockDirectory, folder: str) -> None:
+        self._directory = directory
         self._folder = folder
-        self._system = system
+        self._system = directory.system
         self._mine: _Mine | None = None
 
     def name(self) -> str:
@@ -85,6 +86,8 @@ class Presence:
             name = f"{pid}-{self._system.random_name()}"
             descriptor = self._system.create(self.path(name))
             try:
+                if self._directory.group is not None:
+                    self._system.share(descriptor)
                 if self._system.try_lock_presence(descriptor) and (identity := self._identity(descriptor)):
                     return _Mine(pid, name, descriptor, identity)
             except BaseException:

@@ -45,7 +45,7 @@ def replace_busy(directory: LockDirectory, file: LockFile) -> None:
         _withdraw(file)  # the announcement of one who died
         system.link(file.path, file.replaced_path)
         try:
-            _copy(file, f"{file.path}.new")
+            _copy(file, f"{file.path}.new", shared=directory.group is not None)
             system.rename(f"{file.path}.new", file.path)
         finally:
             _withdraw(file)
@@ -66,7 +66,7 @@ def _is_busy(file: LockFile) -> bool:
         return False
 
 
-def _copy(file: LockFile, target: str) -> None:
+def _copy(file: LockFile, target: str, *, shared: bool) -> None:
     with file.opened(write=False) as descriptor:
         data = file.system.read(descriptor)
     with suppress(FileNotFoundError):
@@ -74,6 +74,8 @@ def _copy(file: LockFile, target: str) -> None:
     descriptor = file.system.create(target)
     try:
         file.system.write(descriptor, data)
+        if shared:
+            file.system.share(descriptor)
     finally:
         file.system.close(descriptor)
 
@@ -89,6 +91,8 @@ def _maintenance(directory: LockDirectory) -> Iterator[bool]:
     system = directory.system
     descriptor = system.open(f"{directory.path}/.maintenance", create=True)
     try:
+        if directory.group is not None:
+            system.share(descriptor)
         alone = system.try_lock(descriptor)
         try:
             yield alone

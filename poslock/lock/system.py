@@ -42,6 +42,15 @@ class System(Protocol):
     def create(self, path: str) -> int:
         """Create a file that must not exist yet (mode 0600) and open it."""
 
+    def share(self, target: str | int) -> None:
+        """Let the group read and write a file, or a directory make files of that group. No error if it is another's."""
+
+    def group_ids(self) -> frozenset[int]:
+        """The groups that this process belongs to."""
+
+    def mount_table(self) -> str:
+        """What is mounted where, in the format of ``/proc/self/mountinfo``; empty where there is no such thing."""
+
     def close(self, descriptor: int) -> None: ...
 
     def try_lock(self, descriptor: int) -> bool:
@@ -123,6 +132,18 @@ class PosixSystem:
 
     def create(self, path: str) -> int:
         return self._opened(path, _SAFE | os.O_RDWR | os.O_CREAT | os.O_EXCL)
+
+    def share(self, target: str | int) -> None:
+        with suppress(PermissionError):
+            os.chmod(target, 0o660 if isinstance(target, int) else 0o2770)
+
+    def group_ids(self) -> frozenset[int]:
+        return frozenset((os.getegid(), *os.getgroups()))
+
+    def mount_table(self) -> str:
+        with suppress(OSError), open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+            return file.read()
+        return ""
 
     def _opened(self, path: str, flags: int) -> int:
         with self._noting:
