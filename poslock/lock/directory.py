@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import stat
-from functools import partial
 from typing import TYPE_CHECKING
 from weakref import WeakSet
 
@@ -12,6 +10,7 @@ from poslock.errors import LockFileError
 from poslock.lock.ids import lock_file_name
 from poslock.lock.mounts import is_network, mount_of
 from poslock.lock.presence import Presence
+from poslock.lock.safety import directory_fault, sharing_group
 from poslock.lock.system import SYSTEM, System
 
 if TYPE_CHECKING:
@@ -62,28 +61,33 @@ class LockDirectory:
         presence = f"{self.path}/.presence"
         try:
             self.system.make_directory(self.path)
-            self.group = self._examine(self.system.stat(self.path))
+            status = self.system.stat(self.path)
+            self.group = sharing_group(status, self.system.group_ids())
+            self._refuse(self.path, status)
+            self._refuse_network()
             self.system.make_directory(presence)
             if self.group is not None:
                 self.system.share(presence)
+            self._refuse(presence, self.system.stat(presence))
         except OSError as error:
+            path = error.filename if isinstance(error.filename, str) else self.path
             why = f"cannot be used as lock directory: {error.strerror}"
-            raise LockFileError("", self.path, why, _WAY_OUT) from error
+            raise LockFileError("", path, why, _WAY_OUT) from error
         self._is_prepared = True
 
-    def _examine(self, status: os.stat_result) -> int | None:
-        """Refuse what is not safe; the group that shares the directory, if its owner meant it to (setgid)."""
-        mode, refuse = status.st_mode, partial(LockFileError, "", self.path)
-        meant = mode & stat.S_ISGID and mode & stat.S_IWGRP and status.st_gid in self.system.group_ids()
-        if status.st_uid != self.system.user_id() and not meant:
-            raise refuse(f"belongs to user {status.st_uid}", f"{_WAY_OUT}, or share one by chgrp and chmod 2770")
-        if mode & stat.S_IWOTH:
-            raise refuse("is writable by everybody", f"chmod o-w it, or {_WAY_OUT}")
+    def _refuse(self, path: str, status: os.stat_result) -> None:
+        fault = directory_fault(status, self.system.user_id(), self.system.group_id(), self.group)
+        if fault is not None:
+            raise LockFileError(
+                "", path, fault, f"{_WAY_OUT}; to keep it, chmod 700, or to share it, chgrp and chmod 2770"
+            )
+
+    def _refuse_network(self) -> None:
         mount = mount_of(self.path, self.system.mount_table())
         if mount and is_network(mount[0]) and not os.environ.get(ALLOW_NETWORK):
             why = f"is on a network file system ({mount[0]}): other hosts' locks and processes cannot be seen"
-            raise refuse(why, f"{_WAY_OUT} on a local disk, or set {ALLOW_NETWORK}=1 if one host alone uses it")
-        return status.st_gid if meant else None
+            way_out = f"{_WAY_OUT} on a local disk, or set {ALLOW_NETWORK}=1 if one host alone uses it"
+            raise LockFileError("", self.path, why, way_out)
 
 
 _opened: dict[str, LockDirectory] = {}

@@ -6,13 +6,13 @@ that the file is being replaced, see `poslock.lock.replacing`; any other one was
 
 from __future__ import annotations
 
-import stat
 from contextlib import contextmanager, suppress
 from errno import EISDIR, ELOOP, ENXIO
 from typing import TYPE_CHECKING
 
 from poslock.errors import LockFileError
 from poslock.lock.record import Content, Record, Unreadable, decode, encode
+from poslock.lock.safety import PLANTED, file_fault
 
 if TYPE_CHECKING:
     import os
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from poslock.lock.directory import LockDirectory
 
-_PLANTED = "poslock did not make it: look at it, and put it elsewhere"
 SYSTEM_REFUSES = "look at disk space, descriptors and permissions ('df', 'ulimit -n', 'ls -l')"
 _NO_PLAIN_FILE = {ELOOP, EISDIR, ENXIO}
 
@@ -36,18 +35,32 @@ class LockedFile:
         self._file = file
         self._descriptor = descriptor
         self._identity = identity
+        self._before = b""
 
     def read(self) -> Content:
         """The record, which nobody else can change until the OS lock is dropped."""
-        return self._file.read(self._descriptor)
+        content, self._before = self._file.read(self._descriptor)
+        return content
 
     def write(self, record: Record) -> None:
-        """Replace the record.
+        """Replace the record that was read. If that fails half-way, the old one is put back.
 
         Raises:
             LockFileError: too many holders share it to be written down.
         """
-        self._file.write(self._descriptor, record)
+        try:
+            self._file.write(self._descriptor, record)
+        except BaseException:
+            self.restore()
+            raise
+
+    def restore(self) -> None:
+        """Put back what was read, as far as the system lets us."""
+        with suppress(OSError):
+            if self._before:
+                self._file.system.write(self._descriptor, self._before)
+            else:
+                self._file.system.truncate(self._descriptor)
 
     def is_current(self) -> bool:
         """Whether what was written counts: others lock this very file, and nobody is replacing it."""
@@ -81,9 +94,9 @@ class LockFile:
         try:
             with self.opened(write=False) as descriptor:
                 self._check(self.system.stat(descriptor))
-                content = self.read(descriptor)
+                content, _ = self.read(descriptor)
                 if isinstance(content, Unreadable):  # a write may have been under way: once more
-                    content = self.read(descriptor)
+                    content, _ = self.read(descriptor)
                 return content
         except FileNotFoundError:
             return None
@@ -131,14 +144,14 @@ class LockFile:
         finally:
             self.system.close(descriptor)
 
-    def read(self, descriptor: int) -> Content:
-        """The record behind an open *descriptor*."""
+    def read(self, descriptor: int) -> tuple[Content, bytes]:
+        """The record behind an open *descriptor*, and its bytes."""
         data = self.system.read(descriptor)
         last, content = self._last
         if data != last:
             content = decode(data, self.position_id)
             self._last = (data, content)
-        return content
+        return content, data
 
     def write(self, descriptor: int, record: Record) -> None:
         """Replace the record behind an open *descriptor*."""
@@ -159,17 +172,11 @@ class LockFile:
     def failed(self, error: OSError) -> LockFileError:
         """*error* with the name of the file and a way out."""
         path = error.filename if isinstance(error.filename, str) else self.path
-        way_out = _PLANTED if error.errno in _NO_PLAIN_FILE else SYSTEM_REFUSES
+        way_out = PLANTED if error.errno in _NO_PLAIN_FILE else SYSTEM_REFUSES
         return LockFileError(self.position_id or "", path, f"cannot be used: {error.strerror or error}", way_out)
 
     def _check(self, status: os.stat_result) -> None:
-        group = self._directory.group
-        if not stat.S_ISREG(status.st_mode):
-            why = "is no regular file"
-        elif status.st_nlink > 1 and not self.is_being_replaced(status):
-            why = "has a second name (hard link)"
-        elif status.st_uid != self.system.user_id() and (group is None or status.st_gid != group):
-            why = f"belongs to user {status.st_uid}"
-        else:
-            return
-        raise LockFileError(self.position_id or "", self.path, why, _PLANTED)
+        names = 2 if status.st_nlink > 1 and self.is_being_replaced(status) else 1
+        fault = file_fault(status, self.system.user_id(), self._directory.group, names=names)
+        if fault is not None:
+            raise LockFileError(self.position_id or "", self.path, fault, PLANTED)

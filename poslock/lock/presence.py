@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from errno import EAGAIN
 from typing import TYPE_CHECKING
 
+from poslock.lock.safety import file_fault
 from poslock.lock.verdict import Liveness
 
 if TYPE_CHECKING:
@@ -63,6 +64,9 @@ class Presence:
             # Read-only: closing a writable descriptor would wake everybody who waits for the process to end.
             descriptor = self._system.open(self.path(name), write=False)
             try:
+                status = self._system.stat(descriptor)
+                if file_fault(status, self._system.user_id(), self._directory.group) is not None:
+                    return Liveness.UNKNOWN  # planted: it says nothing about a process of ours
                 dead = self._system.probe_presence(descriptor)
             finally:
                 self._system.close(descriptor)

@@ -22,6 +22,9 @@ from __future__ import annotations
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
+from poslock.errors import LockFileError
+from poslock.lock.safety import PLANTED, file_fault
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -89,8 +92,12 @@ def _withdraw(file: LockFile) -> None:
 def _maintenance(directory: LockDirectory) -> Iterator[bool]:
     """The directory-wide maintenance lock, if nobody has it."""
     system = directory.system
-    descriptor = system.open(f"{directory.path}/.maintenance", create=True)
+    path = f"{directory.path}/.maintenance"
+    descriptor = system.open(path, create=True)
     try:
+        fault = file_fault(system.stat(descriptor), system.user_id(), directory.group)
+        if fault is not None:
+            raise LockFileError("", path, fault, PLANTED)
         if directory.group is not None:
             system.share(descriptor)
         alone = system.try_lock(descriptor)

@@ -45,8 +45,13 @@ class System(Protocol):
     def share(self, target: str | int) -> None:
         """Let the group read and write a file, or a directory make files of that group. No error if it is another's."""
 
+    def group_id(self) -> int: ...
+
     def group_ids(self) -> frozenset[int]:
         """The groups that this process belongs to."""
+
+    def truncate(self, descriptor: int) -> None:
+        """Make a file empty."""
 
     def mount_table(self) -> str:
         """What is mounted where, in the format of ``/proc/self/mountinfo``; empty where there is no such thing."""
@@ -136,6 +141,12 @@ class PosixSystem:
     def share(self, target: str | int) -> None:
         with suppress(PermissionError):
             os.chmod(target, 0o660 if isinstance(target, int) else 0o2770)
+
+    def group_id(self) -> int:
+        return os.getegid()
+
+    def truncate(self, descriptor: int) -> None:
+        os.ftruncate(descriptor, 0)
 
     def group_ids(self) -> frozenset[int]:
         return frozenset((os.getegid(), *os.getgroups()))

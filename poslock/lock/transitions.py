@@ -339,9 +339,7 @@ def _written(file: LockedFile, record: Record) -> bool:
         return file.is_current()
     except BaseException:
         # The caller will not learn of this grant, so nobody could give it back before its lease runs out.
-        others = record.holders[:-1]
-        with suppress(OSError):
-            file.write(replace(record, holders=others) if others else replace(record, state="free"))
+        file.restore()
         raise
 
 
