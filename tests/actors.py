@@ -21,7 +21,7 @@ from poslock import (
     PositionLock,
     PoslockError,
 )
-from poslock.lock.directory import LockDirectory, open_directory
+from poslock.lock.directory import LockDirectory
 from poslock.lock.system import SYSTEM
 from systems import Amiss
 
@@ -79,7 +79,7 @@ def stop_inside(lock_dir: str, operation: str, call: str, lease: float, timeout:
         return locked[-1]
 
     locked: list[bool] = []
-    directory = LockDirectory(lock_dir, Amiss(**{"try_lock": try_lock, call: stop}))  # type: ignore[arg-type]
+    directory = LockDirectory(lock_dir, Amiss(**{"try_lock": try_lock, call: stop}))
     lock = PositionLock("btc-1", lock_dir=directory, stale_after=lease, timeout=timeout)
     say(ready=True)
     if operation != "acquire":
@@ -96,17 +96,28 @@ def stop_inside(lock_dir: str, operation: str, call: str, lease: float, timeout:
     say(passes=passes)
 
 
-def die_replacing(lock_dir: str, call: str) -> None:
-    """Wait for a lock whose file is busy, and die while replacing it."""
+def end_replacing(lock_dir: str, call: str, how: str) -> None:
+    """Wait for a lock whose file is busy, and be killed or stopped right before a call that replaces it."""
+    pending = [signal.Signals[how]]
 
-    def die(*_: Any) -> None:
-        os.kill(os.getpid(), signal.SIGKILL)
+    def strike(*arguments: Any) -> Any:
+        if pending and (call != "write" or announced()):
+            os.kill(os.getpid(), pending.pop())
+        return getattr(SYSTEM, call)(*arguments)
 
-    open_directory(lock_dir).presence.name()
-    directory = LockDirectory(lock_dir, Amiss(**{call: die}))  # type: ignore[arg-type]
-    directory.presence = open_directory(lock_dir).presence
+    def announced() -> bool:
+        return any(".replaced-" in name for name in os.listdir(lock_dir))
+
+    directory = LockDirectory(lock_dir, Amiss())
+    directory.prepare()
+    directory.presence.name()
+    directory.system._calls[call] = strike  # type: ignore[attr-defined]
     say(ready=True)
-    PositionLock("btc-1", lock_dir=directory, timeout=30).acquire()
+    try:
+        PositionLock("btc-1", lock_dir=directory, timeout=3).acquire()
+        say(error=None)
+    except PoslockError as error:
+        say(error=type(error).__name__)
 
 
 def hold_and_fork(lock_dir: str, position: str) -> None:

@@ -190,3 +190,32 @@ def test_without_inotify_a_task_polls(tmp_path: Path) -> None:
         lock.check()
 
     asyncio.run(main())
+
+
+def test_each_task_gives_back_its_own(tmp_path: Path) -> None:
+    """A's lease runs out, B takes over through the same manager: A's late release is an error and leaves B's alone."""
+    clock = Clock()
+    manager = Manager(clock.directory(tmp_path / "locks"), stale_after=10)
+
+    async def main() -> None:
+        overdue, taken = asyncio.Event(), asyncio.Event()
+
+        async def a() -> None:
+            assert await manager.acquire("btc-1")
+            clock.sleep(11)
+            overdue.set()
+            await taken.wait()
+            with pytest.raises(LockLost):
+                manager.release("btc-1")
+
+        async def b() -> None:
+            await overdue.wait()
+            assert await manager.acquire("btc-1")
+            taken.set()
+            await tasks[0]
+            manager.release("btc-1")
+
+        tasks = [asyncio.create_task(a()), asyncio.create_task(b())]
+        await asyncio.gather(*tasks)
+
+    asyncio.run(main())

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
+from errno import EMFILE
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from poslock import LockLost, LockTimeout, PositionLock
-from systems import elsewhere
+from poslock.lock.system import SYSTEM
+from systems import Amiss, elsewhere
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -68,3 +70,44 @@ def test_a_keep_alive_out_of_range_is_refused(tmp_path: Path, keep_alive: Any) -
     """The bound is part of the promise."""
     with pytest.raises(ValueError, match="keep_alive"):
         PositionLock("btc-1", lock_dir=tmp_path / "locks", keep_alive=keep_alive)
+
+
+def test_a_renewal_that_was_under_way_at_the_release_changes_nothing(tmp_path: Path) -> None:
+    """The keeper has renewed and is about to note it; meanwhile the lock is released and taken again."""
+    lock = PositionLock("btc-1", lock_dir=tmp_path / "locks", timeout=0)
+    lock.acquire()
+    renew = lock._transitions.renew
+
+    def slow(grant: Any) -> Any:
+        renewed = renew(grant)
+        lock.release()
+        lock.acquire()
+        return renewed
+
+    lock._transitions.renew = slow  # type: ignore[method-assign]
+    lock.renew()
+    lock.check()
+    lock.release()
+    assert not lock.held
+
+
+def test_a_passing_error_does_not_end_the_keeping(tmp_path: Path) -> None:
+    """No descriptor left at one renewal: the next one comes in time."""
+    directory = elsewhere(tmp_path / "locks")
+    failures: list[int] = []
+
+    def try_lock(descriptor: int) -> bool:
+        if threading.current_thread().name.startswith("poslock keep-alive") and not failures:
+            failures.append(descriptor)
+            raise OSError(EMFILE, "Too many open files")
+        return SYSTEM.try_lock(descriptor)
+
+    directory.system = Amiss(try_lock=try_lock)  # type: ignore[assignment]
+    lock = PositionLock("btc-1", lock_dir=directory, stale_after=2.0, keep_alive=60)
+    lock.acquire()
+    before = lock.remaining
+    until(lambda: failures and lock.remaining > before - 0.3)
+    until(lambda: lock.remaining < before - 0.3)
+    until(lambda: lock.remaining > before - 0.3)
+    lock.check()
+    lock.release()

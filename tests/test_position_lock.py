@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import pickle
+import sys
+import threading
 from errno import EIO, ENOLCK
 from pathlib import Path
 from typing import Any
@@ -180,7 +182,7 @@ def test_what_was_seen_before_counts_only_if_it_is_still_there(tmp_path: Path) -
     path.write_bytes(b"damage")
     path.chmod(0o600)
     seen_long_enough_ns = clock.now_ns + 10 * 10**9
-    written = []
+    written: list[int] = []
 
     def try_lock(descriptor: int) -> bool:
         if clock.now_ns >= seen_long_enough_ns and not written:
@@ -512,3 +514,49 @@ def test_a_planted_lock_file_is_refused(tmp_path: Path, kind: str) -> None:
     with pytest.raises(LockError, match=r"btc-1-[0-9a-f]{16}\.lock"):
         lock.acquire()
     assert victim.read_text() == "precious"
+
+
+def test_many_threads_take_many_locks(lock_dir: str) -> None:
+    """What the process remembers of its holds is touched by all of them at once."""
+    errors: list[BaseException] = []
+
+    def work(number: int) -> None:
+        try:
+            for turn in range(60):
+                with PositionLock(f"p{number}-{turn % 7}", lock_dir=lock_dir) as lock:
+                    lock.check()
+        except BaseException as error:  # noqa: BLE001  # none is expected
+            errors.append(error)
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=work, args=(number,)) for number in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert errors == []
+
+
+def test_the_thread_that_owns_a_lock_is_known_as_such(lock_dir: str) -> None:
+    """A failed acquire of another thread does not take its place, and a thread that has ended is nobody's."""
+    lock = PositionLock("btc-1", lock_dir=lock_dir)
+    outcomes: list[object] = []
+
+    def other() -> None:
+        for each in (lock, PositionLock("btc-1", lock_dir=lock_dir, timeout=0)):
+            try:
+                each.acquire()
+            except (LockAlreadyHeld, LockTimeout) as error:
+                outcomes.append(type(error))
+
+    for target in (lock.acquire, other, other):
+        thread = threading.Thread(target=target)
+        thread.start()
+        thread.join()
+    assert outcomes == [LockAlreadyHeld, LockTimeout] * 2
+    with pytest.raises(LockTimeout):
+        PositionLock("btc-1", lock_dir=lock_dir, timeout=0).acquire()

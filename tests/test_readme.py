@@ -15,6 +15,7 @@ from click.testing import CliRunner
 import poslock
 from poslock import PaperExchange, PositionLock
 from poslock.database import _BUSY_SECONDS
+from poslock.lock.directory import ALLOW_NETWORK
 from poslock_cli.main import main
 
 ROOT = Path(__file__).parent.parent
@@ -112,6 +113,7 @@ def test_the_defaults_in_the_readme_are_the_defaults() -> None:
     assert f"{guard['stale_after'].default:g} s by default" in README
     assert lock["stale_after"].default == guard["stale_after"].default
     assert f"after {_BUSY_SECONDS:g} s" in README
+    assert f"`{ALLOW_NETWORK}=1`" in README
 
 
 def test_every_test_named_in_the_docs_and_comments_exists() -> None:

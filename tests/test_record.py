@@ -23,7 +23,7 @@ HOLDER = Holder(
     renewed_ns=20,
     lease_ns=30,
 )
-RECORD = Record("btc-1", "held", "exclusive", 7, "boot", 0, (HOLDER,), (Waiting("7-af", 3, True),))
+RECORD = Record("btc-1", "held", "exclusive", 7, "boot", 0, (HOLDER,), (Waiting("7-af", 3, True, 4, 5),))
 
 
 def hand_made(**changes: Any) -> bytes:
@@ -80,8 +80,8 @@ def test_a_cut_record_is_noticed(length: int) -> None:
         {"state": "maybe"},
         {"mode": "shared?"},
         {"mode": "exclusive", "holders": [asdict(HOLDER)] * 2},
-        {"waiting": [{"presence": "../x", "ticket": 1, "shared": True}]},
-        {"waiting": [{"presence": "7-af", "ticket": 1, "shared": 1}]},
+        {"waiting": [{"presence": "../x", "ticket": 1, "shared": True, "renewed_ns": 0, "lease_ns": 1}]},
+        {"waiting": [{"presence": "7-af", "ticket": 1, "shared": 1, "renewed_ns": 0, "lease_ns": 1}]},
         {"token": "7"},
         {"token": -1},
         {"token": 2**63},

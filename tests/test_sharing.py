@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 import time
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -187,3 +189,82 @@ def test_status_shows_all_who_share(lock_dir: str) -> None:
     found = lock_status(elsewhere(lock_dir), "btc-1")
     assert (found.state, found.mode, len(found.holders)) == ("held", "shared", 3)
     assert found.token == holders[-1].token
+
+
+def test_a_stopped_waiting_writer_keeps_readers_out_no_longer_than_its_lease(start: Children, lock_dir: str) -> None:
+    """A reader that renews holds on; the writer that waits for it was stopped: new readers get in after its lease."""
+    reader = lock(lock_dir, shared=True, stale_after=60)
+    reader.acquire()
+    writer = waiting(start, lock_dir, timeout=60, stale_after=1.0)
+    writer.stop()
+    stopped = time.monotonic()
+    lock(lock_dir, shared=True).acquire(timeout=30)
+    assert time.monotonic() - stopped < 2.0  # lease + 1 s
+    reader.check()
+
+
+def test_a_long_wait_renews_its_place(start: Children, lock_dir: str) -> None:
+    """Longer than its own lease, and still first: whoever comes later does not pass it."""
+    holder = lock(lock_dir, stale_after=60)
+    holder.acquire()
+    first = waiting(start, lock_dir, timeout=60, stale_after=0.6)
+    assert first.is_silent(1.5)
+    second = waiting(start, lock_dir, timeout=60)
+    holder.release()
+    assert first.hear()["held"]
+    assert second.is_silent(0.2)
+
+
+def test_more_waiters_than_places_wait_quietly(lock_dir: str) -> None:
+    """Those beyond the queue's end neither spin nor wake the others, and all get their turn."""
+
+    async def main() -> None:
+        holder = lock(lock_dir)
+        holder.acquire()
+        tasks = [asyncio.create_task(use(PositionLock("btc-1", lock_dir=elsewhere(lock_dir)))) for _ in range(20)]
+        await asyncio.sleep(0.5)
+        before = time.process_time()
+        await asyncio.sleep(1.0)
+        used = time.process_time() - before
+        holder.release()
+        await asyncio.wait_for(asyncio.gather(*tasks), 60)
+        assert used < 0.3  # spinning took 0.7 s of each second
+
+    async def use(each: PositionLock) -> None:
+        async with each:
+            each.check()
+
+    asyncio.run(main())
+
+
+def test_readers_who_come_at_the_same_moment_all_get_in(lock_dir: str) -> None:
+    """With no time to wait: a transition under way says nothing about who holds."""
+    failures: list[Exception] = []
+
+    def read() -> None:
+        directory = elsewhere(lock_dir)
+        for _ in range(100):
+            try:
+                with PositionLock("btc-1", lock_dir=directory, shared=True, timeout=0) as each:
+                    each.check()
+            except LockTimeout as error:
+                failures.append(error)
+
+    threads = [threading.Thread(target=read) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+
+
+def test_nobody_joins_readers_of_another_boot(tmp_path: Path) -> None:
+    """A container with a boot id of its own: their clocks would be mixed up in one record."""
+    clock = Clock()
+    first = PositionLock("btc-1", lock_dir=clock.directory(tmp_path / "locks"), shared=True, timeout=0)
+    other = clock.directory(tmp_path / "locks", boot_id=lambda: "another")
+    first.acquire()
+    with pytest.raises(LockTimeout):
+        PositionLock("btc-1", lock_dir=other, shared=True, timeout=0).acquire()
+    first.release()
+    PositionLock("btc-1", lock_dir=other, shared=True, timeout=0).acquire()

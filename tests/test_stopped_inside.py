@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from poslock import PositionLock
-from systems import elsewhere
+from poslock import LockTimeout, PositionLock
+from poslock.lock.system import SYSTEM
+from poslock.lock.transitions import Transitions
+from systems import Amiss, Clock, elsewhere, once_after
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    import os
 
     from conftest import Children
 
@@ -50,21 +53,81 @@ def test_a_holder_is_not_hurt_by_a_contender_that_was_stopped(start: Children, l
     assert child.hear()["passes"] is True
 
 
-@pytest.mark.parametrize("dies_at", ["create", "rename", "unlink"])
-def test_whoever_dies_while_replacing_leaves_nothing_in_the_way(
-    start: Children, lock_dir: str, tmp_path: Path, dies_at: str
-) -> None:
-    """One is stopped inside, a second one is killed while it replaces the file: a third one gets in."""
+@pytest.mark.parametrize("how", ["SIGKILL", "SIGSTOP"])
+@pytest.mark.parametrize("call", ["create", "link", "write", "rename", "unlink"])
+def test_whoever_stops_while_replacing_delays_nobody(start: Children, lock_dir: str, call: str, how: str) -> None:
+    """One is stopped inside, a second one is killed or stopped while it replaces the file: a third one gets in."""
     child = start("stop_inside", lock_dir=lock_dir, operation="acquire", call="write", lease=1.0)
     child.hear()
     child.wait_stopped()
-    second = start("die_replacing", lock_dir=lock_dir, call=dies_at)
+    second = start("end_replacing", lock_dir=lock_dir, call=call, how=how)
     second.hear()
-    second.wait_killed()
-    lock = PositionLock("btc-1", lock_dir=lock_dir, timeout=30, stale_after=1.0)
+    if how == "SIGKILL":
+        second.wait_killed()
+    else:
+        second.wait_stopped()
+    began = time.monotonic()
+    lock = PositionLock("btc-1", lock_dir=lock_dir, timeout=30, stale_after=60)
     lock.acquire()
-    lock.check()
+    assert time.monotonic() - began < 2.0
     child.resume()
     assert child.hear()["passes"] is False
+    if how == "SIGSTOP":
+        second.resume()
+        assert second.hear()["error"] == "LockTimeout"
+    lock.check()
     lock.release()
     PositionLock("btc-1", lock_dir=elsewhere(lock_dir), timeout=0).acquire()
+
+
+def test_an_announcement_that_ends_under_our_eyes(lock_dir: str) -> None:
+    """A second name when we look at the file, none when we look for the announcement: no reason to cry hard link."""
+    PositionLock("btc-1", lock_dir=lock_dir).acquire()
+    directory = elsewhere(lock_dir)
+    path = Path(directory.lock_path("btc-1"))
+    second = path.with_name(path.name + ".replaced-0123")
+    second.hardlink_to(path)
+
+    def withdrawn(target: str | int) -> os.stat_result:
+        if target == str(second):
+            second.unlink(missing_ok=True)
+        return SYSTEM.stat(target)
+
+    directory.system = Amiss(stat=withdrawn)
+    with pytest.raises(LockTimeout, match="held by PID"):
+        PositionLock("btc-1", lock_dir=directory, timeout=0.2).acquire()
+
+
+def replace_by_copy(path: str) -> None:
+    copy = Path(path).with_name("copy")
+    copy.write_bytes(Path(path).read_bytes())
+    copy.chmod(0o600)
+    copy.rename(path)
+
+
+def test_a_grant_that_made_it_into_the_copy_is_kept(tmp_path: Path) -> None:
+    """Written after the announcement and before the copy was made: the contender recognizes it as its own."""
+    directory = elsewhere(tmp_path / "locks")
+    path = directory.lock_path("btc-1")
+    directory.system = Amiss(write=once_after(lambda: replace_by_copy(path), SYSTEM.write))
+    lock = PositionLock("btc-1", lock_dir=directory, timeout=5)
+    lock.acquire()
+    lock.check()
+    assert lock.recovered_from is None
+
+
+@pytest.mark.parametrize("force", [True, False])
+def test_clear_does_not_clear_the_next_holder(tmp_path: Path, force: bool) -> None:
+    """Its write made it into the copy, and somebody took the lock there before it looked again."""
+    clock = Clock()
+    PositionLock("btc-1", lock_dir=clock.directory(tmp_path / "locks"), stale_after=1).acquire()
+    clock.sleep(1)
+    next_holder = PositionLock("btc-1", lock_dir=clock.directory(tmp_path / "locks"), timeout=0)
+
+    def replaced() -> None:
+        replace_by_copy(next_holder.path)
+        next_holder.acquire()
+
+    directory = clock.directory(tmp_path / "locks", write=once_after(replaced, SYSTEM.write))
+    assert Transitions(directory, "btc-1").clear(force=force).startswith("cleared, was held by")
+    next_holder.check()

@@ -78,7 +78,12 @@ def test_a_broken_record_is_stale() -> None:
     assert verdict(replace(HELD, state="broken"), Moment(RENEWED, "boot")).state == "stale"
 
 
-WRITER, READER, OTHER = Waiting("1-a", 1, False), Waiting("2-b", 2, True), Waiting("3-c", 3, False)
+LONG = 100 * GRACE_NS
+WRITER, READER, OTHER = (
+    Waiting("1-a", 1, False, RENEWED, LONG),
+    Waiting("2-b", 2, True, RENEWED, LONG),
+    Waiting("3-c", 3, False, RENEWED, LONG),
+)
 QUEUE = (WRITER, READER, OTHER)
 FREED = replace(FREE, freed_ns=RENEWED, waiting=QUEUE)
 
@@ -105,6 +110,9 @@ FREED = replace(FREE, freed_ns=RENEWED, waiting=QUEUE)
         # while the lock is held there is no grace: a waiting writer keeps new readers out as long as it waits
         (replace(SHARED, waiting=(WRITER,)), None, True, RENEWED + 10 * GRACE_NS, (), (WRITER,)),
         (replace(SHARED, waiting=(READER,)), None, True, RENEWED, (), ()),
+        # but not one that has been silent for its lease, for it was stopped
+        (replace(SHARED, waiting=(WRITER,)), None, True, RENEWED + LONG - 1, (), (WRITER,)),
+        (replace(SHARED, waiting=(WRITER,)), None, True, RENEWED + LONG, (), ()),
     ],
 )
 def test_who_comes_first(

@@ -7,11 +7,12 @@ ends the waiting: a grant, a time-out, an error, or the caller's cancellation.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from poslock.errors import LockTimeout, PoslockError
-from poslock.lock.record import Content, Record, Waiting
+from poslock.errors import LockFileError, LockTimeout, PoslockError
+from poslock.lock.record import MAX_WAITING, Record, Waiting
 from poslock.lock.replacing import BUSY_NS
 from poslock.lock.sight import Judged, Sight
 from poslock.lock.transitions import Denied, Grant, Request, Transitions
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 _BUSY_PAUSE = 0.001
 _LONGEST_PAUSE = 1.0
+_BUSY_PATIENCE = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,7 @@ class Contender:
         self._system = directory.system
         self._seen: tuple[Sight, int] | None = None
         self._busy_since_ns: int | None = None
+        self._perhaps: Grant | None = None
 
     def contend(self, request: Request, limit: float | None) -> Generator[Pause, None, Grant]:
         """Until the lock is granted; *limit* in seconds, None for no limit.
@@ -62,18 +65,36 @@ class Contender:
                     judged = self._look(request, place)
                     outcome = self._try(request, judged, place)
                 if isinstance(outcome, Denied):
-                    waited = (self._system.monotonic_ns() - began_ns) / 1e9
-                    if limit is not None and waited >= limit:
-                        raise self._timeout(outcome, waited)
-                    if judged is not None and place is not None:
-                        pause = self._pause(judged, outcome)
-                        yield Pause(pause if limit is None else min(pause, limit - waited), self._watched(judged))
-                    place = place or self._transitions.place(shared=request.shared)
+                    left = self._left(outcome, began_ns, limit)
+                    if (judged is not None and place is not None) or outcome.busy:
+                        yield Pause(min(self._pause(judged, outcome, place), left), self._watched(judged))
+                    place = self._renewed(place, request)
         finally:
-            if place is not None and not isinstance(outcome, Grant):
-                self._leave(place)
+            if not isinstance(outcome, Grant):
+                self._give_up(place)
         self._seen = None
         return outcome
+
+    def _left(self, denied: Denied, began_ns: int, limit: float | None) -> float:
+        """Seconds that are left to wait.
+
+        Raises:
+            LockTimeout: none. A transition under way gets a moment more: it says nothing about who holds.
+        """
+        waited = (self._system.monotonic_ns() - began_ns) / 1e9
+        if limit is None:
+            return _LONGEST_PAUSE
+        if waited >= limit + (_BUSY_PATIENCE if denied.busy else 0):
+            position_id, path = self._transitions.position_id, self._transitions.file.path
+            raise LockTimeout(position_id, path, denied.holder, waited=waited, why=denied.why)
+        return max(_BUSY_PAUSE, limit - waited)
+
+    def _renewed(self, place: Waiting | None, request: Request) -> Waiting:
+        """The same place, renewed when half of its lease is gone; a new one the first time."""
+        if place is None:
+            return self._transitions.place(request)
+        now_ns = self._system.monotonic_ns()
+        return replace(place, renewed_ns=now_ns) if _is_old(place, now_ns) else place
 
     def _look(self, request: Request, place: Waiting | None) -> Judged:
         # What was seen is kept from one acquire to the next: an unreadable record must be seen for a whole lease,
@@ -84,25 +105,27 @@ class Contender:
         return self._transitions.judge(Sight(content, now_ns - self._seen[1]), request, place)
 
     def _try(self, request: Request, judged: Judged, place: Waiting | None) -> Grant | Denied:
+        if self._perhaps is not None:
+            return self._adopted(self._perhaps)
         # Looking costs no OS lock, so a crowd of waiters does not get into the holder's way.
-        if not (judged.admits or judged.needs_breaking or _must_queue(judged.sight.content, place)):
+        if not (judged.admits or judged.needs_breaking or _must_queue(judged, place)):
             return Denied(judged.why, judged.sight.holder)
         return self._acquire(request, judged.sight, place)
 
     def _acquire(self, request: Request, sight: Sight, place: Waiting | None) -> Grant | Denied:
         self._directory.prepare()
         outcome = self._transitions.acquire(request, sight, place)
-        if isinstance(outcome, Denied) and outcome.perhaps is not None:
-            return self._adopted(outcome, outcome.perhaps)
+        if isinstance(outcome, Denied):
+            self._perhaps = outcome.perhaps
         self._replace_if_busy(outcome)
         return outcome
 
-    def _adopted(self, denied: Denied, grant: Grant) -> Grant | Denied:
-        """Our grant was written while the file was being replaced: ours if the copy has it."""
-        deadline_ns = self._system.monotonic_ns() + BUSY_NS
-        while (adopted := self._transitions.adopts(grant)) is None and self._system.monotonic_ns() < deadline_ns:
-            self._system.sleep(_BUSY_PAUSE)
-        return grant if adopted else denied
+    def _adopted(self, grant: Grant) -> Grant | Denied:
+        """Our grant was written while the file was being replaced: it is ours if the copy has it."""
+        adopted = self._transitions.adopts(grant)
+        if adopted is not None:
+            self._perhaps = None
+        return grant if adopted else Denied("the lock file is being replaced", None, busy=True)
 
     def _replace_if_busy(self, outcome: Grant | Denied) -> None:
         if isinstance(outcome, Grant) or not outcome.busy:
@@ -113,11 +136,12 @@ class Contender:
             self._busy_since_ns = now_ns
         elif now_ns - self._busy_since_ns >= BUSY_NS:
             self._busy_since_ns = None
-            self._transitions.unblock()
+            with suppress(LockFileError):  # who cannot replace it can still wait
+                self._transitions.unblock()
 
-    def _pause(self, judged: Judged, denied: Denied) -> float:
+    def _pause(self, judged: Judged | None, denied: Denied, place: Waiting | None) -> float:
         """Seconds until something may change without anybody writing it down."""
-        if denied.busy:
+        if denied.busy or judged is None:
             return _BUSY_PAUSE
         record = judged.sight.content
         ends = [_LONGEST_PAUSE * 1e9]
@@ -125,25 +149,36 @@ class Contender:
             ends += [holder.ends_ns - judged.now_ns for holder in judged.verdict.living]
             if record.state != "held":
                 ends.append(record.freed_ns + GRACE_NS - judged.now_ns)
+        if place is not None:
+            ends.append(place.renewed_ns + place.lease_ns // 2 - judged.now_ns)
         return max(_BUSY_PAUSE, min(ends) / 1e9)
 
-    def _watched(self, judged: Judged) -> frozenset[str]:
+    def _watched(self, judged: Judged | None) -> frozenset[str]:
         """The lock file, and the presence of everybody whose death would let us in."""
-        presence = self._directory.presence
-        names = {holder.presence for holder in judged.verdict.living} | {each.presence for each in judged.ahead}
-        return frozenset((self._transitions.file.path, *map(presence.path, names)))
+        names: set[str] = set()
+        if judged is not None:
+            names |= {holder.presence for holder in judged.verdict.living} | {each.presence for each in judged.ahead}
+        return frozenset((self._transitions.file.path, *map(self._directory.presence.path, names)))
 
-    def _leave(self, place: Waiting) -> None:
-        try:
-            self._transitions.leave(place)
-        except PoslockError:
-            return  # whoever comes next passes it over when its time is up
+    def _give_up(self, place: Waiting | None) -> None:
+        """Leave nothing behind, as far as that can be done at once; the rest runs out by itself."""
+        with suppress(PoslockError):
+            if self._perhaps is not None and self._transitions.adopts(self._perhaps):
+                self._transitions.release(self._perhaps)
+            if place is not None:
+                self._transitions.leave(place)
+        self._perhaps = None
 
-    def _timeout(self, denied: Denied, waited: float) -> LockTimeout:
-        position_id, path = self._transitions.position_id, self._transitions.file.path
-        return LockTimeout(position_id, path, denied.holder, waited=waited, why=denied.why)
+
+def _must_queue(judged: Judged, place: Waiting | None) -> bool:
+    """Whether one who waits at *place* has to write that down: it is not in the queue, or its place gets old."""
+    record = judged.sight.content
+    if place is None or not isinstance(record, Record):
+        return False
+    if place in judged.waiting:
+        return _is_old(judged.waiting[judged.waiting.index(place)], judged.now_ns)
+    return len(judged.waiting) < MAX_WAITING
 
 
-def _must_queue(content: Content, place: Waiting | None) -> bool:
-    """Whether somebody who waits at *place* is not in the queue, or not any more."""
-    return place is not None and isinstance(content, Record) and place not in content.waiting
+def _is_old(place: Waiting, now_ns: int) -> bool:
+    return now_ns - place.renewed_ns >= place.lease_ns // 2

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from typing import TYPE_CHECKING
-from weakref import WeakSet
+from weakref import ReferenceType, ref
 
 from poslock.errors import LockFileError
 from poslock.lock.ids import lock_file_name
@@ -29,7 +29,19 @@ class LockDirectory:
         self.presence = Presence(self, f"{path}/.presence")
         self.group: int | None = None  # who shares it, known once it is prepared
         self._is_prepared = False
-        self.locks: WeakSet[PositionLock] = WeakSet()  # what this process holds here
+        self._holds: dict[int, ReferenceType[PositionLock]] = {}
+
+    def add_hold(self, lock: PositionLock) -> None:
+        """Remember what this process holds here. Each of these is one step of the interpreter, so needs no lock."""
+        self._holds[id(lock)] = ref(lock)
+
+    def drop_hold(self, lock: PositionLock) -> None:
+        """Forget it."""
+        self._holds.pop(id(lock), None)
+
+    def holds(self) -> list[ReferenceType[PositionLock]]:
+        """What this process holds here; some may be gone."""
+        return list(self._holds.values())
 
     def lock_path(self, position_id: str) -> str:
         """Where the lock file of a position is."""

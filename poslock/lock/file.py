@@ -1,11 +1,12 @@
 """A lock file on disk: opened safely, read, and locked for the length of one transition.
 
-A file is *current* while its path leads to it and it has no second name. A second name ``<path>.replaced`` announces
+A file is *current* while its path leads to it and it has no second name. A second name ``<path>.replaced-X`` announces
 that the file is being replaced, see `poslock.lock.replacing`; any other one was planted.
 """
 
 from __future__ import annotations
 
+import os
 from contextlib import contextmanager, suppress
 from errno import EISDIR, ELOOP, ENXIO
 from typing import TYPE_CHECKING
@@ -15,7 +16,6 @@ from poslock.lock.record import Content, Record, Unreadable, decode, encode
 from poslock.lock.safety import PLANTED, file_fault
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Iterator
 
     from poslock.lock.directory import LockDirectory
@@ -79,7 +79,8 @@ class LockFile:
 
     def __init__(self, directory: LockDirectory, path: str, position_id: str | None) -> None:
         self.path = path
-        self.replaced_path = f"{path}.replaced"
+        self.new_prefix = f"{path}.new-"
+        self.announcement_prefix = f"{path}.replaced-"
         self.position_id = position_id
         self.system = directory.system
         self._directory = directory
@@ -93,7 +94,7 @@ class LockFile:
         """
         try:
             with self.opened(write=False) as descriptor:
-                self._check(self.system.stat(descriptor))
+                self._check(descriptor)
                 content, _ = self.read(descriptor)
                 if isinstance(content, Unreadable):  # a write may have been under way: once more
                     content, _ = self.read(descriptor)
@@ -117,8 +118,7 @@ class LockFile:
                 if not self.system.try_lock(descriptor):
                     raise Busy
                 try:
-                    status = self.system.stat(descriptor)
-                    self._check(status)
+                    status = self._check(descriptor)
                     file = LockedFile(self, descriptor, (status.st_dev, status.st_ino))
                     # Opened, then somebody removed or replaced the file, then locked: a lock on a file nobody else
                     # opens. (test_a_file_replaced_before_it_was_locked_is_not_used)
@@ -126,8 +126,10 @@ class LockFile:
                         raise Busy
                     yield file
                 finally:
-                    # By word, not only by closing: a child forked in this very moment shares the description.
-                    self.system.unlock(descriptor)
+                    # By word, not only by closing: a child forked in this very moment shares the description. If the
+                    # word fails, closing has to do; what was done under the lock is done.
+                    with suppress(OSError):
+                        self.system.unlock(descriptor)
         except OSError as error:
             if isinstance(error, FileNotFoundError):
                 raise
@@ -142,7 +144,8 @@ class LockFile:
                 self.system.share(descriptor)
             yield descriptor
         finally:
-            self.system.close(descriptor)
+            with suppress(OSError):  # Linux has closed it all the same
+                self.system.close(descriptor)
 
     def read(self, descriptor: int) -> tuple[Content, bytes]:
         """The record behind an open *descriptor*, and its bytes."""
@@ -162,11 +165,20 @@ class LockFile:
         self.system.write(descriptor, data)
         self._last = (data, record)
 
+    def replacements(self) -> set[str]:
+        """The names under which replacements of this file were begun."""
+        folder = os.path.dirname(self.path)
+        prefixes = [os.path.basename(prefix) for prefix in (self.new_prefix, self.announcement_prefix)]
+        names = list(self.system.listing(folder))
+        return {name.removeprefix(prefix) for prefix in prefixes for name in names if name.startswith(prefix)}
+
     def is_being_replaced(self, status: os.stat_result) -> bool:
         """Whether a file's second name is the announcement that it is being replaced."""
-        with suppress(FileNotFoundError):
-            second = self.system.stat(self.replaced_path)
-            return (second.st_dev, second.st_ino) == (status.st_dev, status.st_ino)
+        for name in self.replacements():
+            with suppress(FileNotFoundError):
+                second = self.system.stat(f"{self.announcement_prefix}{name}")
+                if (second.st_dev, second.st_ino) == (status.st_dev, status.st_ino):
+                    return True
         return False
 
     def failed(self, error: OSError) -> LockFileError:
@@ -175,8 +187,14 @@ class LockFile:
         way_out = PLANTED if error.errno in _NO_PLAIN_FILE else SYSTEM_REFUSES
         return LockFileError(self.position_id or "", path, f"cannot be used: {error.strerror or error}", way_out)
 
-    def _check(self, status: os.stat_result) -> None:
-        names = 2 if status.st_nlink > 1 and self.is_being_replaced(status) else 1
+    def _check(self, descriptor: int) -> os.stat_result:
+        status = self.system.stat(descriptor)
+        if status.st_nlink > 1 and not self.is_being_replaced(status):
+            # Announced when we looked at the file, and withdrawn when we looked for the announcement?
+            # (test_an_announcement_that_ends_under_our_eyes)
+            status = self.system.stat(descriptor)
+        names = status.st_nlink if status.st_nlink > 1 and self.is_being_replaced(status) else 1
         fault = file_fault(status, self.system.user_id(), self._directory.group, names=names)
         if fault is not None:
             raise LockFileError(self.position_id or "", self.path, fault, PLANTED)
+        return status

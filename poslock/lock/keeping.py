@@ -6,7 +6,7 @@ import logging
 import threading
 from typing import TYPE_CHECKING
 
-from poslock.errors import LockError
+from poslock.errors import LockError, LockLost
 
 if TYPE_CHECKING:
     from poslock.lock.position_lock import PositionLock
@@ -15,11 +15,11 @@ _log = logging.getLogger("poslock.lock")
 
 
 class Keeper:
-    """Renews *lock* every third of its lease from a thread of its own, for *seconds* in all."""
+    """Renews *lock* every quarter of its lease from a thread of its own, for *seconds* in all."""
 
     def __init__(self, lock: PositionLock, *, lease: float, seconds: float) -> None:
         self._lock = lock
-        self._every = lease / 3
+        self._every = lease / 4
         self._left = seconds
         self._stopped = threading.Event()
         threading.Thread(target=self._run, name=f"poslock keep-alive {lock.position_id}", daemon=True).start()
@@ -33,7 +33,9 @@ class Keeper:
             self._left -= self._every
             try:
                 self._lock.renew()
-            except LockError as lost:
+            except LockLost as lost:
                 if not self._stopped.is_set():
                     _log.warning("keep-alive ends: %s", lost, extra={"position": self._lock.position_id})
                 return
+            except LockError as failed:  # no descriptor left, say: there is time for another try
+                _log.warning("keep-alive goes on after: %s", failed, extra={"position": self._lock.position_id})

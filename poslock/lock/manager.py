@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from poslock.errors import LockLost, LockTimeout
 from poslock.lock.directory import open_directory
 from poslock.lock.options import checked_lease_ns, checked_timeout
-from poslock.lock.position_lock import PositionLock
+from poslock.lock.owner import Owner
+from poslock.lock.position_lock import PositionLock, was_acquired_by
 from poslock.lock.status import LockStatus, lock_status, lock_statuses
 from poslock.lock.transitions import Transitions
 
@@ -38,7 +39,7 @@ class PositionLockManager:
         self._directory = open_directory(lock_dir)
         self._timeout = checked_timeout(timeout)
         self._stale_after = checked_lease_ns(stale_after) / 1e9
-        self._held: dict[str, PositionLock] = {}
+        self._held: dict[str, list[PositionLock]] = {}
 
     async def acquire(self, position_id: str) -> bool:
         """Take the lock on a position; False, and a warning in the log, if it could not be had in time.
@@ -53,7 +54,7 @@ class PositionLockManager:
         except LockTimeout as error:
             _log.warning("%s", error, extra={"position": position_id})
             return False
-        self._held[position_id] = lock
+        self._held.setdefault(position_id, []).append(lock)
         return True
 
     def release(self, position_id: str) -> None:
@@ -62,17 +63,17 @@ class PositionLockManager:
         Raises:
             LockLost: it was not held, or was taken over meanwhile.
         """
-        lock = self._held.pop(position_id, None)
+        owner, locks = Owner.current(), self._held.get(position_id, [])
+        # There are two if a lease ran out and another task took over: each gives back its own.
+        lock = next((each for each in locks if was_acquired_by(each, owner)), locks[0] if len(locks) == 1 else None)
         if lock is None:
             path = self.lock(position_id).path
-            raise LockLost(position_id, path, "it was not acquired by this manager")
+            raise LockLost(position_id, path, "it was not acquired by this manager, or by another task")
         try:
             lock.release()
-        except LockLost:
-            raise
-        except BaseException:
-            self._held[position_id] = lock  # to be tried again
-            raise
+        finally:
+            if lock.token is None:  # else it can be tried again
+                locks.remove(lock)
 
     def lock(
         self,

@@ -14,16 +14,16 @@ silence for `stale_after` seconds, or by the operator's ``poslock clear``; after
 from __future__ import annotations
 
 import logging
-import sys
 import threading
 from types import EllipsisType
 from typing import TYPE_CHECKING, Self
 
-from poslock.errors import LockAlreadyHeld, LockError, LockLost
+from poslock.errors import LockAlreadyHeld, LockError, LockFileError, LockLost
 from poslock.lock.contending import Contender
 from poslock.lock.directory import open_directory
 from poslock.lock.keeping import Keeper
 from poslock.lock.options import checked_keep_alive, checked_lease_ns, checked_purpose, checked_timeout
+from poslock.lock.owner import Owner
 from poslock.lock.transitions import Grant, Request, Transitions
 from poslock.lock.waking import wait_in_task, wait_in_thread
 from poslock.text import quoted
@@ -78,7 +78,7 @@ class PositionLock:
         self._keep_alive = checked_keep_alive(keep_alive)
         self._grant: Grant | None = None
         self._keeper: Keeper | None = None
-        self._owner: object = None
+        self._owner: Owner | None = None
         self._acquiring = threading.Lock()
 
     def acquire(self, timeout: float | EllipsisType | None = ...) -> int:
@@ -122,7 +122,10 @@ class PositionLock:
         Raises:
             LockLost: too late, or not held.
         """
-        self._grant = self._transitions.renew(self._held_grant())
+        before = self._held_grant()
+        after = self._transitions.renew(before)
+        if self._grant is before:  # not released meanwhile, while the keeper renewed
+            self._grant = after
 
     def release(self) -> None:
         """Give the lock back.
@@ -136,9 +139,9 @@ class PositionLock:
         try:
             self._transitions.release(grant)
         except LockLost:
-            self._grant = None
+            self._forget()
             raise
-        self._grant = None  # after any other error it can be tried again
+        self._forget()  # after any other error it can be tried again
 
     @property
     def position_id(self) -> str:
@@ -213,16 +216,21 @@ class PositionLock:
     def _begin(self) -> None:
         if not self._acquiring.acquire(blocking=False):
             raise LockAlreadyHeld(self.position_id, self.path)
-        # An old hold of this object whose lease has run out counts too: whoever forgot it may still check it. Another
-        # object of the same thread or task would wait for a release that cannot come.
-        self._owner = _current_owner(self._directory.system.process_id())
-        if self._mine is not None or any(self._would_wait_for(other) for other in tuple(self._directory.locks)):
+        try:
+            owner = Owner.current()
+            self._refuse_dead_lock(owner)
+            self._owner = owner
+        except BaseException:
             self._acquiring.release()
-            raise LockAlreadyHeld(self.position_id, self.path)
+            raise
 
-    def _would_wait_for(self, other: PositionLock) -> bool:
-        same = other.position_id == self.position_id and other._owner == self._owner
-        return same and other is not self and other.held
+    def _refuse_dead_lock(self, owner: Owner) -> None:
+        # An old hold of this object whose lease has run out counts too: whoever forgot it may still check it.
+        # Another object of the same thread or task would wait for a release that cannot come.
+        others = (hold() for hold in self._directory.holds())
+        same = (each for each in others if each is not None and each.position_id == self.position_id)
+        if self._mine is not None or any(is_held_by(each, owner) for each in same):
+            raise LockAlreadyHeld(self.position_id, self.path)
 
     def _contention(self, timeout: float | EllipsisType | None) -> Generator[Pause, None, Grant]:
         limit = self._timeout if isinstance(timeout, EllipsisType) else checked_timeout(timeout)
@@ -232,13 +240,27 @@ class PositionLock:
 
     def _granted(self, grant: Grant) -> int:
         self._grant = grant
-        self._directory.locks.add(self)
-        if self._keep_alive is not None:
-            self._keeper = Keeper(self, lease=self._request.lease_ns / 1e9, seconds=self._keep_alive)
+        self._directory.add_hold(self)
         if (broken := grant.recovered_from) is not None:
             fields = {"position": self.position_id, "token": grant.holder.token, "pid": grant.holder.pid}
             _log.warning("took over position %s from %s", quoted(self.position_id), broken, extra=fields)
+        if self._keep_alive is not None:
+            self._keep(self._keep_alive)
         return grant.holder.token
+
+    def _keep(self, seconds: float) -> None:
+        try:
+            self._keeper = Keeper(self, lease=self._request.lease_ns / 1e9, seconds=seconds)
+        except RuntimeError as error:
+            self.release()
+            why = f"its lease cannot be kept alive: {error}"
+            raise LockFileError(
+                self.position_id, self.path, why, "look at the limit of threads ('ulimit -u')"
+            ) from error
+
+    def _forget(self) -> None:
+        self._grant = None
+        self._directory.drop_hold(self)
 
     def _stop_keeping(self) -> None:
         if self._keeper is not None:
@@ -258,12 +280,11 @@ class PositionLock:
         return grant
 
 
-def _current_owner(pid: int) -> tuple[object, ...]:
-    """The process and thread that run, and the task, if any."""
-    task: object = None
-    if (asyncio := sys.modules.get("asyncio")) is not None:
-        try:
-            task = asyncio.current_task()
-        except RuntimeError:  # no loop runs here
-            task = None
-    return pid, threading.get_ident(), id(task) if task else None
+def is_held_by(lock: PositionLock, owner: Owner) -> bool:
+    """Whether *owner* acquired *lock*, and still holds it as far as it knows."""
+    return was_acquired_by(lock, owner) and lock.held
+
+
+def was_acquired_by(lock: PositionLock, owner: Owner) -> bool:
+    """Whether *owner* acquired *lock*, or tried to, last."""
+    return lock._owner is not None and lock._owner.is_same(owner)  # noqa: SLF001  # of this module

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from binascii import crc32
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 from poslock.holder import Holder
@@ -48,17 +48,22 @@ _HOLDER_TYPES = {
     "renewed_ns": int,
     "lease_ns": int,
 }
-_WAITING_TYPES = {"presence": str, "ticket": int, "shared": bool}
+_WAITING_TYPES = {"presence": str, "ticket": int, "shared": bool, "renewed_ns": int, "lease_ns": int}
 _text = json.encoder.encode_basestring_ascii
 
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """One who waits, in the order of arrival. ``ticket`` tells apart those of one process."""
+    """One who waits, in the order of arrival. ``ticket`` tells apart those of one process.
+
+    A place is good for ``lease_ns`` from ``renewed_ns`` on; whoever waits longer renews it.
+    """
 
     presence: str
     ticket: int
     shared: bool
+    renewed_ns: int = field(compare=False)
+    lease_ns: int = field(compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +124,8 @@ def _json_of(record: Record) -> str:
         for h in record.holders
     )
     waiting = ",".join(
-        f'{{"presence":{_text(w.presence)},"ticket":{w.ticket},"shared":{"true" if w.shared else "false"}}}'
+        f'{{"presence":{_text(w.presence)},"ticket":{w.ticket},"shared":{"true" if w.shared else "false"},'
+        f'"renewed_ns":{w.renewed_ns},"lease_ns":{w.lease_ns}}}'
         for w in record.waiting
     )
     return (

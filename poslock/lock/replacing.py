@@ -5,16 +5,19 @@ that away. So the file itself is replaced by a copy of itself, which is not lock
 transition just then.
 
 1. R has found the file busy for `BUSY_NS`.
-2. R takes the maintenance lock, so that there is one R, and announces itself by giving the file a second name.
-3. R copies what the file says now, and puts the copy in the file's place.
+2. R takes the maintenance lock, makes an empty file ``<path>.new-X``, and announces itself by giving the lock file a
+   second name, ``<path>.replaced-X``.
+3. R copies what the lock file says now into the new file, and puts that in the lock file's place.
 4. R removes the second name.
 
 Every transition ends with a look at the names of the file that it wrote, and starts over if the path leads elsewhere or
 there is a second name. If T looked before the announcement, what it wrote is in R's copy; if it looks later, it starts
 over, on the copy. So does S when it is resumed. No clock is needed for that to be true, only for patience.
 
-If R dies after step 2, the next one to find a second name and the maintenance lock free removes that name.
-(test_a_process_stopped_inside_a_transition_delays_nobody)
+If R dies, the next one to find a second name and the maintenance lock free withdraws what R began. If R is stopped,
+the next one takes the second maintenance lock and withdraws it too: first the new file, so that R, resumed, has nothing
+left to put in the lock file's place, then the second name.
+(test_a_process_stopped_inside_a_transition_delays_nobody, test_whoever_stops_while_replacing_delays_nobody)
 """
 
 from __future__ import annotations
@@ -33,6 +36,8 @@ if TYPE_CHECKING:
 
 # A transition takes microseconds. Being wrong costs a copy, nothing else.
 BUSY_NS = 500_000_000
+_READS = 5
+_FIRST, _SECOND = ".maintenance", ".maintenance-2"
 
 
 def replace_busy(directory: LockDirectory, file: LockFile) -> None:
@@ -41,24 +46,45 @@ def replace_busy(directory: LockDirectory, file: LockFile) -> None:
     Raises:
         OSError: the system refuses; the old file is in its place then.
     """
-    system = directory.system
-    with _maintenance(directory) as alone:
-        if not alone or not _is_busy(file):
+    with _maintenance(directory, _FIRST, _SECOND) as alone:
+        if not alone:
             return
-        _withdraw(file)  # the announcement of one who died
-        system.link(file.path, file.replaced_path)
-        try:
-            _copy(file, f"{file.path}.new", shared=directory.group is not None)
-            system.rename(f"{file.path}.new", file.path)
-        finally:
-            _withdraw(file)
+        _withdraw_all(file)
+        if _is_busy(file):
+            _replace(directory, file, directory.system.random_name())
 
 
 def withdraw_abandoned(directory: LockDirectory, file: LockFile) -> None:
-    """Remove the announcement of one who died before the file was replaced."""
-    with _maintenance(directory) as alone:
+    """Remove what one left behind who died before the file was replaced."""
+    with _maintenance(directory, _FIRST) as alone:
         if alone:
-            _withdraw(file)
+            _withdraw_all(file)
+
+
+def _replace(directory: LockDirectory, file: LockFile, name: str) -> None:
+    system = directory.system
+    descriptor = system.create(_new(file, name))
+    try:
+        if directory.group is not None:
+            system.share(descriptor)
+        system.link(file.path, _announcement(file, name))
+        system.write(descriptor, _content(file))
+        system.rename(_new(file, name), file.path)
+    except FileNotFoundError:
+        return  # withdrawn by another one, who took us for dead
+    finally:
+        system.close(descriptor)
+        _withdraw(file, name)
+
+
+def _content(file: LockFile) -> bytes:
+    with file.opened(write=False) as descriptor:
+        data = file.system.read(descriptor)
+        for _ in range(_READS):  # a write may be under way: whoever is stopped may be resumed just now
+            before, data = data, file.system.read(descriptor)
+            if before == data:
+                break
+        return data
 
 
 def _is_busy(file: LockFile) -> bool:
@@ -69,30 +95,33 @@ def _is_busy(file: LockFile) -> bool:
         return False
 
 
-def _copy(file: LockFile, target: str, *, shared: bool) -> None:
-    with file.opened(write=False) as descriptor:
-        data = file.system.read(descriptor)
-    with suppress(FileNotFoundError):
-        file.system.unlink(target)
-    descriptor = file.system.create(target)
-    try:
-        file.system.write(descriptor, data)
-        if shared:
-            file.system.share(descriptor)
-    finally:
-        file.system.close(descriptor)
+def _withdraw_all(file: LockFile) -> None:
+    for name in file.replacements():
+        _withdraw(file, name)
 
 
-def _withdraw(file: LockFile) -> None:
-    with suppress(FileNotFoundError):
-        file.system.unlink(file.replaced_path)
+def _withdraw(file: LockFile, name: str) -> None:
+    # In this order: without its announcement nobody must be able to replace the file.
+    for path in (_new(file, name), _announcement(file, name)):
+        with suppress(FileNotFoundError):
+            file.system.unlink(path)
+
+
+def _new(file: LockFile, name: str) -> str:
+    return f"{file.new_prefix}{name}"
+
+
+def _announcement(file: LockFile, name: str) -> str:
+    return f"{file.announcement_prefix}{name}"
 
 
 @contextmanager
-def _maintenance(directory: LockDirectory) -> Iterator[bool]:
-    """The directory-wide maintenance lock, if nobody has it."""
-    system = directory.system
-    path = f"{directory.path}/.maintenance"
+def _maintenance(directory: LockDirectory, *names: str) -> Iterator[bool]:
+    """Whether the first of these maintenance locks that is free was taken."""
+    if not names:
+        yield False
+        return
+    system, path = directory.system, f"{directory.path}/{names[0]}"
     descriptor = system.open(path, create=True)
     try:
         fault = file_fault(system.stat(descriptor), system.user_id(), directory.group)
@@ -100,11 +129,13 @@ def _maintenance(directory: LockDirectory) -> Iterator[bool]:
             raise LockFileError("", path, fault, PLANTED)
         if directory.group is not None:
             system.share(descriptor)
-        alone = system.try_lock(descriptor)
-        try:
-            yield alone
-        finally:
-            if alone:
+        if system.try_lock(descriptor):
+            try:
+                yield True
+            finally:
                 system.unlock(descriptor)
+            return
     finally:
         system.close(descriptor)
+    with _maintenance(directory, *names[1:]) as alone:
+        yield alone

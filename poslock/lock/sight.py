@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from poslock.lock.record import Content, Record, Waiting
-from poslock.lock.verdict import Liveness, Moment, Verdict, ahead, verdict
+from poslock.lock.verdict import Liveness, Moment, Verdict, ahead, is_foreign, verdict, waits
 
 if TYPE_CHECKING:
     from poslock.holder import Holder
@@ -43,16 +43,12 @@ class Judged:
     waiting: tuple[Waiting, ...]
     now_ns: int
     shared: bool
+    joins: bool
 
     @property
     def admits(self) -> bool:
         """Whether the one who asked may have the lock now."""
-        if self.ahead:
-            return False
-        if self.verdict.state != "held":
-            return True
-        record = self.sight.content
-        return self.shared and isinstance(record, Record) and record.mode == "shared"
+        return not self.ahead and (self.verdict.state != "held" or self.joins)
 
     @property
     def needs_breaking(self) -> bool:
@@ -79,8 +75,10 @@ def judge(
     liveness = _liveness(directory, record) if record else {}
     moment = Moment(now_ns, directory.system.boot_id(), sight.unchanged_ns, patience_ns, liveness)
     first = ahead(record, place, moment, shared=shared) if record else ()
-    waiting = tuple(w for w in record.waiting if liveness[w.presence] is not Liveness.DEAD) if record else ()
-    return Judged(sight, verdict(content, moment), first, waiting, now_ns, shared)
+    waiting = tuple(each for each in record.waiting if waits(each, moment)) if record else ()
+    # Nobody joins readers of another boot: their clock and ours do not go into one record.
+    joins = shared and record is not None and record.mode == "shared" and not is_foreign(record, moment)
+    return Judged(sight, verdict(content, moment), first, waiting, now_ns, shared, joins)
 
 
 def _liveness(directory: LockDirectory, record: Record) -> dict[str, Liveness]:

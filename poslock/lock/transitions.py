@@ -83,13 +83,10 @@ class Transitions:
         self._directory = directory
         self._system = directory.system
 
-    def place(self, *, shared: bool) -> Waiting:
+    def place(self, request: Request) -> Waiting:
         """A place for this contender, to be taken by an `acquire` that is denied."""
-        try:
-            return Waiting(self._presence(), self._system.monotonic_ns(), shared)
-        except FileNotFoundError:
-            self._directory.prepare(again=True)
-            return Waiting(self._presence(), self._system.monotonic_ns(), shared)
+        now_ns = self._system.monotonic_ns()
+        return Waiting(self._presence(), now_ns, request.shared, now_ns, request.lease_ns)
 
     def judge(self, sight: Sight, request: Request, place: Waiting | None) -> Judged:
         """What *sight* means to one who makes this *request* from this *place*."""
@@ -100,8 +97,8 @@ class Transitions:
 
         *sight* counts only if the holders under the lock still are the same.
         """
+        presence = self._presence()  # before the OS lock is taken: making the file takes its time
         try:
-            presence = self._presence()  # before the OS lock is taken: making the file takes its time
             with self.file.locked(create=True) as file:
                 # A and B both saw a dead holder; A took the lock meanwhile. What B saw before it had the OS lock
                 # proves nothing: without this second read B would write over A's grant.
@@ -136,15 +133,11 @@ class Transitions:
             return None
 
     def leave(self, place: Waiting) -> None:
-        """Give up *place* in the queue, if it is there."""
-
-        def without_place(file: LockedFile) -> None:
+        """Give up *place* in the queue, if that can be done at once; else its lease runs out."""
+        with suppress(Busy, FileNotFoundError), self.file.locked(create=False) as file:
             content = file.read()
             if isinstance(content, Record) and place in content.waiting:
                 file.write(replace(content, waiting=tuple(each for each in content.waiting if each != place)))
-
-        with suppress(LockLost):  # the file is gone, and the place with it
-            self._own(without_place)
 
     def check(self, grant: Grant) -> None:
         """Return only if *grant* owns the lock at this moment.
@@ -206,17 +199,19 @@ class Transitions:
             LockStillHeld: its holder may be alive, and *force* was not given.
             LockLost: the lock file was removed meanwhile.
         """
-        done = ""
+        done, written = "", 0
 
         def cleared(file: LockedFile) -> str:
-            nonlocal done
+            nonlocal done, written
             # No patience: the operator has looked, and a holder behind an unreadable record cannot pass check().
             judged = judge(self._directory, Sight(file.read()), patience_ns=0)
+            content = judged.sight.content
+            if done and isinstance(content, Record) and content.token >= written:
+                return done  # the file was replaced by a copy that has it already, and perhaps the next grant
             if judged.verdict.state == "free":
-                return done or "was free"
+                return "was free"
             if judged.verdict.living and not force:
                 raise LockStillHeld(self.position_id, self.file.path, judged.verdict.living[0])
-            content = judged.sight.content
             holders = content.holders if isinstance(content, Record) else ()
             # A new token, so that the cleared holders' check() fails though their leases may not have run out.
             token, boot_id = self._next_token(content, 0), self._system.boot_id()
@@ -225,6 +220,7 @@ class Transitions:
             )
             file.write(record)
             who = ", ".join(map(str, holders))
+            written = token
             done = f"cleared, was held by {who}" if who else "cleared, its record was unreadable"
             return done
 
@@ -272,9 +268,11 @@ class Transitions:
 
     def _presence(self) -> str:
         try:
-            return self._directory.presence.name()
-        except FileNotFoundError:
-            raise
+            try:
+                return self._directory.presence.name()
+            except FileNotFoundError:  # somebody removed the directory
+                self._directory.prepare(again=True)
+                return self._directory.presence.name()
         except OSError as error:
             path = f"{self._directory.path}/.presence"
             raise LockFileError(self.position_id, path, f"cannot be used: {error.strerror}", SYSTEM_REFUSES) from error
@@ -348,11 +346,13 @@ def _queue(file: LockedFile, judged: Judged, place: Waiting | None) -> None:
     content = judged.sight.content
     if not isinstance(content, Record):
         return
-    joins = place is not None and place not in judged.waiting and len(judged.waiting) < MAX_WAITING
-    record = replace(content, waiting=(*judged.waiting, place) if joins and place else judged.waiting)
+    renews = place is not None and place in judged.waiting
+    joins = place is not None and not renews and len(judged.waiting) < MAX_WAITING
+    waiting = tuple(each if place is None or each != place else place for each in judged.waiting)
+    record = replace(content, waiting=waiting if place is None or not joins else (*waiting, place))
     if judged.needs_breaking:
         record = replace(record, state="broken", freed_ns=judged.now_ns)
-    if record != content:
+    if renews or record != content:
         file.write(record)
 
 

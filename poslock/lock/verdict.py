@@ -3,7 +3,8 @@
 Wall-clock time plays no part. A holder that cannot be judged is taken for alive until its lease has run out.
 
 Order: whoever waits is served in the order of arrival, except that readers pass readers. One who is dead is passed over
-at once; one who does not come for `GRACE_NS` after the lock became free (it was stopped) is passed over then.
+at once. One who was stopped is passed over when it does not come for `GRACE_NS` after the lock became free, and at the
+latest when it has been silent for its lease.
 """
 
 from __future__ import annotations
@@ -80,7 +81,13 @@ def ahead(record: Record, place: Waiting | None, moment: Moment, *, shared: bool
     late = record.state != "held" and not 0 <= moment.now_ns - record.freed_ns < GRACE_NS
     if late or is_foreign(record, moment):
         return ()
-    return tuple(each for each in blocking if moment.liveness.get(each.presence) is not Liveness.DEAD)
+    return tuple(each for each in blocking if waits(each, moment))
+
+
+def waits(place: Waiting, moment: Moment) -> bool:
+    """Whether somebody still is at *place*: not dead, and not silent for its lease."""
+    alive = moment.liveness.get(place.presence) is not Liveness.DEAD
+    return alive and moment.now_ns - place.renewed_ns < place.lease_ns
 
 
 def _of_holders(record: Record, moment: Moment) -> Verdict:

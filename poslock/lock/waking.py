@@ -1,8 +1,8 @@
 """Waking who waits: drives a contender for a thread or a task, on inotify where there is one.
 
-A waiter watches the lock file, which every transition writes, and the presence files of those who are in its way: when
-a process ends, the kernel closes the file it had open there. Nothing is missed, because a contender looks again after
-every new watch, before it waits. Where there is no inotify, or no descriptor left for it, it polls with back-off.
+A waiter watches the lock file, which is written whenever something changes, and the presence files of those who are in
+its way: when a process ends, the kernel closes the file it had open there. Nothing is missed, because a contender looks
+again after every new watch, before it waits. Where there is no inotify, or no more of it, it polls with back-off.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Waits:
 
     def next(self, pause: Pause) -> tuple[float, Watcher | None]:
         """Seconds to wait for this pause, and the watcher that may end it sooner. No seconds: look again at once."""
-        if self._watcher is not None and self._watcher.watch(pause.watched):
+        if self._watched(pause):
             return 0.0, self._watcher
         if self._watcher is not None and not self._settling:
             return pause.seconds, self._watcher
@@ -59,6 +59,17 @@ class Waits:
             return min(self._settling.pop(0), pause.seconds), self._watcher
         self._poll, poll = min(2 * self._poll, _LONGEST_POLL), self._poll
         return min(poll, pause.seconds), None
+
+    def _watched(self, pause: Pause) -> bool:
+        """Whether something is watched that was not before."""
+        if self._watcher is None:
+            return False
+        try:
+            return self._watcher.watch(pause.watched)
+        except OSError:  # no more watches for this user: poll
+            self.close()
+            self._watcher = None
+            return False
 
     def woken(self) -> None:
         """Something happened to a watched file."""

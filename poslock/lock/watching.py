@@ -10,9 +10,12 @@ from inotify_simple import INotify, flags  # type: ignore[import-untyped]  # it 
 # Closing an inotify descriptor takes the kernel ten milliseconds, so they are kept for the next one who waits.
 _MAX_IDLE = 16
 _idle: list[InotifyWatcher] = []
+_open: set[int] = set()
 
-# MODIFY: a transition wrote. CLOSE_WRITE: a process that had its presence open ended. The others: replaced or removed.
-_WHAT = flags.MODIFY | flags.CLOSE_WRITE | flags.ATTRIB | flags.DELETE_SELF | flags.MOVE_SELF
+# A lock file: written, replaced or removed. Not closed: that everybody does who only looks closer.
+_OF_LOCK = flags.MODIFY | flags.ATTRIB | flags.DELETE_SELF | flags.MOVE_SELF | flags.DONT_FOLLOW
+# A presence: the process that had it open ended, or somebody removed it.
+_OF_PRESENCE = flags.CLOSE_WRITE | flags.DELETE_SELF | flags.MOVE_SELF | flags.DONT_FOLLOW
 
 
 class InotifyWatcher:
@@ -23,8 +26,8 @@ class InotifyWatcher:
     """
 
     def __init__(self) -> None:
-        self._pid = os.getpid()
-        self._inotify = INotify(nonblocking=True)
+        self._inotify = INotify(nonblocking=True, closefd=False)
+        _open.add(self._inotify.fileno())
         self._watches: dict[str, tuple[int, tuple[int, int]]] = {}
 
     def watch(self, paths: frozenset[str]) -> bool:
@@ -33,12 +36,13 @@ class InotifyWatcher:
             self._forget(path)
         new = False
         for path in paths:
-            with suppress(OSError):  # it is gone: what we look at next will show that
+            with suppress(FileNotFoundError):  # what we look at next will show that
                 status = os.lstat(path)
                 identity = (status.st_dev, status.st_ino)
                 if path not in self._watches or self._watches[path][1] != identity:
                     self._forget(path)
-                    self._watches[path] = (self._inotify.add_watch(path, _WHAT | flags.DONT_FOLLOW), identity)
+                    what = _OF_PRESENCE if "/.presence/" in path else _OF_LOCK
+                    self._watches[path] = (self._inotify.add_watch(path, what), identity)
                     new = True
         return new
 
@@ -60,11 +64,8 @@ class InotifyWatcher:
         if len(_idle) < _MAX_IDLE:
             _idle.append(self)
         else:
-            self._inotify.close()
-
-    def is_mine(self) -> bool:
-        """Whether this process opened it: a forked child shares its parent's events, and must not take them."""
-        return self._pid == os.getpid()
+            _open.discard(self.fileno())
+            os.close(self.fileno())
 
     def _forget(self, path: str) -> None:
         if path in self._watches:
@@ -81,7 +82,17 @@ def take_watcher() -> InotifyWatcher:
     """
     while _idle:
         with suppress(IndexError):  # another thread was faster
-            watcher = _idle.pop()
-            if watcher.is_mine():
-                return watcher
+            return _idle.pop()
     return InotifyWatcher()
+
+
+def _close_inherited() -> None:
+    # A forked child shares its parent's events, and must not take them.
+    for descriptor in _open:
+        with suppress(OSError):
+            os.close(descriptor)
+    _open.clear()
+    _idle.clear()
+
+
+os.register_at_fork(after_in_child=_close_inherited)
