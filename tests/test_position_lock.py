@@ -409,7 +409,7 @@ def test_a_holder_whose_file_is_gone_has_lost(lock_dir: str, call: str) -> None:
         getattr(lock, call)()
 
 
-@pytest.mark.parametrize("call", ["open", "stat", "try_lock", "unlock", "read", "write", "create", "try_lock_presence"])
+@pytest.mark.parametrize("call", ["open", "stat", "try_lock", "read", "write", "create", "try_lock_presence"])
 def test_a_failing_system_call_is_a_typed_error_and_leaks_nothing(tmp_path: Path, call: str) -> None:
     """EIO from any call of acquire names a file, leaves no descriptor open, and lets nobody in."""
     directory = Clock().directory(tmp_path / "locks")
@@ -560,3 +560,21 @@ def test_the_thread_that_owns_a_lock_is_known_as_such(lock_dir: str) -> None:
     assert outcomes == [LockAlreadyHeld, LockTimeout] * 2
     with pytest.raises(LockTimeout):
         PositionLock("btc-1", lock_dir=lock_dir, timeout=0).acquire()
+
+
+@pytest.mark.parametrize("call", ["unlock", "close"])
+def test_a_failing_unlock_or_close_strands_nothing(tmp_path: Path, call: str) -> None:
+    """What was done under the OS lock is done: the grant counts, and the file is free for the next transition."""
+
+    def fail_afterwards(descriptor: int) -> None:
+        SYSTEM.close(descriptor)
+        raise OSError(EIO, "Input/output error")
+
+    clock = Clock()
+    calls = {"unlock": failing(OSError(EIO, "Input/output error")), "close": fail_afterwards}
+    directory = clock.directory(tmp_path / "locks", **{call: calls[call]})
+    lock = PositionLock("btc-1", lock_dir=directory)
+    lock.acquire()
+    lock.check()
+    lock.release()
+    PositionLock("btc-1", lock_dir=clock.directory(tmp_path / "locks"), timeout=0).acquire()
