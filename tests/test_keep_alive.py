@@ -102,7 +102,7 @@ def test_a_passing_error_does_not_end_the_keeping(tmp_path: Path) -> None:
             raise OSError(EMFILE, "Too many open files")
         return SYSTEM.try_lock(descriptor)
 
-    directory.system = Amiss(try_lock=try_lock)  # type: ignore[assignment]
+    directory.system = Amiss(try_lock=try_lock)
     lock = PositionLock("btc-1", lock_dir=directory, stale_after=2.0, keep_alive=60)
     lock.acquire()
     before = lock.remaining

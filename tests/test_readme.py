@@ -56,6 +56,33 @@ def test_the_async_example_runs(tmp_path: Path) -> None:
     assert run(EXAMPLES[2], tmp_path) == ""
 
 
+def test_the_shell_example_runs_under_the_lock(tmp_path: Path) -> None:
+    """It starts itself again under `poslock run`; somebody who comes meanwhile is told who has it, and exits 75."""
+    (shell,) = re.findall(r"```sh\n(#!.*?)```", README, re.DOTALL)
+    script = tmp_path / "close-all.sh"
+    script.write_text(shell)
+    script.chmod(0o755)
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "POSLOCK_DIR": str(tmp_path / "locks")}
+
+    def start() -> subprocess.CompletedProcess[str]:
+        command = [str(script), "btc-swing-1"]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+
+    assert re.fullmatch(r"holding btc-swing-1 with fencing token \d+\n", start().stdout)
+    with PositionLock("btc-swing-1", lock_dir=tmp_path / "locks"):
+        refused = start()
+    assert (refused.returncode, f"PID {os.getpid()}" in refused.stderr) == (75, True)
+
+
+def test_every_option_in_the_readme_is_an_option() -> None:
+    """Of the command in whose row it stands."""
+    for command, options in re.findall(r"^\| `poslock (\w+)([^`]*)`", README, re.MULTILINE):
+        help_text = CliRunner().invoke(main, [command, "--help"]).stdout
+        for option in re.findall(r"--[a-z-]+", options):
+            assert option in help_text, (command, option)
+
+
 def test_the_example_is_eight_lines() -> None:
     """Of bot code, blank line and import aside."""
     assert len(EXAMPLES) == 3
@@ -94,7 +121,7 @@ def test_every_name_in_the_readme_is_public() -> None:
         assert any(hasattr(kind, method) for kind in (poslock.PositionGuard, PositionLock)), method
 
 
-@pytest.mark.parametrize("command", sorted(set(re.findall(r"poslock (status|clear|demo|[a-z]+ --json)", README))))
+@pytest.mark.parametrize("command", sorted(set(re.findall(r"`poslock (\w+)", README))))
 def test_every_command_in_the_readme_exists(command: str) -> None:
     """With its help."""
     assert CliRunner().invoke(main, [*command.split()[:1], "--help"]).exit_code == 0

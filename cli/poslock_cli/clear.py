@@ -6,35 +6,81 @@ from typing import TYPE_CHECKING
 
 import click
 
-from poslock.errors import LockStillHeld
+from poslock.errors import LockError, LockStillHeld
+from poslock.lock.status import LockStatus, lock_statuses
 from poslock.lock.transitions import Transitions
 from poslock.text import printable
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from poslock.lock.directory import LockDirectory
+
+_STALE = {"stale", "corrupt"}
+_NOT_FREE = {"held", "stale", "corrupt"}
 
 
 @click.command()
-@click.argument("positions", nargs=-1, required=True, metavar="POSITION...")
+@click.argument("positions", nargs=-1, metavar="[POSITION]...")
+@click.option("--stale", is_flag=True, help="Clear every stale or corrupt lock; no live holder is touched.")
+@click.option("--all", "everything", is_flag=True, help="Clear every lock that may be cleared.")
 @click.option("--force", is_flag=True, help="Clear a live holder too; its check() fails from then on.")
 @click.option("--yes", is_flag=True, help="With --force: do not ask.")
 @click.pass_obj
 @click.pass_context
-def clear(
-    context: click.Context, directory: LockDirectory, positions: tuple[str, ...], *, force: bool, yes: bool
+def clear(  # noqa: PLR0913  # one for each option
+    context: click.Context,
+    directory: LockDirectory,
+    positions: tuple[str, ...],
+    *,
+    stale: bool,
+    everything: bool,
+    force: bool,
+    yes: bool,
 ) -> None:
-    """Free stale and corrupt locks. A live holder is left alone (exit 1) unless --force is given."""
-    locks = [Transitions(directory, each) for each in positions]  # a bad id is refused before anything is cleared
-    if force and not yes:
+    """Free stale and corrupt locks: the named ones, all --stale ones, or --all.
+
+    A live holder is left alone (exit 1) unless --force is given.
+    """
+    if (bool(positions), stale, everything).count(True) != 1:
+        raise click.UsageError("Name positions, or say --stale, or say --all: one of the three.")
+    if stale and force:
+        raise click.UsageError("--stale never touches a live holder; --all --force does.")
+    # A bad id is refused before anything is cleared.
+    names = positions or _found(directory, _STALE if stale else _NOT_FREE)
+    locks = [Transitions(directory, each) for each in names]
+    if locks and force and not yes:
         click.confirm("A live holder may be in the middle of a close. Clear all the same?", abort=True)
-    left_alone = 0
-    for lock in locks:
-        label = printable(lock.position_id)
-        try:
-            cleared = lock.clear(force=force)
-        except LockStillHeld as error:
-            left_alone += 1
-            click.echo(f"{label}: left alone, held by {error.holder}", err=True)
-        else:
-            click.echo(f"{label}: {cleared}")
-    context.exit(1 if left_alone else 0)
+    failures = [error for lock in locks if (error := _clear(lock, force=force))]
+    # With --stale a lock that was taken since it was looked at is no failure: it is stale no more.
+    context.exit(1 if any(not (stale and isinstance(each, LockStillHeld)) for each in failures) else 0)
+
+
+def _found(directory: LockDirectory, states: set[str]) -> Sequence[str]:
+    """The positions whose locks are in one of *states*. Where the position cannot be read, its file is named."""
+    found = [lock for lock in lock_statuses(directory) if lock.state in states]
+    if not found:
+        click.echo(f"nothing to clear in {printable(directory.path)}")
+    for lock in found:
+        if lock.position is None:
+            _name(lock)
+    return [lock.position for lock in found if lock.position is not None]
+
+
+def _name(lock: LockStatus) -> None:
+    hint = "clear it by its position id, or remove the file while no bot runs"
+    click.echo(f"{printable(lock.path)}: left alone, {printable(lock.why)}; {hint}", err=True)
+
+
+def _clear(lock: Transitions, *, force: bool) -> LockError | None:
+    """Clear one lock and say what became of it; the reason if it was left alone."""
+    label = printable(lock.position_id)
+    try:
+        click.echo(f"{label}: {lock.clear(force=force)}")
+    except LockStillHeld as error:
+        click.echo(f"{label}: left alone, held by {error.holder}", err=True)
+        return error
+    except LockError as error:  # the others can still be cleared
+        click.echo(f"{label}: {error}", err=True)
+        return error
+    return None

@@ -8,6 +8,8 @@ from poslock.errors import PoslockError
 from poslock.lock.directory import open_directory
 from poslock_cli.clear import clear
 from poslock_cli.demo.command import demo
+from poslock_cli.doctor import doctor
+from poslock_cli.run import run
 from poslock_cli.status import status
 
 
@@ -36,4 +38,6 @@ def main(context: click.Context, lock_dir: str | None) -> None:
 
 main.add_command(status)
 main.add_command(clear)
+main.add_command(run)
+main.add_command(doctor)
 main.add_command(demo)

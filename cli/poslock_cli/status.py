@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 import click
 
 from poslock.lock.status import LockStatus, lock_status, lock_statuses
+from poslock_cli.seconds import Seconds
 from poslock_cli.table import duration, table
+from poslock_cli.watch import watch
 
 if TYPE_CHECKING:
     from poslock.lock.directory import LockDirectory
@@ -22,16 +24,36 @@ _JSON_FIELDS = ("position", "state", "mode", "token", "holders", "path")
 @click.command()
 @click.argument("positions", nargs=-1, metavar="[POSITION]...")
 @click.option("--json", "as_json", is_flag=True, help="Print a list of objects instead of a table.")
+@click.option("--watch", "live", is_flag=True, help="Show it again and again, until Ctrl-C.")
+@click.option(
+    "--interval",
+    type=Seconds(0.1, 3600),
+    metavar="SECONDS",
+    default=1.0,
+    show_default=True,
+    help="With --watch: how often.",
+)
 @click.pass_obj
-def status(directory: LockDirectory, positions: tuple[str, ...], *, as_json: bool) -> None:
-    """Show what is held, by whom, how old, alive or not. A free lock shows its last holder in --json only."""
-    locks = [lock_status(directory, each) for each in positions] if positions else lock_statuses(directory)
-    click.echo(_as_json(locks) if as_json else _as_text(locks, directory.path))
+def status(directory: LockDirectory, positions: tuple[str, ...], *, as_json: bool, live: bool, interval: float) -> None:
+    """Show what is held, by whom, how old, alive or not. A free lock shows its last holder in --json only.
+
+    --watch --json prints one list per line.
+    """
+
+    def shown() -> str:
+        locks = [lock_status(directory, each) for each in positions] if positions else lock_statuses(directory)
+        return _as_json(locks, one_line=live) if as_json else _as_text(locks, directory.path)
+
+    if live:
+        watch(shown, interval, blocks=not as_json)
+    else:
+        click.echo(shown())
 
 
-def _as_json(locks: list[LockStatus]) -> str:
-    rows = (asdict(lock) for lock in locks)
-    return json.dumps([{field: row[field] for field in _JSON_FIELDS} for row in rows], indent=2)
+def _as_json(locks: list[LockStatus], *, one_line: bool) -> str:
+    rows = [asdict(lock) for lock in locks]
+    objects = [{field: row[field] for field in _JSON_FIELDS} for row in rows]
+    return json.dumps(objects, separators=(",", ":")) if one_line else json.dumps(objects, indent=2)
 
 
 def _as_text(locks: list[LockStatus], path: str) -> str:
