@@ -12,16 +12,17 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from poslock.errors import LockFileError, LockTimeout, PoslockError
+from poslock.lock.grants import Denied, Grant, Request
 from poslock.lock.record import MAX_WAITING, Record, Waiting
 from poslock.lock.replacing import BUSY_NS
 from poslock.lock.sight import Judged, Sight
-from poslock.lock.transitions import Denied, Grant, Request, Transitions
 from poslock.lock.verdict import GRACE_NS
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
     from poslock.lock.directory import LockDirectory
+    from poslock.lock.transitions import Transitions
 
 _BUSY_PAUSE = 0.001
 _LONGEST_PAUSE = 1.0

@@ -21,10 +21,11 @@ from typing import TYPE_CHECKING, Self
 from poslock.errors import LockAlreadyHeld, LockError, LockFileError, LockLost
 from poslock.lock.contending import Contender
 from poslock.lock.directory import open_directory
+from poslock.lock.grants import Grant, Request
 from poslock.lock.keeping import Keeper
 from poslock.lock.options import checked_keep_alive, checked_lease_ns, checked_purpose, checked_timeout
 from poslock.lock.owner import Owner
-from poslock.lock.transitions import Grant, Request, Transitions
+from poslock.lock.transitions import Transitions
 from poslock.lock.waking import wait_in_task, wait_in_thread
 from poslock.text import quoted
 

@@ -18,14 +18,16 @@ mine (any more).
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 from poslock.errors import LockFileError, LockLost, LockStillHeld
 from poslock.holder import Holder
 from poslock.lock.file import SYSTEM_REFUSES, Busy, LockedFile, LockFile
+from poslock.lock.grants import Denied, Grant, Request, carries, is_of
 from poslock.lock.ids import check_position_id
-from poslock.lock.record import LAST_TOKEN, MAX_WAITING, Content, Record, Waiting
+from poslock.lock.queue import still_waiting, take_place
+from poslock.lock.record import LAST_TOKEN, Content, Record, Waiting
 from poslock.lock.replacing import BUSY_NS, replace_busy, withdraw_abandoned
 from poslock.lock.sight import Judged, Sight, judge
 
@@ -40,38 +42,6 @@ T = TypeVar("T")
 _OWN_TRANSITION_NS = 3 * BUSY_NS
 _PAUSE = 0.001
 _TAMPERED = "poslock did not make it: look at the file, and remove it while no bot runs"
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What a contender asks for. ``token_floor`` is the lowest token that will do."""
-
-    lease_ns: int
-    purpose: str
-    token_floor: int
-    shared: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Grant:
-    """What an acquire got, and who was broken for it."""
-
-    holder: Holder
-    recovered_from: Holder | None
-
-
-@dataclass(frozen=True, slots=True)
-class Denied:
-    """Why an acquire got nothing, and who has it, where known.
-
-    ``busy``: nobody could even look. ``perhaps``: a grant that was written while the file was being replaced; `adopts`
-    tells, once it was, whether the copy has it.
-    """
-
-    why: str
-    holder: Holder | None
-    busy: bool = False
-    perhaps: Grant | None = None
 
 
 class Transitions:
@@ -107,7 +77,7 @@ class Transitions:
                 seen = Sight(content, sight.unchanged_ns if sight.is_same(content) else 0)
                 judged = self.judge(seen, request, place)
                 if not judged.admits:
-                    _queue(file, judged, place)
+                    take_place(file, judged, place)
                     return Denied(judged.why, seen.holder)
                 record = self._granted(judged, request, presence, place)
                 grant = Grant(record.holders[-1], seen.holder if judged.verdict.state == "stale" else None)
@@ -125,7 +95,7 @@ class Transitions:
         """Whether a grant made it into the copy of a file that was replaced; None while that is not decided."""
         try:
             with self.file.locked(create=False) as file:
-                return _carries(file.read(), grant)
+                return carries(file.read(), grant)
         except FileNotFoundError:
             return False
         except Busy:
@@ -147,7 +117,7 @@ class Transitions:
         """
         self._check_lease(grant)
         content = self.file.peek()
-        if not _carries(content, grant):
+        if not carries(content, grant):
             raise self._taken(content)
         # Stopped since the first look at the clock: the lease ran out, and somebody may have taken over after the
         # record was read. So the clock has the last word. (test_check_looks_at_the_clock_after_the_record)
@@ -167,7 +137,9 @@ class Transitions:
             # Even if nobody has taken it yet: a check() that failed once must never pass again.
             self._check_lease(grant)
             holder = replace(grant.holder, renewed_ns=now_ns)
-            file.write(replace(record, holders=tuple(holder if _is(each, grant) else each for each in record.holders)))
+            file.write(
+                replace(record, holders=tuple(holder if is_of(each, grant) else each for each in record.holders))
+            )
             return replace(grant, holder=holder)
 
         return self._own(renewed)
@@ -182,11 +154,11 @@ class Transitions:
 
         def released(file: LockedFile) -> None:
             nonlocal written
-            if written and not _carries(file.read(), grant):
+            if written and not carries(file.read(), grant):
                 return  # the file was replaced by a copy that has it already
             written = True
             record = self._mine(file, grant)
-            others = tuple(each for each in record.holders if not _is(each, grant))
+            others = tuple(each for each in record.holders if not is_of(each, grant))
             freed = replace(record, state="free", freed_ns=self._system.monotonic_ns())
             file.write(replace(record, holders=others) if others else freed)
 
@@ -255,7 +227,7 @@ class Transitions:
             boot_id=self._system.boot_id(),
             freed_ns=0,
             holders=(*judged.verdict.living, holder),
-            waiting=_behind(judged, place),
+            waiting=still_waiting(judged, place),
         )
 
     def _next_token(self, content: Content, floor: int) -> int:
@@ -310,7 +282,7 @@ class Transitions:
 
     def _mine(self, file: LockedFile, grant: Grant) -> Record:
         content = file.read()
-        if not isinstance(content, Record) or not _carries(content, grant):
+        if not isinstance(content, Record) or not carries(content, grant):
             raise self._taken(content)
         return content
 
@@ -339,37 +311,3 @@ def _written(file: LockedFile, record: Record) -> bool:
         # The caller will not learn of this grant, so nobody could give it back before its lease runs out.
         file.restore()
         raise
-
-
-def _queue(file: LockedFile, judged: Judged, place: Waiting | None) -> None:
-    """Take *place*, if it is not taken; and if the lock is stale but others came first, free it for them."""
-    content = judged.sight.content
-    if not isinstance(content, Record):
-        return
-    renews = place is not None and place in judged.waiting
-    joins = place is not None and not renews and len(judged.waiting) < MAX_WAITING
-    waiting = tuple(each if place is None or each != place else place for each in judged.waiting)
-    record = replace(content, waiting=waiting if place is None or not joins else (*waiting, place))
-    if judged.needs_breaking:
-        record = replace(record, state="broken", freed_ns=judged.now_ns)
-    if renews or record != content:
-        file.write(record)
-
-
-def _behind(judged: Judged, place: Waiting | None) -> tuple[Waiting, ...]:
-    """Who waits on when the one at *place* is admitted: those behind it, and readers whom a reader passes."""
-    waiting = judged.waiting
-    index = waiting.index(place) if place in waiting else len(waiting)
-    passed = tuple(each for each in waiting[:index] if judged.shared and each.shared)
-    return passed + waiting[index + 1 :]
-
-
-def _is(holder: Holder, grant: Grant) -> bool:
-    # Not the token alone: in a wiped directory, under a clock that went back, a token can come a second time.
-    # (test_equal_tokens_are_not_enough)
-    mine = grant.holder
-    return (holder.token, holder.presence, holder.granted_ns) == (mine.token, mine.presence, mine.granted_ns)
-
-
-def _carries(content: Content, grant: Grant) -> bool:
-    return isinstance(content, Record) and content.state == "held" and any(_is(each, grant) for each in content.holders)
