@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from poslock import LockTimeout, PositionLock
+from poslock import LockFileError, LockTimeout, PositionLock
 from poslock.lock.system import SYSTEM
 from poslock.lock.transitions import Transitions
 from systems import Amiss, Clock, elsewhere, once_after
@@ -114,6 +114,27 @@ def test_a_grant_that_made_it_into_the_copy_is_kept(tmp_path: Path) -> None:
     lock.acquire()
     lock.check()
     assert lock.recovered_from is None
+
+
+@pytest.mark.parametrize("operation", ["acquire", "renew"])
+def test_what_is_written_during_a_replacement_does_not_count(tmp_path: Path, operation: str) -> None:
+    """A replacer announced itself before our last look, and may have made its copy before our write."""
+    directory = elsewhere(tmp_path / "locks")
+    lock = PositionLock("btc-1", lock_dir=directory, timeout=0.3)
+    if operation == "renew":
+        lock.acquire()
+    directory.prepare()
+    for name in (".maintenance", ".maintenance-2"):  # the replacer is at it
+        assert SYSTEM.try_lock(SYSTEM.open(f"{directory.path}/{name}", create=True))
+    path = Path(lock.path)
+
+    def announced() -> None:
+        path.with_name(path.name + ".replaced-0123").hardlink_to(path)
+
+    lock._transitions.file.system = Amiss(write=once_after(announced, SYSTEM.write))
+    with pytest.raises(LockTimeout if operation == "acquire" else LockFileError):
+        getattr(lock, operation)()
+    assert lock.held is (operation == "renew")
 
 
 @pytest.mark.parametrize("force", [True, False])
