@@ -181,6 +181,18 @@ def test_those_who_wait_for_a_dead_holder_are_served_in_order_too(start: Childre
     assert second.hear()["recovered_from"] is None
 
 
+def test_a_stopped_waiter_does_not_keep_a_dead_holders_lock(start: Children, lock_dir: str) -> None:
+    """Both are gone, each in its way: the next waiter writes down that the lock is free, and passes the stopped one."""
+    holder = start("hold", lock_dir=lock_dir, position="btc-1", stale_after=3600)
+    holder.hear()
+    holder.ask("go")
+    stopped = waiting(start, lock_dir, timeout=60, stale_after=3600)
+    stopped.stop()
+    second = waiting(start, lock_dir, timeout=60)
+    holder.kill()
+    assert second.hear(10)["recovered_from"] == holder.pid
+
+
 def test_status_shows_all_who_share(lock_dir: str) -> None:
     """One lock, mode shared, a holder each."""
     holders = [lock(lock_dir, shared=True) for _ in range(3)]
