@@ -353,6 +353,17 @@ def test_a_request_expires_with_the_lease_or_sooner(account: Account, lease: flo
     assert expires_at_ms == sent[0].signed_at_ms + sent[0].receive_window_ms
 
 
+def test_a_fill_is_booked_once_although_two_closes_could_claim_it(account: Account) -> None:
+    """Closed, opened and closed again within one tick of the venue's clock: each close has its own fills."""
+    exchange = PaperExchange(account.exchange_path, clock=lambda: 1000.0)
+    account.exchange, account.guard = exchange, PositionGuard(exchange, lock_dir=account.lock_dir)
+    trades = []
+    for _ in range(2):
+        account.open()
+        trades += [fill.trade_id for fill in account.guard.close_position("btc-1").fills]
+    assert len(set(trades)) == 2
+
+
 def test_a_remainder_that_never_ends_is_cancelled(account: Account) -> None:
     """The own order half filled and open for longer than the venue's time: cancelled, and the rest sent anew."""
     position = account.open()
