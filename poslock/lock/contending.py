@@ -77,10 +77,10 @@ class Contender:
         return outcome
 
     def _left(self, denied: Denied, began_ns: int, limit: float | None) -> float:
-        """Seconds that are left to wait.
+        """Seconds to wait at most before the next look; a look that found only a transition gets a moment more.
 
         Raises:
-            LockTimeout: none. A transition under way gets a moment more: it says nothing about who holds.
+            LockTimeout: none are left.
         """
         waited = (self._system.monotonic_ns() - began_ns) / 1e9
         if limit is None:
