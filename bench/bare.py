@@ -6,7 +6,7 @@ How the sequence was obtained (do it again when the lock layer changes, and adap
     from poslock import PositionLock
     lock = PositionLock("btc-swing-1", lock_dir="/tmp/strace-poslock")
     for _ in range(3): lock.acquire(); lock.release()'
-    tail -n 80 calls    # what the last turn of the loop did, up to rt_sigaction
+    tail -n 40 calls    # what the last turn of the loop did, up to rt_sigaction
 
 Clocks are read in user space and do not show; they are left out here too. No result is looked at.
 """
@@ -34,38 +34,27 @@ def bare_calls(directory: str) -> Callable[[], None]:
     held = os.open(mine, _OPEN | os.O_CREAT | os.O_EXCL, 0o600)
     flock(held, LOCK_EX | LOCK_NB)
     record = b"{}".ljust(_RECORD_SIZE)
-    os.close(os.open(lock, _OPEN | os.O_CREAT, 0o600))
-    return lambda: _calls(mine, held, lock, record)
-
-
-def _calls(mine: str, held: int, lock: str, record: bytes) -> None:
-    # acquire: presence
-    os.getpid()
-    os.getpid()
-    os.lstat(mine)
-    os.fstat(held)
-    # acquire: the transition
     descriptor = os.open(lock, _OPEN | os.O_CREAT, 0o600)
-    flock(descriptor, LOCK_EX | LOCK_NB)
+    return lambda: _calls(held, descriptor, lock, record)
+
+
+def _calls(held: int, descriptor: int, lock: str, record: bytes) -> None:
+    # acquire
+    os.getpid()
+    os.fstat(held)
     os.fstat(descriptor)
-    os.geteuid()
-    os.lstat(lock)
+    flock(descriptor, LOCK_EX | LOCK_NB)
     os.pread(descriptor, _RECORD_SIZE, 0)
     os.getpid()
-    os.uname()
     os.pwrite(descriptor, record, 0)
     os.lstat(lock)
     flock(descriptor, LOCK_UN)
-    os.close(descriptor)
     # release
     os.getpid()
-    descriptor = os.open(lock, _OPEN)
-    flock(descriptor, LOCK_EX | LOCK_NB)
     os.fstat(descriptor)
-    os.geteuid()
+    flock(descriptor, LOCK_EX | LOCK_NB)
     os.lstat(lock)
     os.pread(descriptor, _RECORD_SIZE, 0)
     os.pwrite(descriptor, record, 0)
     os.lstat(lock)
     flock(descriptor, LOCK_UN)
-    os.close(descriptor)

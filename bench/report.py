@@ -43,7 +43,9 @@ def _verdict(row: Row, bound: Bound | None) -> str:
     if bound is None:
         return ""
     at_most = f"{bound.at_most:g}" if bound.against else _amount(bound.at_most, row.unit)
-    return f"{at_most:>9}  {'ok' if row.is_met(bound) else 'MISSED'}"
+    if row.is_met(bound):
+        return f"{at_most:>9}  ok"
+    return f"{at_most:>9}  MISSED{': ' if bound.why else ''}{bound.why}"
 
 
 def _amount(value: float, unit: str) -> str:
@@ -59,7 +61,13 @@ def _row(row: Row) -> dict[str, Any]:
         for name, each in row.series.items()
     }
     bounds = [
-        {"against": each.against, "at_most": each.at_most, "measured": row.measured(each), "ok": row.is_met(each)}
+        {
+            "against": each.against,
+            "at_most": each.at_most,
+            "measured": row.measured(each),
+            "ok": row.is_met(each),
+            "why": each.why,
+        }
         for each in row.bounds
     ]
     return {"work": row.work, "unit": row.unit, "results": results, "bounds": bounds}

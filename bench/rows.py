@@ -13,10 +13,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """poslock's median must be at most so many times that of *against*; where that is None, at most so much."""
+    """poslock's median must be at most so many times that of *against*; where that is None, at most so much.
+
+    ``why`` is the reason why it cannot be met, where that is known.
+    """
 
     at_most: float
     against: str | None = None
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)

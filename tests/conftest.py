@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import os
 import sqlite3
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -8,6 +10,7 @@ import pytest
 
 from poslock import PaperExchange, Position, PositionGuard
 from poslock.exchange.port import Leg
+from poslock.lock.system import SYSTEM
 from processes import Child
 
 if TYPE_CHECKING:
@@ -96,3 +99,13 @@ def account(tmp_path: Path, lock_dir: str) -> Account:
     path = str(tmp_path / "exchange.db")
     exchange = PaperExchange(path)
     return Account(exchange, path, lock_dir, PositionGuard(exchange, lock_dir=lock_dir))
+
+
+@pytest.fixture(autouse=True)
+def _nothing_stays_open(tmp_path: Path) -> Iterator[None]:
+    """A process keeps its presence and its latest lock files open till it ends; this one runs very many tests."""
+    yield
+    for descriptor in tuple(SYSTEM._descriptors):
+        with suppress(OSError):
+            if os.readlink(f"/proc/self/fd/{descriptor}").startswith(str(tmp_path)):
+                SYSTEM.close(descriptor)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from contextlib import suppress
@@ -66,7 +67,11 @@ def assert_printed(row: dict[str, Any], table: list[str]) -> None:
     assert [line.startswith(f"  {name} ") for line, name in zip(below, row["results"], strict=True)] == [True] * len(
         below
     )
-    assert sum(line.endswith(("  ok", "  MISSED")) for line in below) == len(row["bounds"])
+    judged = [line for line in below if re.search(r"  (ok|MISSED(: .+)?)$", line)]
+    assert len(judged) == len(row["bounds"])
+    for bound in row["bounds"]:
+        assert bound["why"] in "\n".join(judged)
+        assert bound["why"] == "" or not bound["ok"]
 
 
 def commands() -> list[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,7 +55,7 @@ def recorded(lock_dir: str) -> tuple[Path, Record]:
 def pretend_pid(lock_dir: str, pid: int) -> None:
     """Let the record name another PID, as if it had been written in another namespace or before a reuse."""
     path, record = recorded(lock_dir)
-    path.write_bytes(encode(replace(record, holders=(replace(record.holders[0], pid=pid),))))
+    path.write_bytes(encode(record._replace(holders=(record.holders[0]._replace(pid=pid),))))
 
 
 def unused_pid() -> int:

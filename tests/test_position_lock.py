@@ -380,6 +380,26 @@ def test_a_lost_presence_is_replaced(tmp_path: Path, gone: str) -> None:
     assert len(os.listdir("/proc/self/fd")) == opened + (gone == "descriptor")
 
 
+def test_a_release_after_a_takeover_says_so_even_if_the_file_is_replaced_just_then(tmp_path: Path) -> None:
+    """What it read was of a file that does not count any more; on the copy it finds the same."""
+    clock = Clock()
+    directory = clock.directory(tmp_path / "locks")
+    lock = PositionLock("btc-1", lock_dir=directory, stale_after=1)
+    lock.acquire()
+    clock.sleep(2)
+    PositionLock("btc-1", lock_dir=clock.directory(tmp_path / "locks"), timeout=0).acquire()
+
+    def replaced() -> None:
+        copy = Path(lock.path).with_name("copy")
+        copy.write_bytes(Path(lock.path).read_bytes())
+        copy.chmod(0o600)
+        copy.rename(lock.path)
+
+    directory.system._calls["read"] = once_after(replaced, SYSTEM.read)  # type: ignore[attr-defined]
+    with pytest.raises(LockLost, match="taken over"):
+        lock.release()
+
+
 @pytest.mark.parametrize("call", ["renew", "release"])
 def test_a_holder_whose_file_is_replaced_under_its_hands_has_lost(tmp_path: Path, call: str) -> None:
     """Replaced after it was opened and before it was locked: what is written there counts for nobody."""

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 from binascii import crc32
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -28,7 +28,9 @@ RECORD = Record("btc-1", "held", "exclusive", 7, "boot", 0, (HOLDER,), (Waiting(
 
 def hand_made(**changes: Any) -> bytes:
     """Bytes with a right checksum and wrong content."""
-    body = json.dumps({**asdict(RECORD), **changes}).encode()[1:]
+    waiting = [asdict(each) for each in RECORD.waiting]
+    row = {**RECORD._asdict(), "holders": [HOLDER._asdict()], "waiting": waiting, **changes}
+    body = json.dumps(row).encode()[1:]
     return (b'{"format":1,"crc":"%08x",' % crc32(body)) + body
 
 
@@ -44,7 +46,7 @@ def test_a_record_survives_the_file() -> None:
 @pytest.mark.parametrize("character", ["x", "é", "\U0001f680", '"', "\u202e"])
 def test_the_largest_record_fits(character: str) -> None:
     """128 characters of the widest kind, in id and purpose, fit into the fixed size."""
-    holder = replace(HOLDER, purpose=character * 128, host="h" * 64, presence="9" * 15 + "-" + "f" * 16)
+    holder = HOLDER._replace(purpose=character * 128, host="h" * 64, presence="9" * 15 + "-" + "f" * 16)
     record = Record(character * 128, "held", "exclusive", 2**62 - 1, "b" * 36, 2**60, (holder,))
     assert decode(encode(record)) == record
 
@@ -79,7 +81,7 @@ def test_a_cut_record_is_noticed(length: int) -> None:
     [
         {"state": "maybe"},
         {"mode": "shared?"},
-        {"mode": "exclusive", "holders": [asdict(HOLDER)] * 2},
+        {"mode": "exclusive", "holders": [HOLDER._asdict()] * 2},
         {"waiting": [{"presence": "../x", "ticket": 1, "shared": True, "renewed_ns": 0, "lease_ns": 1}]},
         {"waiting": [{"presence": "7-af", "ticket": 1, "shared": 1, "renewed_ns": 0, "lease_ns": 1}]},
         {"token": "7"},
@@ -88,12 +90,12 @@ def test_a_cut_record_is_noticed(length: int) -> None:
         {"token": True},
         {"holders": []},
         {"holders": [1]},
-        {"holders": [{**asdict(HOLDER), "pid": "42"}]},
-        {"holders": [{**asdict(HOLDER), "granted_at": float("inf")}]},
-        {"holders": [{**asdict(HOLDER), "granted_at": float("nan")}]},
-        {"holders": [{**asdict(HOLDER), "extra": 1}]},
-        {"holders": [{**asdict(HOLDER), "presence": "../../etc/passwd"}]},
-        {"holders": [{**asdict(HOLDER), "presence": "42-a\0"}]},
+        {"holders": [{**HOLDER._asdict(), "pid": "42"}]},
+        {"holders": [{**HOLDER._asdict(), "granted_at": float("inf")}]},
+        {"holders": [{**HOLDER._asdict(), "granted_at": float("nan")}]},
+        {"holders": [{**HOLDER._asdict(), "extra": 1}]},
+        {"holders": [{**HOLDER._asdict(), "presence": "../../etc/passwd"}]},
+        {"holders": [{**HOLDER._asdict(), "presence": "42-a\0"}]},
         {"position_id": "a\nb"},
         {"position_id": "\ud800"},
         {"token": 2**62},
@@ -113,7 +115,7 @@ def test_a_copied_lock_file_is_unreadable() -> None:
 
 def test_many_holders_make_the_record_longer() -> None:
     """In whole pages; and what is left of a longer record after a shorter one was written does not count."""
-    crowd = replace(RECORD, mode="shared", holders=(HOLDER,) * 50)
+    crowd = RECORD._replace(mode="shared", holders=(HOLDER,) * 50)
     data = encode(crowd)
     assert len(data) > RECORD_SIZE
     assert len(data) % RECORD_SIZE == 0
@@ -124,4 +126,4 @@ def test_many_holders_make_the_record_longer() -> None:
 def test_too_many_holders_are_refused() -> None:
     """There is a bound, far away."""
     with pytest.raises(ValueError, match=str(MAX_SIZE)):
-        encode(replace(RECORD, mode="shared", holders=(HOLDER,) * 2000))
+        encode(RECORD._replace(mode="shared", holders=(HOLDER,) * 2000))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from poslock import LockFileError, LockTimeout, PositionLock
+from poslock.lock.directory import LockDirectory
 from poslock.lock.system import SYSTEM
 from poslock.lock.transitions import Transitions
 from systems import Amiss, Clock, elsewhere, once_after
@@ -80,20 +81,24 @@ def test_whoever_stops_while_replacing_delays_nobody(start: Children, lock_dir: 
     PositionLock("btc-1", lock_dir=elsewhere(lock_dir), timeout=0).acquire()
 
 
-def test_an_announcement_that_ends_under_our_eyes(lock_dir: str) -> None:
-    """A second name when we look at the file, none when we look for the announcement: no reason to cry hard link."""
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_an_announcement_that_ends_under_our_eyes(lock_dir: str, when: str) -> None:
+    """A second name when we look at the file, none once we look for the announcement: no reason to cry hard link."""
     PositionLock("btc-1", lock_dir=lock_dir).acquire()
     directory = elsewhere(lock_dir)
     path = Path(directory.lock_path("btc-1"))
     second = path.with_name(path.name + ".replaced-0123")
     second.hardlink_to(path)
 
-    def withdrawn(target: str | int) -> os.stat_result:
-        if target == str(second):
+    def withdrawn(path: str) -> os.stat_result:
+        if path == str(second) and when == "before":
             second.unlink(missing_ok=True)
-        return SYSTEM.stat(target)
+        status = SYSTEM.stat(path)
+        if path == str(second):
+            second.unlink(missing_ok=True)
+        return status
 
-    directory.system = Amiss(stat=withdrawn)
+    directory = LockDirectory(directory.path, Amiss(stat=withdrawn))
     with pytest.raises(LockTimeout, match="held by PID"):
         PositionLock("btc-1", lock_dir=directory, timeout=0.2).acquire()
 
@@ -119,7 +124,8 @@ def test_a_grant_that_made_it_into_the_copy_is_kept(tmp_path: Path) -> None:
 @pytest.mark.parametrize("operation", ["acquire", "renew"])
 def test_what_is_written_during_a_replacement_does_not_count(tmp_path: Path, operation: str) -> None:
     """A replacer announced itself before our last look, and may have made its copy before our write."""
-    directory = elsewhere(tmp_path / "locks")
+    amiss = Amiss()
+    directory = LockDirectory(str(tmp_path / "locks"), amiss)
     lock = PositionLock("btc-1", lock_dir=directory, timeout=0.3)
     if operation == "renew":
         lock.acquire()
@@ -131,7 +137,7 @@ def test_what_is_written_during_a_replacement_does_not_count(tmp_path: Path, ope
     def announced() -> None:
         path.with_name(path.name + ".replaced-0123").hardlink_to(path)
 
-    lock._transitions.file.system = Amiss(write=once_after(announced, SYSTEM.write))
+    amiss._calls["write"] = once_after(announced, SYSTEM.write)
     with pytest.raises(LockTimeout if operation == "acquire" else LockFileError):
         getattr(lock, operation)()
     assert lock.held is (operation == "renew")

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from poslock.holder import Holder
@@ -13,8 +11,8 @@ HOLDER = Holder(
     pid=1, host="h", presence="p", purpose="", token=7, granted_at=0.0, granted_ns=0, renewed_ns=RENEWED, lease_ns=LEASE
 )
 HELD = Record("btc-1", "held", "exclusive", 7, "boot", 0, (HOLDER,))
-NO_BOOT = replace(HELD, boot_id="")
-FREE = replace(HELD, state="free")
+NO_BOOT = HELD._replace(boot_id="")
+FREE = HELD._replace(state="free")
 DAMAGED = Unreadable("damaged", b"x")
 ALIVE, DEAD, UNKNOWN = Liveness.ALIVE, Liveness.DEAD, Liveness.UNKNOWN
 
@@ -60,7 +58,7 @@ def test_truth_table(  # the columns
     assert verdict(content, Moment(now, boot, unchanged, 50, liveness)).state == state
 
 
-SHARED = replace(HELD, mode="shared", holders=(HOLDER, replace(HOLDER, presence="q", pid=2)))
+SHARED = HELD._replace(mode="shared", holders=(HOLDER, HOLDER._replace(presence="q", pid=2)))
 
 
 @pytest.mark.parametrize(
@@ -75,7 +73,7 @@ def test_each_reader_counts_by_itself(p: Liveness, q: Liveness, state: str, livi
 
 def test_a_broken_record_is_stale() -> None:
     """Its holders did not release it, whoever took note of that."""
-    assert verdict(replace(HELD, state="broken"), Moment(RENEWED, "boot")).state == "stale"
+    assert verdict(HELD._replace(state="broken"), Moment(RENEWED, "boot")).state == "stale"
 
 
 LONG = 100 * GRACE_NS
@@ -85,7 +83,7 @@ WRITER, READER, OTHER = (
     Waiting("3-c", 3, False, RENEWED, LONG),
 )
 QUEUE = (WRITER, READER, OTHER)
-FREED = replace(FREE, freed_ns=RENEWED, waiting=QUEUE)
+FREED = FREE._replace(freed_ns=RENEWED, waiting=QUEUE)
 
 
 @pytest.mark.parametrize(
@@ -106,13 +104,13 @@ FREED = replace(FREE, freed_ns=RENEWED, waiting=QUEUE)
         (FREED, None, False, RENEWED + GRACE_NS, (), ()),
         # a clock that is not ours cannot be waited for
         (FREED, None, False, RENEWED - 1, (), ()),
-        (replace(FREED, boot_id="other"), None, False, RENEWED, (), ()),
+        (FREED._replace(boot_id="other"), None, False, RENEWED, (), ()),
         # while the lock is held there is no grace: a waiting writer keeps new readers out as long as it waits
-        (replace(SHARED, waiting=(WRITER,)), None, True, RENEWED + 10 * GRACE_NS, (), (WRITER,)),
-        (replace(SHARED, waiting=(READER,)), None, True, RENEWED, (), ()),
+        (SHARED._replace(waiting=(WRITER,)), None, True, RENEWED + 10 * GRACE_NS, (), (WRITER,)),
+        (SHARED._replace(waiting=(READER,)), None, True, RENEWED, (), ()),
         # but not one that has been silent for its lease, for it was stopped
-        (replace(SHARED, waiting=(WRITER,)), None, True, RENEWED + LONG - 1, (), (WRITER,)),
-        (replace(SHARED, waiting=(WRITER,)), None, True, RENEWED + LONG, (), ()),
+        (SHARED._replace(waiting=(WRITER,)), None, True, RENEWED + LONG - 1, (), (WRITER,)),
+        (SHARED._replace(waiting=(WRITER,)), None, True, RENEWED + LONG, (), ()),
     ],
 )
 def test_who_comes_first(

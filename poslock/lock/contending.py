@@ -44,45 +44,47 @@ class Contender:
         self._directory = directory
         self._transitions = transitions
         self._system = directory.system
+        self._began_ns = 0
         self._seen: tuple[Sight, int] | None = None
         self._busy_since_ns: int | None = None
         self._perhaps: Grant | None = None
 
-    def contend(self, request: Request, limit: float | None) -> Generator[Pause, None, Grant]:
-        """Until the lock is granted; *limit* in seconds, None for no limit.
+    def attempt(self, request: Request) -> Grant | Denied:
+        """Try once. Mostly it is free, and a look at it first would be wasted."""
+        self._began_ns = self._system.monotonic_ns()
+        if self._seen is None:
+            return self._acquire(request, Sight(None), None)
+        return self._try(request, self._look(request, None), None)
+
+    def contend(self, request: Request, limit: float | None, outcome: Grant | Denied) -> Generator[Pause, None, Grant]:
+        """From the *outcome* of an attempt until the lock is granted; *limit* in seconds, None for no limit.
 
         Raises:
             LockTimeout: it was not granted in time.
         """
-        began_ns = self._system.monotonic_ns()
         place: Waiting | None = None
         judged: Judged | None = None
-        outcome: Grant | Denied | None = None
         try:
-            while not isinstance(outcome, Grant):
-                if outcome is None and self._seen is None:
-                    outcome = self._acquire(request, Sight(None), None)  # mostly it is free, and a look would be wasted
-                else:
-                    judged = self._look(request, place)
-                    outcome = self._try(request, judged, place)
-                if isinstance(outcome, Denied):
-                    left = self._left(outcome, began_ns, limit)
-                    if (judged is not None and place is not None) or outcome.busy:
-                        yield Pause(min(self._pause(judged, outcome, place), left), self._watched(judged))
-                    place = self._renewed(place, request)
+            while isinstance(outcome, Denied):
+                left = self._left(outcome, limit)
+                if judged is not None or outcome.busy:
+                    yield Pause(min(self._pause(judged, outcome, place), left), self._watched(judged))
+                place = self._renewed(place, request)
+                judged = self._look(request, place)
+                outcome = self._try(request, judged, place)
         finally:
             if not isinstance(outcome, Grant):
                 self._give_up(place)
         self._seen = None
         return outcome
 
-    def _left(self, denied: Denied, began_ns: int, limit: float | None) -> float:
+    def _left(self, denied: Denied, limit: float | None) -> float:
         """Seconds to wait at most before the next look; a look that found only a transition gets a moment more.
 
         Raises:
             LockTimeout: none are left.
         """
-        waited = (self._system.monotonic_ns() - began_ns) / 1e9
+        waited = (self._system.monotonic_ns() - self._began_ns) / 1e9
         if limit is None:
             return _LONGEST_PAUSE
         if waited >= limit + (_BUSY_PATIENCE if denied.busy else 0):
@@ -107,7 +109,9 @@ class Contender:
 
     def _try(self, request: Request, judged: Judged, place: Waiting | None) -> Grant | Denied:
         if self._perhaps is not None:
-            return self._adopted(self._perhaps)
+            outcome = self._adopted(self._perhaps)
+            self._replace_if_busy(outcome)
+            return outcome
         # Looking costs no OS lock, so a crowd of waiters does not get into the holder's way.
         if not (judged.admits or judged.needs_breaking or _must_queue(judged, place)):
             return Denied(judged.why, judged.sight.holder)

@@ -9,11 +9,13 @@ from weakref import ReferenceType, ref
 from poslock.errors import LockFileError
 from poslock.lock.ids import lock_file_name
 from poslock.lock.mounts import is_network, mount_of
+from poslock.lock.open_file import OpenFiles
 from poslock.lock.presence import Presence
 from poslock.lock.safety import directory_fault, sharing_group
 from poslock.lock.system import SYSTEM, System
 
 if TYPE_CHECKING:
+    from poslock.lock.owner import Owner
     from poslock.lock.position_lock import PositionLock
 
 ALLOW_NETWORK = "POSLOCK_ALLOW_NETWORK"
@@ -27,21 +29,24 @@ class LockDirectory:
         self.path = path
         self.system = system
         self.presence = Presence(self, f"{path}/.presence")
+        self.open_files = OpenFiles()
         self.group: int | None = None  # who shares it, known once it is prepared
         self._is_prepared = False
-        self._holds: dict[int, ReferenceType[PositionLock]] = {}
+        self._holds: dict[tuple[str, Owner], ReferenceType[PositionLock]] = {}
 
-    def add_hold(self, lock: PositionLock) -> None:
-        """Remember what this process holds here. Each of these is one step of the interpreter, so needs no lock."""
-        self._holds[id(lock)] = ref(lock)
+    def add_hold(self, owner: Owner, lock: PositionLock) -> None:
+        """Remember who holds what here. Each of these is one step of the interpreter, so needs no lock."""
+        self._holds[lock.position_id, owner] = ref(lock)
 
-    def drop_hold(self, lock: PositionLock) -> None:
-        """Forget it."""
-        self._holds.pop(id(lock), None)
+    def drop_hold(self, owner: Owner, lock: PositionLock) -> None:
+        """Forget it, if nothing came after it."""
+        if self.hold(owner, lock.position_id) is lock:
+            self._holds.pop((lock.position_id, owner), None)
 
-    def holds(self) -> list[ReferenceType[PositionLock]]:
-        """What this process holds here; some may be gone."""
-        return list(self._holds.values())
+    def hold(self, owner: Owner, position_id: str) -> PositionLock | None:
+        """The lock with which *owner* holds a position, or did when it was last heard of."""
+        found = self._holds.get((position_id, owner))
+        return None if found is None else found()
 
     def lock_path(self, position_id: str) -> str:
         """Where the lock file of a position is."""
@@ -103,6 +108,7 @@ class LockDirectory:
 
 
 _opened: dict[str, LockDirectory] = {}
+_named: dict[str, tuple[tuple[int, int], LockDirectory]] = {}
 
 
 def open_directory(lock_dir: str | os.PathLike[str] | LockDirectory | None) -> LockDirectory:
@@ -117,10 +123,28 @@ def open_directory(lock_dir: str | os.PathLike[str] | LockDirectory | None) -> L
         return lock_dir
     named = lock_dir or os.environ.get("POSLOCK_DIR")
     try:
-        path = os.path.realpath(named or _state_directory())
+        name = os.fspath(named or _state_directory())
+        # Following every link takes longer than a transition, so it is not done again while both paths lead where they
+        # led. (test_a_link_to_a_directory_may_be_turned)
+        known = _named.get(name)
+        if known is not None and _identity(name) == known[0] == _identity(known[1].path):
+            return known[1]
+        path = os.path.realpath(name)
     except (OSError, RuntimeError) as error:
         raise LockFileError("", str(named or "the default lock directory"), str(error), _WAY_OUT) from error
-    return _opened.setdefault(path, LockDirectory(path, SYSTEM))
+    directory = _opened.setdefault(path, LockDirectory(path, SYSTEM))
+    if (identity := _identity(path)) is not None:
+        _named[name] = identity, directory
+    return directory
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    """Which directory an absolute path leads to, None if to none yet."""
+    try:
+        status = os.stat(path) if os.path.isabs(path) else None
+    except OSError:
+        return None
+    return None if status is None else (status.st_dev, status.st_ino)
 
 
 def _state_directory() -> str:

@@ -1,4 +1,4 @@
-"""A lock file on disk: opened safely, read, and locked for the length of one transition.
+"""A lock file on disk: opened safely, read, and changed under its OS lock.
 
 A file is *current* while its path leads to it and it has no second name. A second name ``<path>.replaced-X`` announces
 that the file is being replaced, see `poslock.lock.replacing`; any other one was planted.
@@ -8,83 +8,56 @@ from __future__ import annotations
 
 import os
 from contextlib import contextmanager, suppress
-from errno import EISDIR, ELOOP, ENXIO
-from typing import TYPE_CHECKING
+from errno import EISDIR, ELOOP, EMFILE, ENFILE, ENXIO
+from typing import TYPE_CHECKING, TypeVar
 
-from poslock.errors import LockFileError
-from poslock.lock.record import Content, Record, Unreadable, decode, encode
+from poslock.errors import LockFileError, PoslockError
+from poslock.lock.open_file import OpenFile, let_go
+from poslock.lock.record import Content, Unreadable
 from poslock.lock.safety import PLANTED, file_fault
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from poslock.lock.directory import LockDirectory
 
+T = TypeVar("T")
+
 SYSTEM_REFUSES = "look at disk space, descriptors and permissions ('df', 'ulimit -n', 'ls -l')"
+_LOOKS = 2
 _NO_PLAIN_FILE = {ELOOP, EISDIR, ENXIO}
 
 
 class Busy(Exception):  # control flow inside the lock package, never raised out of it
-    """The OS lock is taken: somebody else is inside a transition. Or the file is being replaced."""
+    """The OS lock is taken: somebody else is inside a transition."""
 
 
-class LockedFile:
-    """A lock file while its OS lock is held."""
-
-    def __init__(self, file: LockFile, descriptor: int, identity: tuple[int, int]) -> None:
-        self._file = file
-        self._descriptor = descriptor
-        self._identity = identity
-        self._before = b""
-
-    def read(self) -> Content:
-        """The record, which nobody else can change until the OS lock is dropped."""
-        content, self._before = self._file.read(self._descriptor)
-        return content
-
-    def write(self, record: Record) -> None:
-        """Replace the record that was read. If that fails half-way, the old one is put back.
-
-        Raises:
-            LockFileError: too many holders share it to be written down.
-        """
-        try:
-            self._file.write(self._descriptor, record)
-        except BaseException:
-            self.restore()
-            raise
-
-    def restore(self) -> None:
-        """Put back what was read, as far as the system lets us."""
-        with suppress(OSError):
-            if self._before:
-                self._file.system.write(self._descriptor, self._before)
-            else:
-                self._file.system.truncate(self._descriptor)
-
-    def is_current(self) -> bool:
-        """Whether what was written counts: others lock this very file, and nobody is replacing it."""
-        try:
-            named = self._file.system.stat(self._file.path)
-        except FileNotFoundError:
-            return False
-        return (named.st_dev, named.st_ino) == self._identity and named.st_nlink == 1
+class Replaced(Busy):
+    """The file was or is being replaced. What was written may be in the copy, or not."""
 
 
 class LockFile:
-    """One lock file. Holds no descriptor between calls.
+    """One lock file.
 
     ``position_id`` is None where the file was found by its name; then its record may be of any position.
     """
 
     def __init__(self, directory: LockDirectory, path: str, position_id: str | None) -> None:
         self.path = path
-        self.new_prefix = f"{path}.new-"
-        self.announcement_prefix = f"{path}.replaced-"
         self.position_id = position_id
         self.system = directory.system
         self._directory = directory
-        self._last: tuple[bytes, Content] = (b"", None)
+        self._open_files = directory.open_files
+
+    @property
+    def new_prefix(self) -> str:
+        """How the names begin of what is to replace this file."""
+        return f"{self.path}.new-"
+
+    @property
+    def announcement_prefix(self) -> str:
+        """How the second names begin that announce it."""
+        return f"{self.path}.replaced-"
 
     def peek(self) -> Content:
         """What the record says, read without the OS lock. Never act on it: read again under the lock.
@@ -93,77 +66,109 @@ class LockFile:
             LockFileError: the file cannot be read, or is not one of ours.
         """
         try:
-            with self.opened(write=False) as descriptor:
-                self._check(descriptor)
-                content, _ = self.read(descriptor)
-                if isinstance(content, Unreadable):  # a write may have been under way: once more
-                    content, _ = self.read(descriptor)
+            kept = None if self.position_id is None else self._open_files.take(self.path)
+            content, counts = (None, False) if kept is None else self._seen_in(kept)
+            if counts:
                 return content
+            with self.opened(write=False) as descriptor:
+                return _seen(self._checked(descriptor))
         except FileNotFoundError:
             return None
         except OSError as error:
             raise self.failed(error) from error
 
-    @contextmanager
-    def locked(self, *, create: bool) -> Iterator[LockedFile]:
-        """Hold the OS lock on the file that the path names.
+    def change(self, transition: Callable[[OpenFile], T], *, create: bool = False, look_first: bool = False) -> T:
+        """The result of *transition*, carried out under the OS lock on the file that the path names.
+
+        Nothing that it read or wrote counts unless the path still leads to the file afterwards. With *look_first*
+        nothing is read or written unless it does so before, too. If anything fails, the old record is put back.
 
         Raises:
-            Busy: another transition is under way, or the file was or is being replaced.
+            Busy: another transition is under way; nothing was done. Or, `Replaced`, the file is another one by now.
             FileNotFoundError: there is no such file, or with *create* no such directory.
             LockFileError: the file cannot be used, or is not one of ours.
         """
         try:
-            with self.opened(create=create, write=True) as descriptor:
-                if not self.system.try_lock(descriptor):
-                    raise Busy
-                try:
-                    status = self._check(descriptor)
-                    file = LockedFile(self, descriptor, (status.st_dev, status.st_ino))
-                    # Opened, then somebody removed or replaced the file, then locked: a lock on a file nobody else
-                    # opens. (test_a_file_replaced_before_it_was_locked_is_not_used)
-                    if not file.is_current():
-                        raise Busy
-                    yield file
-                finally:
-                    # By word, not only by closing: a child forked in this very moment shares the description. If the
-                    # word fails, closing has to do; what was done under the lock is done.
-                    with suppress(OSError):
-                        self.system.unlock(descriptor)
-        except OSError as error:
-            if isinstance(error, FileNotFoundError):
+            file = self._open_files.take(self.path) or self._opened(create=create)
+            try:
+                result = self._carried_out(transition, file, look_first=look_first)
+                unlocked = file.unlock()
+            except BaseException as error:
+                self._undo(error, file)
                 raise
+        except FileNotFoundError:
+            raise
+        except OSError as error:
             raise self.failed(error) from error
+        if unlocked:
+            self._open_files.keep(self.path, file)
+        else:  # closing has to do; what was done under the lock is done
+            file.close()
+        return result
 
-    @contextmanager
-    def opened(self, *, write: bool, create: bool = False) -> Iterator[int]:
-        """The file, open for as long as that takes; not yet checked."""
-        descriptor = self.system.open(self.path, create=create, write=write)
+    def _carried_out(self, transition: Callable[[OpenFile], T], file: OpenFile, *, look_first: bool) -> T:
+        if not self.system.try_lock(file.descriptor):
+            raise Busy
+        # The file was removed or replaced after we had opened it, or while we were stopped: nobody else opens it.
+        # (test_a_grant_on_a_removed_file_is_no_grant, test_a_file_replaced_before_it_was_locked_is_not_used)
+        if look_first and not file.is_current():
+            raise Replaced
+        result = transition(file)
+        if not file.is_current():
+            raise Replaced
+        file.settle()
+        return result
+
+    def _undo(self, error: BaseException, file: OpenFile) -> None:
+        """Leave a transition that ended with *error*."""
+        try:
+            # Nobody is told that it lost the lock, or that it must wait, because of a file that does not count.
+            if isinstance(error, PoslockError) and not file.is_current():
+                raise Replaced from None
+        finally:
+            # The caller will not learn of what was written: nobody could give back a grant before its lease runs out.
+            if not isinstance(error, Replaced):
+                file.restore()
+            file.close()
+
+    def _seen_in(self, file: OpenFile) -> tuple[Content, bool]:
+        """What *file* says, as we left it open, and whether that counts."""
+        counts = False
+        try:
+            counts = file.is_current()
+            return _seen(file), counts
+        finally:
+            if counts:
+                self._open_files.keep(self.path, file)
+            else:
+                file.close()
+
+    def _opened(self, *, create: bool) -> OpenFile:
+        try:
+            descriptor = self.system.open(self.path, create=create)
+        except OSError as error:
+            # Others of this process must not run out of descriptors because of those that we only keep.
+            if error.errno not in {EMFILE, ENFILE} or not let_go():
+                raise
+            descriptor = self.system.open(self.path, create=create)
         try:
             if create and self._directory.group is not None:
                 self.system.share(descriptor)
+            return self._checked(descriptor)
+        except BaseException:
+            with suppress(OSError):
+                self.system.close(descriptor)
+            raise
+
+    @contextmanager
+    def opened(self, *, write: bool) -> Iterator[int]:
+        """The file, open for as long as that takes; not yet checked."""
+        descriptor = self.system.open(self.path, write=write)
+        try:
             yield descriptor
         finally:
             with suppress(OSError):  # Linux has closed it all the same
                 self.system.close(descriptor)
-
-    def read(self, descriptor: int) -> tuple[Content, bytes]:
-        """The record behind an open *descriptor*, and its bytes."""
-        data = self.system.read(descriptor)
-        last, content = self._last
-        if data != last:
-            content = decode(data, self.position_id)
-            self._last = (data, content)
-        return content, data
-
-    def write(self, descriptor: int, record: Record) -> None:
-        """Replace the record behind an open *descriptor*."""
-        try:
-            data = encode(record)
-        except ValueError as error:
-            raise LockFileError(self.position_id or "", self.path, str(error), "wait for some to release it") from error
-        self.system.write(descriptor, data)
-        self._last = (data, record)
 
     def replacements(self) -> set[str]:
         """The names under which replacements of this file were begun."""
@@ -187,14 +192,26 @@ class LockFile:
         way_out = PLANTED if error.errno in _NO_PLAIN_FILE else SYSTEM_REFUSES
         return LockFileError(self.position_id or "", path, f"cannot be used: {error.strerror or error}", way_out)
 
-    def _check(self, descriptor: int) -> os.stat_result:
-        status = self.system.stat(descriptor)
-        if status.st_nlink > 1 and not self.is_being_replaced(status):
+    def _checked(self, descriptor: int) -> OpenFile:
+        """The file behind *descriptor*, if it is one of ours."""
+        status = self.system.status(descriptor)
+        replaced = status.st_nlink > 1 and self.is_being_replaced(status)
+        for _ in range(_LOOKS):
+            if replaced or status.st_nlink == 1:
+                break
             # Announced when we looked at the file, and withdrawn when we looked for the announcement?
             # (test_an_announcement_that_ends_under_our_eyes)
-            status = self.system.stat(descriptor)
-        names = status.st_nlink if status.st_nlink > 1 and self.is_being_replaced(status) else 1
+            status = self.system.status(descriptor)
+            replaced = status.st_nlink > 1 and self.is_being_replaced(status)
+        names = status.st_nlink if replaced else 1
         fault = file_fault(status, self.system.user_id(), self._directory.group, names=names)
         if fault is not None:
             raise LockFileError(self.position_id or "", self.path, fault, PLANTED)
-        return status
+        return OpenFile(self.system, self.path, self.position_id, descriptor, status)
+
+
+def _seen(file: OpenFile) -> Content:
+    content = file.read()
+    if isinstance(content, Unreadable):  # a write may have been under way: once more
+        content = file.read()
+    return content

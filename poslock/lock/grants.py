@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from poslock.lock.record import Content, Record
 
@@ -11,8 +11,7 @@ if TYPE_CHECKING:
     from poslock.holder import Holder
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """What a contender asks for. ``token_floor`` is the lowest token that will do."""
 
     lease_ns: int
@@ -21,8 +20,7 @@ class Request:
     shared: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Grant:
+class Grant(NamedTuple):
     """What an acquire got, and who was broken for it."""
 
     holder: Holder
@@ -53,6 +51,6 @@ def is_of(holder: Holder, grant: Grant) -> bool:
 
 def carries(content: Content, grant: Grant) -> bool:
     """Whether a record still says that *grant* holds."""
-    return (
-        isinstance(content, Record) and content.state == "held" and any(is_of(each, grant) for each in content.holders)
-    )
+    if not isinstance(content, Record) or content.state != "held":
+        return False
+    return any(is_of(each, grant) for each in content.holders)

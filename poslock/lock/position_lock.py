@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Self
 from poslock.errors import LockAlreadyHeld, LockError, LockFileError, LockLost
 from poslock.lock.contending import Contender
 from poslock.lock.directory import open_directory
-from poslock.lock.grants import Grant, Request
+from poslock.lock.grants import Denied, Grant, Request
 from poslock.lock.keeping import Keeper
 from poslock.lock.options import checked_keep_alive, checked_lease_ns, checked_purpose, checked_timeout
 from poslock.lock.owner import Owner
@@ -31,11 +31,9 @@ from poslock.text import quoted
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Generator
     from types import TracebackType
 
     from poslock.holder import Holder
-    from poslock.lock.contending import Pause
     from poslock.lock.directory import LockDirectory
 
 _log = logging.getLogger("poslock.lock")
@@ -90,9 +88,14 @@ class PositionLock:
             LockAlreadyHeld: this object, or this thread or task with another one, has the position already.
             LockFileError: the lock directory or file cannot be used.
         """
+        limit = self._timeout if isinstance(timeout, EllipsisType) else checked_timeout(timeout)
         self._begin()
         try:
-            return self._granted(wait_in_thread(self._contention(timeout), self._directory.system))
+            request = self._asked()
+            outcome = self._contender.attempt(request)
+            if isinstance(outcome, Denied):
+                outcome = wait_in_thread(self._contender.contend(request, limit, outcome), self._directory.system)
+            return self._granted(outcome)
         finally:
             self._acquiring.release()
 
@@ -102,9 +105,14 @@ class PositionLock:
         Raises:
             LockTimeout, LockAlreadyHeld, LockFileError: as `acquire`.
         """
+        limit = self._timeout if isinstance(timeout, EllipsisType) else checked_timeout(timeout)
         self._begin()
         try:
-            return self._granted(await wait_in_task(self._contention(timeout), self._directory.system))
+            request = self._asked()
+            outcome = self._contender.attempt(request)
+            if isinstance(outcome, Denied):
+                outcome = await wait_in_task(self._contender.contend(request, limit, outcome), self._directory.system)
+            return self._granted(outcome)
         finally:
             self._acquiring.release()
 
@@ -228,20 +236,18 @@ class PositionLock:
     def _refuse_dead_lock(self, owner: Owner) -> None:
         # An old hold of this object whose lease has run out counts too: whoever forgot it may still check it.
         # Another object of the same thread or task would wait for a release that cannot come.
-        others = (hold() for hold in self._directory.holds())
-        same = (each for each in others if each is not None and each.position_id == self.position_id)
-        if self._mine is not None or any(is_held_by(each, owner) for each in same):
+        other = self._directory.hold(owner, self.position_id)
+        if self._mine is not None or (other is not None and other.held):
             raise LockAlreadyHeld(self.position_id, self.path)
 
-    def _contention(self, timeout: float | EllipsisType | None) -> Generator[Pause, None, Grant]:
-        limit = self._timeout if isinstance(timeout, EllipsisType) else checked_timeout(timeout)
-        request = self._request
+    def _asked(self) -> Request:
         floor = self._token_floor()
-        return self._contender.contend(Request(request.lease_ns, request.purpose, floor, request.shared), limit)
+        return self._request if not floor else self._request._replace(token_floor=floor)
 
     def _granted(self, grant: Grant) -> int:
         self._grant = grant
-        self._directory.add_hold(self)
+        if self._owner is not None:
+            self._directory.add_hold(self._owner, self)
         if (broken := grant.recovered_from) is not None:
             fields = {"position": self.position_id, "token": grant.holder.token, "pid": grant.holder.pid}
             _log.warning("took over position %s from %s", quoted(self.position_id), broken, extra=fields)
@@ -261,7 +267,8 @@ class PositionLock:
 
     def _forget(self) -> None:
         self._grant = None
-        self._directory.drop_hold(self)
+        if self._owner is not None:
+            self._directory.drop_hold(self._owner, self)
 
     def _stop_keeping(self) -> None:
         if self._keeper is not None:
@@ -281,11 +288,6 @@ class PositionLock:
         return grant
 
 
-def is_held_by(lock: PositionLock, owner: Owner) -> bool:
-    """Whether *owner* acquired *lock*, and still holds it as far as it knows."""
-    return was_acquired_by(lock, owner) and lock.held
-
-
 def was_acquired_by(lock: PositionLock, owner: Owner) -> bool:
     """Whether *owner* acquired *lock*, or tried to, last."""
-    return lock._owner is not None and lock._owner.is_same(owner)  # noqa: SLF001  # of this module
+    return lock._owner == owner  # noqa: SLF001  # of this module

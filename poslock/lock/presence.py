@@ -38,18 +38,22 @@ class Presence:
         self._folder = folder
         self._system = directory.system
         self._mine: _Mine | None = None
+        self._retired: dict[str, object] = {}
 
-    def name(self) -> str:
+    def name(self, *, thorough: bool = True) -> str:
         """The name of this process's presence file, locked from here on until the process ends.
 
-        Two threads that come here first may each make one. Both stay locked, so either name tells the truth.
+        Two threads that come here first may each make one. Both stay locked, so either name tells the truth. Only a
+        *thorough* look finds out that the directory is another one by now.
         """
         mine = self._mine
         if mine is None or mine.pid != self._system.process_id():  # the first grant, or a forked child's first
             mine = self._mine = self._new()
-        elif not self._names_me(mine):
+        elif not self._is_seen(mine, thorough=thorough):
             # Somebody removed the file, or closed our descriptor: peers could not see us die, or not see us live.
-            if self._identity(mine.descriptor) == mine.identity:
+            # Of two threads that see this one closes it: to the other its number may be something else by now.
+            # (test_two_threads_that_find_their_presence_removed)
+            if self._retired.setdefault(mine.name, token := object()) is token and self._has(mine):
                 self._system.close(mine.descriptor)
             mine = self._mine = self._new()
         return mine.name
@@ -60,11 +64,14 @@ class Presence:
 
     def liveness(self, name: str) -> Liveness:
         """Whether the process behind *name* lives; UNKNOWN when its file is gone or cannot be probed."""
+        mine = self._mine
+        if mine is not None and mine.name == name and mine.pid == self._system.process_id():
+            return Liveness.ALIVE
         try:
             # Read-only: closing a writable descriptor would wake everybody who waits for the process to end.
             descriptor = self._system.open(self.path(name), write=False)
             try:
-                status = self._system.stat(descriptor)
+                status = self._system.status(descriptor)
                 if file_fault(status, self._system.user_id(), self._directory.group) is not None:
                     return Liveness.UNKNOWN  # planted: it says nothing about a process of ours
                 dead = self._system.probe_presence(descriptor)
@@ -74,12 +81,20 @@ class Presence:
             return Liveness.UNKNOWN
         return Liveness.DEAD if dead else Liveness.ALIVE
 
-    def _names_me(self, mine: _Mine) -> bool:
-        return self._identity(self.path(mine.name)) == self._identity(mine.descriptor) == mine.identity
+    def _is_seen(self, mine: _Mine, *, thorough: bool) -> bool:
+        try:
+            status = self._system.status(mine.descriptor)
+        except OSError:
+            return False
+        is_there = (status.st_dev, status.st_ino) == mine.identity and status.st_nlink == 1
+        return is_there and (not thorough or self._identity(self.path(mine.name)) == mine.identity)
+
+    def _has(self, mine: _Mine) -> bool:
+        return self._identity(mine.descriptor) == mine.identity
 
     def _identity(self, target: str | int) -> tuple[int, int] | None:
         try:
-            status = self._system.stat(target)
+            status = self._system.status(target) if isinstance(target, int) else self._system.stat(target)
         except OSError:
             return None
         return (status.st_dev, status.st_ino)

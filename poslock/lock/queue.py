@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from poslock.lock.record import MAX_WAITING, Record, Waiting
 
 if TYPE_CHECKING:
-    from poslock.lock.file import LockedFile
+    from poslock.lock.open_file import OpenFile
     from poslock.lock.sight import Judged
 
 
-def take_place(file: LockedFile, judged: Judged, place: Waiting | None) -> None:
+def take_place(file: OpenFile, judged: Judged, place: Waiting | None) -> None:
     """Take *place*, if it is not taken; and if the lock is stale but others came first, free it for them."""
     content = judged.sight.content
     if not isinstance(content, Record):
@@ -20,9 +19,9 @@ def take_place(file: LockedFile, judged: Judged, place: Waiting | None) -> None:
     renews = place is not None and place in judged.waiting
     joins = place is not None and not renews and len(judged.waiting) < MAX_WAITING
     waiting = tuple(each if place is None or each != place else place for each in judged.waiting)
-    record = replace(content, waiting=waiting if place is None or not joins else (*waiting, place))
+    record = content._replace(waiting=waiting if place is None or not joins else (*waiting, place))
     if judged.needs_breaking:
-        record = replace(record, state="broken", freed_ns=judged.now_ns)
+        record = record._replace(state="broken", freed_ns=judged.now_ns)
     if renews or record != content:
         file.write(record)
 

@@ -11,7 +11,7 @@ import json
 import re
 from binascii import crc32
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from poslock.holder import Holder
 from poslock.lock.ids import check_position_id
@@ -66,8 +66,7 @@ class Waiting:
     lease_ns: int = field(compare=False)
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """One state of a lock.
 
     A free record keeps its last holder, for `status`; a broken one is free, and its last holders did not release it.
@@ -112,21 +111,25 @@ def encode(record: Record) -> bytes:
     size = (len(line) // RECORD_SIZE + 1) * RECORD_SIZE
     if size > MAX_SIZE:
         raise ValueError(f"lock record of {len(line)} bytes does not fit into {MAX_SIZE}")
-    return line.ljust(size - 1) + b"\n"
+    return b"%b\n" % line.ljust(size - 1)
 
 
 def _json_of(record: Record) -> str:
     # By hand, in a tenth of the time that dataclasses.asdict and a JSONEncoder take: this runs under the OS lock.
     holders = ",".join(
-        f'{{"pid":{h.pid},"host":{_text(h.host)},"presence":{_text(h.presence)},"purpose":{_text(h.purpose)},'
-        f'"token":{h.token},"granted_at":{h.granted_at!r},"granted_ns":{h.granted_ns},"renewed_ns":{h.renewed_ns},'
-        f'"lease_ns":{h.lease_ns}}}'
-        for h in record.holders
+        [
+            f'{{"pid":{pid},"host":{_text(host)},"presence":{_text(presence)},"purpose":{_text(purpose)},'
+            f'"token":{token},"granted_at":{granted_at!r},"granted_ns":{granted_ns},"renewed_ns":{renewed_ns},'
+            f'"lease_ns":{lease_ns}}}'
+            for pid, host, presence, purpose, token, granted_at, granted_ns, renewed_ns, lease_ns in record.holders
+        ]
     )
     waiting = ",".join(
-        f'{{"presence":{_text(w.presence)},"ticket":{w.ticket},"shared":{"true" if w.shared else "false"},'
-        f'"renewed_ns":{w.renewed_ns},"lease_ns":{w.lease_ns}}}'
-        for w in record.waiting
+        [
+            f'{{"presence":{_text(w.presence)},"ticket":{w.ticket},"shared":{"true" if w.shared else "false"},'
+            f'"renewed_ns":{w.renewed_ns},"lease_ns":{w.lease_ns}}}'
+            for w in record.waiting
+        ]
     )
     return (
         f'{{"position_id":{_text(record.position_id)},"state":"{record.state}","mode":"{record.mode}",'

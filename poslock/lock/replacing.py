@@ -26,6 +26,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from poslock.errors import LockFileError
+from poslock.lock.open_file import read_all, write_all
 from poslock.lock.safety import PLANTED, file_fault
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def _replace(directory: LockDirectory, file: LockFile, name: str) -> None:
         if directory.group is not None:
             system.share(descriptor)
         system.link(file.path, _announcement(file, name))
-        system.write(descriptor, _content(file))
+        write_all(_content(file), system, descriptor)
         system.rename(_new(file, name), file.path)
     except FileNotFoundError:
         return  # withdrawn by another one, who took us for dead
@@ -79,9 +80,9 @@ def _replace(directory: LockDirectory, file: LockFile, name: str) -> None:
 
 def _content(file: LockFile) -> bytes:
     with file.opened(write=False) as descriptor:
-        data = file.system.read(descriptor)
+        data = read_all(file.system, descriptor)
         for _ in range(_READS):  # a write may be under way: whoever is stopped may be resumed just now
-            before, data = data, file.system.read(descriptor)
+            before, data = data, read_all(file.system, descriptor)
             if before == data:
                 break
         return data
@@ -124,7 +125,7 @@ def _maintenance(directory: LockDirectory, *names: str) -> Iterator[bool]:
     system, path = directory.system, f"{directory.path}/{names[0]}"
     descriptor = system.open(path, create=True)
     try:
-        fault = file_fault(system.stat(descriptor), system.user_id(), directory.group)
+        fault = file_fault(system.status(descriptor), system.user_id(), directory.group)
         if fault is not None:
             raise LockFileError("", path, fault, PLANTED)
         if directory.group is not None:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from poslock.lock.record import Content, Record, Waiting
-from poslock.lock.verdict import Liveness, Moment, Verdict, ahead, is_foreign, verdict, waits
+from poslock.lock.verdict import FREE, Liveness, Moment, Verdict, ahead, is_foreign, verdict, waits
 
 if TYPE_CHECKING:
     from poslock.holder import Holder
     from poslock.lock.directory import LockDirectory
 
 
-@dataclass(frozen=True, slots=True)
-class Sight:
+class Sight(NamedTuple):
     """What was read, and for how long the reader has seen the same holders."""
 
     content: Content
@@ -33,8 +31,7 @@ class Sight:
         return mine == content
 
 
-@dataclass(frozen=True, slots=True)
-class Judged:
+class Judged(NamedTuple):
     """A sight, the verdict on it, and who must be served before the one who asked."""
 
     sight: Sight
@@ -72,6 +69,8 @@ def judge(
     now_ns = directory.system.monotonic_ns()
     content = sight.content
     record = content if isinstance(content, Record) else None
+    if record is not None and record.state == "free" and not record.waiting:  # mostly: there is nobody to judge
+        return Judged(sight, FREE, (), (), now_ns, shared, joins=False)
     liveness = _liveness(directory, record) if record else {}
     moment = Moment(now_ns, directory.system.boot_id(), sight.unchanged_ns, patience_ns, liveness)
     first = ahead(record, place, moment, shared=shared) if record else ()

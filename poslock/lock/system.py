@@ -12,13 +12,12 @@ import os
 import time
 from contextlib import suppress
 from fcntl import F_DUPFD_CLOEXEC, fcntl
+from functools import partial
 from threading import RLock
 from typing import TYPE_CHECKING, Protocol
 
 import portalocker
 from filelock import lock_descriptor, unlock_descriptor
-
-from poslock.lock.record import MAX_SIZE, RECORD_SIZE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,10 +57,10 @@ class System(Protocol):
 
     def close(self, descriptor: int) -> None: ...
 
-    def try_lock(self, descriptor: int) -> bool:
+    def try_lock(self, descriptor: int, /) -> bool:
         """Take the exclusive OS lock, or say at once that another one has it."""
 
-    def unlock(self, descriptor: int) -> None: ...
+    def unlock(self, descriptor: int, /) -> None: ...
 
     def try_lock_presence(self, descriptor: int) -> bool:
         """Take the lock that proves this process alive for as long as it lives."""
@@ -69,20 +68,25 @@ class System(Protocol):
     def probe_presence(self, descriptor: int) -> bool:
         """True if nobody holds the presence lock. For that moment it keeps others from taking it."""
 
-    def read(self, descriptor: int) -> bytes: ...
+    def read(self, descriptor: int, size: int, offset: int, /) -> bytes:
+        """Up to *size* bytes from *offset* on."""
 
-    def write(self, descriptor: int, data: bytes) -> None: ...
+    def write(self, descriptor: int, data: bytes, offset: int, /) -> int:
+        """Write at *offset*; how many bytes were written, of which there may be fewer."""
 
-    def stat(self, target: str | int) -> os.stat_result:
-        """Status of an open file, or of a path without following a final symlink."""
+    def stat(self, path: str, /) -> os.stat_result:
+        """Status of a path, without following a final symlink."""
 
-    def link(self, path: str, second: str) -> None:
+    def status(self, descriptor: int, /) -> os.stat_result:
+        """Status of an open file."""
+
+    def link(self, path: str, second: str, /) -> None:
         """Give a file a second name."""
 
-    def rename(self, path: str, target: str) -> None:
+    def rename(self, path: str, target: str, /) -> None:
         """Put a file in the place of another one."""
 
-    def unlink(self, path: str) -> None: ...
+    def unlink(self, path: str, /) -> None: ...
 
     def make_directory(self, path: str) -> None:
         """Create *path* with mode 0700, and its parents as the umask says; no error if it exists."""
@@ -94,7 +98,7 @@ class System(Protocol):
 
     def wall_ns(self) -> int: ...
 
-    def sleep(self, seconds: float) -> None: ...
+    def sleep(self, seconds: float, /) -> None: ...
 
     def watcher(self) -> Watcher | None:
         """A new watcher of files, None where there is none to be had."""
@@ -114,11 +118,29 @@ class System(Protocol):
 class PosixSystem:
     """The real one. One per Python process; see `SYSTEM`."""
 
+    # What the system offers as it is, without a frame of ours in between: a transition makes a dozen of these calls.
+    try_lock = staticmethod(partial(lock_descriptor, blocking=False))
+    unlock = staticmethod(unlock_descriptor)
+    read = staticmethod(os.pread)
+    write = staticmethod(os.pwrite)
+    stat = staticmethod(os.lstat)
+    status = staticmethod(os.fstat)
+    rename = staticmethod(os.rename)
+    link = staticmethod(os.link)
+    unlink = staticmethod(os.unlink)
+    monotonic_ns = staticmethod(time.monotonic_ns)
+    wall_ns = staticmethod(time.time_ns)
+    sleep = staticmethod(time.sleep)
+    user_id = staticmethod(os.geteuid)
+    group_id = staticmethod(os.getegid)
+    process_id = staticmethod(os.getpid)
+
     def __init__(self) -> None:
-        self._descriptors: set[int] = set()
+        self._descriptors: dict[int, tuple[int, int]] = {}
         # Now, not at the first grant: decoding loads a codec, and a fork in the middle of an import leaves a child that
         # hangs at its own. (test_forks_of_a_threaded_process_inherit_nothing)
         self._boot_id = _read_boot_id()
+        self._host_name = os.uname().nodename[:_LONGEST_HOST_NAME]
         # Another thread forks between our open and our note of it: the child would keep a descriptor that nobody
         # closes, and with it a lock of ours. So a fork waits. (test_forks_of_a_threaded_process_inherit_nothing)
         self._noting = RLock()
@@ -142,9 +164,6 @@ class PosixSystem:
         with suppress(PermissionError):
             os.chmod(target, 0o660 if isinstance(target, int) else 0o2770)
 
-    def group_id(self) -> int:
-        return os.getegid()
-
     def truncate(self, descriptor: int) -> None:
         os.ftruncate(descriptor, 0)
 
@@ -162,57 +181,35 @@ class PosixSystem:
             if descriptor <= _STANDARD_ERROR:  # a cron job without standard streams; somebody will write there
                 standard, descriptor = descriptor, fcntl(descriptor, F_DUPFD_CLOEXEC, _STANDARD_ERROR + 1)
                 os.close(standard)
-            self._descriptors.add(descriptor)
+            try:
+                self._descriptors[descriptor] = _identity(descriptor)
+            except BaseException:
+                os.close(descriptor)
+                raise
         return descriptor
 
     def close(self, descriptor: int) -> None:
         with self._noting:
-            self._descriptors.discard(descriptor)
+            self._descriptors.pop(descriptor, None)
             os.close(descriptor)
 
     def _close_inherited(self) -> None:
         # A child that kept the parent's presence open would make a dead parent look alive. It must close and never
         # unlock: unlocking acts on the shared description and would make the living parent look dead.
-        for descriptor in self._descriptors:
+        # Not a number that somebody else uses by now, after closing ours.
+        # (test_a_descriptor_that_somebody_else_closed_stays_open_in_a_child)
+        for descriptor, identity in self._descriptors.items():
             with suppress(OSError):
-                os.close(descriptor)
+                if _identity(descriptor) == identity:
+                    os.close(descriptor)
         self._descriptors.clear()
         self._noting = RLock()
-
-    def try_lock(self, descriptor: int) -> bool:
-        return lock_descriptor(descriptor, blocking=False)
-
-    def unlock(self, descriptor: int) -> None:
-        unlock_descriptor(descriptor)
 
     def try_lock_presence(self, descriptor: int) -> bool:
         return _portalocked(descriptor, _PRESENCE_HELD)
 
     def probe_presence(self, descriptor: int) -> bool:
         return _portalocked(descriptor, _PRESENCE_PROBE)
-
-    def read(self, descriptor: int) -> bytes:
-        data = os.pread(descriptor, RECORD_SIZE, 0)
-        if len(data) == RECORD_SIZE and b"\n" not in data:  # shared by very many
-            data += os.pread(descriptor, MAX_SIZE - RECORD_SIZE, RECORD_SIZE)
-        return data
-
-    def write(self, descriptor: int, data: bytes) -> None:
-        written = os.pwrite(descriptor, data, 0)
-        while written < len(data):  # the kernel says why on the next call
-            written += os.pwrite(descriptor, data[written:], written)
-
-    def stat(self, target: str | int) -> os.stat_result:
-        return os.fstat(target) if isinstance(target, int) else os.lstat(target)
-
-    def link(self, path: str, second: str) -> None:
-        os.link(path, second)
-
-    def rename(self, path: str, target: str) -> None:
-        os.rename(path, target)
-
-    def unlink(self, path: str) -> None:
-        os.unlink(path)
 
     def make_directory(self, path: str) -> None:
         os.makedirs(path, mode=0o700, exist_ok=True)
@@ -221,15 +218,6 @@ class PosixSystem:
         with os.scandir(path) as entries:
             for entry in entries:
                 yield entry.name
-
-    def monotonic_ns(self) -> int:
-        return time.monotonic_ns()
-
-    def wall_ns(self) -> int:
-        return time.time_ns()
-
-    def sleep(self, seconds: float) -> None:
-        time.sleep(seconds)
 
     def watcher(self) -> Watcher | None:
         try:
@@ -243,14 +231,8 @@ class PosixSystem:
     def boot_id(self) -> str:
         return self._boot_id
 
-    def user_id(self) -> int:
-        return os.geteuid()
-
-    def process_id(self) -> int:
-        return os.getpid()
-
     def host_name(self) -> str:
-        return os.uname().nodename[:_LONGEST_HOST_NAME]
+        return self._host_name
 
     def random_name(self) -> str:
         return os.urandom(8).hex()
@@ -264,6 +246,11 @@ def _portalocked(descriptor: int, flags: portalocker.LockFlags) -> bool:
     except portalocker.LockException as error:
         raise (error.__cause__ if isinstance(error.__cause__, OSError) else OSError(str(error))) from error
     return True
+
+
+def _identity(descriptor: int) -> tuple[int, int]:
+    status = os.fstat(descriptor)
+    return status.st_dev, status.st_ino
 
 
 def _read_boot_id() -> str:

@@ -18,12 +18,11 @@ mine (any more).
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 from poslock.errors import LockFileError, LockLost, LockStillHeld
 from poslock.holder import Holder
-from poslock.lock.file import SYSTEM_REFUSES, Busy, LockedFile, LockFile
+from poslock.lock.file import SYSTEM_REFUSES, Busy, LockFile, Replaced
 from poslock.lock.grants import Denied, Grant, Request, carries, is_of
 from poslock.lock.ids import check_position_id
 from poslock.lock.queue import still_waiting, take_place
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from poslock.lock.directory import LockDirectory
+    from poslock.lock.open_file import OpenFile
 
 T = TypeVar("T")
 
@@ -68,34 +68,40 @@ class Transitions:
         *sight* counts only if the holders under the lock still are the same.
         """
         presence = self._presence()  # before the OS lock is taken: making the file takes its time
+        written: Grant | None = None
+
+        def acquired(file: OpenFile) -> Grant | Denied:
+            # A and B both saw a dead holder; A took the lock meanwhile. What B saw before it had the OS lock proves
+            # nothing: without this second read B would write over A's grant.
+            # (test_a_contender_that_saw_a_stale_record_reads_again_under_the_lock)
+            nonlocal written
+            content = file.read()
+            seen = Sight(content, sight.unchanged_ns if sight.is_same(content) else 0)
+            judged = self.judge(seen, request, place)
+            if not judged.admits:
+                take_place(file, judged, place)
+                return Denied(judged.why, seen.holder)
+            record = self._granted(judged, request, presence, place)
+            file.write(record)
+            written = Grant(record.holders[-1], seen.holder if judged.verdict.state == "stale" else None)
+            return written
+
         try:
-            with self.file.locked(create=True) as file:
-                # A and B both saw a dead holder; A took the lock meanwhile. What B saw before it had the OS lock
-                # proves nothing: without this second read B would write over A's grant.
-                # (test_a_contender_that_saw_a_stale_record_reads_again_under_the_lock)
-                content = file.read()
-                seen = Sight(content, sight.unchanged_ns if sight.is_same(content) else 0)
-                judged = self.judge(seen, request, place)
-                if not judged.admits:
-                    take_place(file, judged, place)
-                    return Denied(judged.why, seen.holder)
-                record = self._granted(judged, request, presence, place)
-                grant = Grant(record.holders[-1], seen.holder if judged.verdict.state == "stale" else None)
-                if not _written(file, record):
-                    return Denied("the lock file was replaced", None, busy=True, perhaps=grant)
+            return self.file.change(acquired, create=True)
         except FileNotFoundError:
             self._directory.prepare(again=True)
             return Denied("the lock directory was removed", None, busy=True)
+        except Replaced:
+            self._unblock()
+            return Denied("the lock file was replaced", None, busy=True, perhaps=written)
         except Busy:
             self._unblock()
             return Denied("a transition is under way", sight.holder, busy=True)
-        return grant
 
     def adopts(self, grant: Grant) -> bool | None:
         """Whether a grant made it into the copy of a file that was replaced; None while that is not decided."""
         try:
-            with self.file.locked(create=False) as file:
-                return carries(file.read(), grant)
+            return self.file.change(lambda file: carries(file.read(), grant))
         except FileNotFoundError:
             return False
         except Busy:
@@ -104,10 +110,14 @@ class Transitions:
 
     def leave(self, place: Waiting) -> None:
         """Give up *place* in the queue, if that can be done at once; else its lease runs out."""
-        with suppress(Busy, FileNotFoundError), self.file.locked(create=False) as file:
+
+        def left(file: OpenFile) -> None:
             content = file.read()
             if isinstance(content, Record) and place in content.waiting:
-                file.write(replace(content, waiting=tuple(each for each in content.waiting if each != place)))
+                file.write(content._replace(waiting=tuple(each for each in content.waiting if each != place)))
+
+        with suppress(Busy, FileNotFoundError):
+            self.file.change(left)
 
     def check(self, grant: Grant) -> None:
         """Return only if *grant* owns the lock at this moment.
@@ -130,17 +140,16 @@ class Transitions:
             LockLost: it had run out, or the record is not this grant's.
         """
 
-        def renewed(file: LockedFile) -> Grant:
+        def renewed(file: OpenFile) -> Grant:
             record = self._mine(file, grant)
             # The clock is read before the write: stopped in between, the lease gets shorter, never longer.
             now_ns = self._system.monotonic_ns()
             # Even if nobody has taken it yet: a check() that failed once must never pass again.
             self._check_lease(grant)
-            holder = replace(grant.holder, renewed_ns=now_ns)
-            file.write(
-                replace(record, holders=tuple(holder if is_of(each, grant) else each for each in record.holders))
-            )
-            return replace(grant, holder=holder)
+            holder = grant.holder._replace(renewed_ns=now_ns)
+            holders = tuple(holder if is_of(each, grant) else each for each in record.holders)
+            file.write(record._replace(holders=holders))
+            return grant._replace(holder=holder)
 
         return self._own(renewed)
 
@@ -152,15 +161,17 @@ class Transitions:
         """
         written = False
 
-        def released(file: LockedFile) -> None:
+        def released(file: OpenFile) -> None:
             nonlocal written
             if written and not carries(file.read(), grant):
                 return  # the file was replaced by a copy that has it already
-            written = True
             record = self._mine(file, grant)
+            written = True
             others = tuple(each for each in record.holders if not is_of(each, grant))
-            freed = replace(record, state="free", freed_ns=self._system.monotonic_ns())
-            file.write(replace(record, holders=others) if others else freed)
+            if others:
+                file.write(record._replace(holders=others))
+            else:
+                file.write(record._replace(state="free", freed_ns=self._system.monotonic_ns()))
 
         self._own(released)
 
@@ -173,7 +184,7 @@ class Transitions:
         """
         done, written = "", 0
 
-        def cleared(file: LockedFile) -> str:
+        def cleared(file: OpenFile) -> str:
             nonlocal done, written
             # No patience: the operator has looked, and a holder behind an unreadable record cannot pass check().
             judged = judge(self._directory, Sight(file.read()), patience_ns=0)
@@ -239,25 +250,26 @@ class Transitions:
         return token
 
     def _presence(self) -> str:
+        # Whoever has the lock file open finds out by itself when the directory is another one.
+        thorough = not self._directory.open_files.has(self.file.path)
         try:
             try:
-                return self._directory.presence.name()
+                return self._directory.presence.name(thorough=thorough)
             except FileNotFoundError:  # somebody removed the directory
                 self._directory.prepare(again=True)
-                return self._directory.presence.name()
+                return self._directory.presence.name(thorough=thorough)
         except OSError as error:
             path = f"{self._directory.path}/.presence"
             raise LockFileError(self.position_id, path, f"cannot be used: {error.strerror}", SYSTEM_REFUSES) from error
 
-    def _own(self, change: Callable[[LockedFile], T]) -> T:
+    def _own(self, change: Callable[[OpenFile], T]) -> T:
         """Carry out a transition that must not be given up because another one is under way; bounded all the same."""
         began_ns = self._system.monotonic_ns()
         while True:
             try:
-                with self.file.locked(create=False) as file:
-                    result = change(file)
-                    if file.is_current():
-                        return result
+                # What was written is taken for done if the file is replaced then, so look before, too.
+                # (test_a_holder_whose_file_is_replaced_under_its_hands_has_lost)
+                return self.file.change(change, look_first=True)
             except FileNotFoundError as error:
                 raise self._lost("its lock file is gone") from error
             except Busy:
@@ -280,7 +292,7 @@ class Transitions:
         except OSError as error:
             raise self.file.failed(error) from error
 
-    def _mine(self, file: LockedFile, grant: Grant) -> Record:
+    def _mine(self, file: OpenFile, grant: Grant) -> Record:
         content = file.read()
         if not isinstance(content, Record) or not carries(content, grant):
             raise self._taken(content)
@@ -299,15 +311,3 @@ class Transitions:
 
     def _lost(self, why: str, holder: Holder | None = None) -> LockLost:
         return LockLost(self.position_id, self.file.path, why, holder)
-
-
-def _written(file: LockedFile, record: Record) -> bool:
-    """Write a grant; False if the directory was wiped or the file replaced, so that no one else will see it."""
-    try:
-        file.write(record)
-        # (test_a_grant_on_a_removed_file_is_no_grant)
-        return file.is_current()
-    except BaseException:
-        # The caller will not learn of this grant, so nobody could give it back before its lease runs out.
-        file.restore()
-        raise

@@ -56,6 +56,9 @@ class Verdict:
     living: tuple[Holder, ...] = ()
 
 
+FREE = Verdict("free", "released")
+
+
 def verdict(content: Content, moment: Moment) -> Verdict:
     """Judge *content*.
 
@@ -64,7 +67,7 @@ def verdict(content: Content, moment: Moment) -> Verdict:
     was seen unchanged for ``moment.patience_ns``.
     """
     if content is None or (isinstance(content, Record) and content.state == "free"):
-        return Verdict("free", "released" if content else "never granted")
+        return FREE if content else Verdict("free", "never granted")
     if isinstance(content, Unreadable):
         if moment.unchanged_ns >= moment.patience_ns:
             return Verdict("stale", f"unreadable for a whole lease ({content.why})")

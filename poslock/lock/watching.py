@@ -53,8 +53,7 @@ class InotifyWatcher:
     def drain(self) -> None:
         """Forget what has happened so far."""
         with suppress(BlockingIOError):
-            while os.read(self._inotify.fileno(), 65536):
-                pass
+            os.read(self._inotify.fileno(), 65536)  # what is left, if anything, wakes us once more
 
     def close(self) -> None:
         """Watch nothing any more; the descriptor is kept for another waiter, or given back."""
