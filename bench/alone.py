@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from bench.settings import Settings
 
 _FEW = 10
-_FLOOR = "the bare system calls alone take more, or nearly: a hold is a record that is written, and its file checked"
+_FLOOR = "a hold is a record: its two transitions' bare system calls alone take nearly as much, see the last line"
 _HELD_OF = 100  # one of so many locks is held: a descriptor each would still not be too many
 
 

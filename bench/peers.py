@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _NAMES = [each.name for each in AMONG_PEERS]
 _CROWD = 4
-_SLEPT = "no kernel hands the lock over: two processes that slept read and write a record, in Python, with cold caches"
+_SLEPT = "no kernel hands it over: two processes that slept each read and write a record, in Python with cold caches"
 _HOLD_S = 0.001
 _LEAD_S = 0.02
 # As long as the slowest poller sleeps (portalocker, 0.25 s): the release falls anywhere into its sleep.

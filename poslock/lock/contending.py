@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from poslock.lock.directory import LockDirectory
     from poslock.lock.transitions import Transitions
 
+_SHORTEST_PAUSE = 0.0001
 _BUSY_PAUSE = 0.001
 _LONGEST_PAUSE = 1.0
 _BUSY_PATIENCE = 0.25
@@ -147,7 +148,7 @@ class Contender:
     def _pause(self, judged: Judged | None, denied: Denied, place: Waiting | None) -> float:
         """Seconds until something may change without anybody writing it down."""
         if denied.busy or judged is None:
-            return _BUSY_PAUSE
+            return self._busy_pause()
         record = judged.sight.content
         ends = [_LONGEST_PAUSE * 1e9]
         if isinstance(record, Record):
@@ -157,6 +158,13 @@ class Contender:
         if place is not None:
             ends.append(place.renewed_ns + place.lease_ns // 2 - judged.now_ns)
         return max(_BUSY_PAUSE, min(ends) / 1e9)
+
+    def _busy_pause(self) -> float:
+        """As long again as the file has been busy: a transition is mostly over when somebody notices it."""
+        if self._busy_since_ns is None:
+            return _BUSY_PAUSE
+        busy_ns = self._system.monotonic_ns() - self._busy_since_ns
+        return min(_BUSY_PAUSE, max(_SHORTEST_PAUSE, busy_ns / 1e9))
 
     def _watched(self, judged: Judged | None) -> frozenset[str]:
         """The lock file, and the presence of everybody whose death would let us in."""

@@ -22,7 +22,7 @@ T = TypeVar("T")
 _FIRST_POLL = 0.001
 _LONGEST_POLL = 0.05
 # The kernel reports a closed file a moment before it drops the lock on it: look again a few times.
-_SETTLING = (0.0005, 0.001, 0.002, 0.004)
+_SETTLING = (0.0001, 0.0002, 0.0004, 0.001, 0.002, 0.004)
 
 
 class Watcher(Protocol):
@@ -56,7 +56,8 @@ class Waits:
         if self._watcher is not None and not self._settling:
             return pause.seconds, self._watcher
         if self._settling:
-            return min(self._settling.pop(0), pause.seconds), self._watcher
+            # Too short for poll(2), which counts in milliseconds.
+            return min(self._settling.pop(0), pause.seconds), None
         self._poll, poll = min(2 * self._poll, _LONGEST_POLL), self._poll
         return min(poll, pause.seconds), None
 
