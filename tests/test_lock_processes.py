@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -137,3 +139,21 @@ def test_a_missing_presence_file_leaves_the_word_to_the_lease(start: Children, l
     assert child.ask("check") == {"ok": "check"}
     child.kill()
     PositionLock("btc-1", lock_dir=lock_dir, timeout=10).acquire()
+
+
+def test_the_first_wait_starts_no_program(lock_dir: str) -> None:
+    """A child would share our presence until it is another program; if we are killed then, we look alive."""
+    PositionLock("btc-1", lock_dir=lock_dir).acquire()
+    script = (
+        "import sys\n"
+        "from poslock import LockTimeout, PositionLock\n"
+        "starts = {'subprocess.Popen', 'os.fork', 'os.forkpty', 'os.posix_spawn', 'os.system', 'os.exec'}\n"
+        "sys.addaudithook(lambda event, _: print(event) if event in starts else None)\n"
+        "try:\n"
+        "    PositionLock('btc-1', lock_dir=sys.argv[1], timeout=0.1).acquire()\n"
+        "except LockTimeout:\n"
+        "    print('waited', 'poslock.lock.watching' in sys.modules)\n"
+    )
+    command = [sys.executable, "-c", script, lock_dir]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.split() == ["waited", str(sys.platform == "linux")]

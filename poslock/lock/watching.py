@@ -1,21 +1,28 @@
-"""Watching files with inotify, so that a waiter costs nothing until something happens."""
+"""Watching files with inotify, so that a waiter costs nothing until something happens.
+
+Called directly, because the libraries for it look for the C library with `ctypes.util.find_library`, which starts other
+programs. Until such a child has replaced itself it shares our presence, and if we are killed then, we look alive.
+(test_the_first_wait_starts_no_program)
+"""
 
 from __future__ import annotations
 
+import ctypes
 import os
 from contextlib import suppress
-
-from inotify_simple import INotify, flags  # type: ignore[import-untyped]  # it has no types
 
 # Closing an inotify descriptor takes the kernel ten milliseconds, so they are kept for the next one who waits.
 _MAX_IDLE = 16
 _idle: list[InotifyWatcher] = []
 _open: set[int] = set()
 
+# As in inotify(7).
+_MODIFY, _ATTRIB, _CLOSE_WRITE, _DELETE_SELF, _MOVE_SELF, _DONT_FOLLOW = 0x2, 0x4, 0x8, 0x400, 0x800, 0x2000000
 # A lock file: written, replaced or removed. Not closed: that everybody does who only looks closer.
-_OF_LOCK = flags.MODIFY | flags.ATTRIB | flags.DELETE_SELF | flags.MOVE_SELF | flags.DONT_FOLLOW
+_OF_LOCK = _MODIFY | _ATTRIB | _DELETE_SELF | _MOVE_SELF | _DONT_FOLLOW
 # A presence: the process that had it open ended, or somebody removed it.
-_OF_PRESENCE = flags.CLOSE_WRITE | flags.DELETE_SELF | flags.MOVE_SELF | flags.DONT_FOLLOW
+_OF_PRESENCE = _CLOSE_WRITE | _DELETE_SELF | _MOVE_SELF | _DONT_FOLLOW
+_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class InotifyWatcher:
@@ -26,8 +33,8 @@ class InotifyWatcher:
     """
 
     def __init__(self) -> None:
-        self._inotify = INotify(nonblocking=True, closefd=False)
-        _open.add(self._inotify.fileno())
+        self._inotify = _called("inotify_init1", os.O_NONBLOCK | os.O_CLOEXEC)
+        _open.add(self._inotify)
         self._watches: dict[str, tuple[int, tuple[int, int]]] = {}
 
     def watch(self, paths: frozenset[str]) -> bool:
@@ -42,18 +49,19 @@ class InotifyWatcher:
                 if path not in self._watches or self._watches[path][1] != identity:
                     self._forget(path)
                     what = _OF_PRESENCE if "/.presence/" in path else _OF_LOCK
-                    self._watches[path] = (self._inotify.add_watch(path, what), identity)
+                    watch = _called("inotify_add_watch", self._inotify, os.fsencode(path), what)
+                    self._watches[path] = (watch, identity)
                     new = True
         return new
 
     def fileno(self) -> int:
         """The descriptor that becomes readable."""
-        return int(self._inotify.fileno())
+        return self._inotify
 
     def drain(self) -> None:
         """Forget what has happened so far."""
         with suppress(BlockingIOError):
-            os.read(self._inotify.fileno(), 65536)  # what is left, if anything, wakes us once more
+            os.read(self._inotify, 65536)  # what is left, if anything, wakes us once more
 
     def close(self) -> None:
         """Watch nothing any more; the descriptor is kept for another waiter, or given back."""
@@ -70,7 +78,15 @@ class InotifyWatcher:
         if path in self._watches:
             watch, _ = self._watches.pop(path)
             with suppress(OSError):  # the file was removed, and the watch with it
-                self._inotify.rm_watch(watch)
+                _called("inotify_rm_watch", self._inotify, watch)
+
+
+def _called(name: str, *arguments: int | bytes) -> int:
+    result = int(getattr(_libc, name)(*arguments))
+    if result == -1:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    return result
 
 
 def take_watcher() -> InotifyWatcher:
