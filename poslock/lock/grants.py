@@ -46,7 +46,7 @@ def is_of(holder: Holder, grant: Grant) -> bool:
     # Not the token alone: in a wiped directory, under a clock that went back, a token can come a second time.
     # (test_equal_tokens_are_not_enough)
     mine = grant.holder
-    return (holder.token, holder.presence, holder.granted_ns) == (mine.token, mine.presence, mine.granted_ns)
+    return holder.token == mine.token and holder.presence == mine.presence and holder.granted_ns == mine.granted_ns
 
 
 def carries(content: Content, grant: Grant) -> bool:

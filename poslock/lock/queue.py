@@ -29,6 +29,8 @@ def take_place(file: OpenFile, judged: Judged, place: Waiting | None) -> None:
 def still_waiting(judged: Judged, place: Waiting | None) -> tuple[Waiting, ...]:
     """Who waits on when the one at *place* is admitted: those behind it, and readers whom a reader passes."""
     waiting = judged.waiting
+    if not waiting:
+        return ()
     index = waiting.index(place) if place in waiting else len(waiting)
     passed = tuple(each for each in waiting[:index] if judged.shared and each.shared)
     return passed + waiting[index + 1 :]

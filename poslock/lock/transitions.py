@@ -18,7 +18,7 @@ mine (any more).
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from poslock.errors import LockFileError, LockLost, LockStillHeld
 from poslock.holder import Holder
@@ -197,7 +197,7 @@ class Transitions:
                 raise LockStillHeld(self.position_id, self.file.path, judged.verdict.living[0])
             holders = content.holders if isinstance(content, Record) else ()
             # A new token, so that the cleared holders' check() fails though their leases may not have run out.
-            token, boot_id = self._next_token(content, 0), self._system.boot_id()
+            token, boot_id = self._next_token(content, 0, self._system.wall_ns()), self._system.boot_id()
             record = Record(
                 self.position_id, "free", "exclusive", token, boot_id, judged.now_ns, holders, judged.waiting
             )
@@ -219,32 +219,18 @@ class Transitions:
     def _granted(self, judged: Judged, request: Request, presence: str, place: Waiting | None) -> Record:
         # The clock is read before the write: stopped in between, the record says how old the grant really is.
         now_ns = self._system.monotonic_ns()
-        holder = Holder(
-            pid=self._system.process_id(),
-            host=self._system.host_name(),
-            presence=presence,
-            purpose=request.purpose,
-            token=self._next_token(judged.sight.content, request.token_floor),
-            granted_at=self._system.wall_ns() / 1e9,
-            granted_ns=now_ns,
-            renewed_ns=now_ns,
-            lease_ns=request.lease_ns,
-        )
-        return Record(
-            position_id=self.position_id,
-            state="held",
-            mode="shared" if request.shared else "exclusive",
-            token=holder.token,
-            boot_id=self._system.boot_id(),
-            freed_ns=0,
-            holders=(*judged.verdict.living, holder),
-            waiting=still_waiting(judged, place),
-        )
+        wall_ns = self._system.wall_ns()
+        token = self._next_token(judged.sight.content, request.token_floor, wall_ns)
+        pid, host, at = self._system.process_id(), self._system.host_name(), wall_ns / 1e9
+        holder = Holder(pid, host, presence, request.purpose, token, at, now_ns, now_ns, request.lease_ns)
+        mode: Literal["exclusive", "shared"] = "shared" if request.shared else "exclusive"
+        holders, waiting = (*judged.verdict.living, holder), still_waiting(judged, place)
+        return Record(self.position_id, "held", mode, token, self._system.boot_id(), 0, holders, waiting)
 
-    def _next_token(self, content: Content, floor: int) -> int:
+    def _next_token(self, content: Content, floor: int, wall_ns: int) -> int:
         # Wall-clock microseconds keep tokens growing when the directory was wiped; they never decide who holds.
         previous = content.token if isinstance(content, Record) else 0
-        token = max(previous + 1, floor, self._system.wall_ns() // 1000)
+        token = max(previous + 1, floor, wall_ns // 1000)
         if token > LAST_TOKEN:
             raise LockFileError(self.position_id, self.file.path, f"token {previous} has no successor", _TAMPERED)
         return token
