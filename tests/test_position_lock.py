@@ -71,7 +71,7 @@ def test_positions_do_not_disturb_each_other(lock_dir: str) -> None:
 
 def test_tokens_grow_even_if_the_wall_clock_goes_back(tmp_path: Path) -> None:
     """Each hold of a position has a higher token than all before."""
-    walls = iter([5_000_000_000, 5_000_000_000, 1000, 1000, 9_000_000_000, 9_000_000_000])
+    walls = iter([5_000_000_000, 1000, 9_000_000_000])
     directory = Clock().directory(tmp_path / "locks", wall_ns=lambda: next(walls))
     tokens = []
     for _ in range(3):
