@@ -11,10 +11,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from poslock.errors import (
+    ChangeRefused,
+    ChangeUnsettled,
     CloseUnsettled,
     DuplicateClientOrderId,
     ExchangeError,
     ExchangeUnavailable,
+    InvalidChange,
     InvalidPosition,
     InvalidPositionId,
     LedgerError,
@@ -31,19 +34,24 @@ from poslock.errors import (
     PositionConflict,
     PositionNotFound,
     PoslockError,
+    ReduceOnlyBlocked,
     RequestExpired,
     TokenRefused,
 )
 from poslock.lock.position_lock import PositionLock
 
 if TYPE_CHECKING:
+    from poslock.async_guard import AsyncPositionGuard
     from poslock.exchange.paper import PaperExchange
     from poslock.guard import PositionGuard, Recovery
     from poslock.lock.manager import PositionLockManager
     from poslock.lock.status import HolderStatus, LockStatus
-    from poslock.position import ClosedPosition, Fill, Position, TrackedPosition
+    from poslock.position import ClosedPosition, Fill, ModifiedPosition, Position, TrackedPosition
 
 __all__ = [
+    "AsyncPositionGuard",
+    "ChangeRefused",
+    "ChangeUnsettled",
     "CloseUnsettled",
     "ClosedPosition",
     "DuplicateClientOrderId",
@@ -51,6 +59,7 @@ __all__ = [
     "ExchangeUnavailable",
     "Fill",
     "HolderStatus",
+    "InvalidChange",
     "InvalidPosition",
     "InvalidPositionId",
     "LedgerError",
@@ -61,6 +70,7 @@ __all__ = [
     "LockStatus",
     "LockStillHeld",
     "LockTimeout",
+    "ModifiedPosition",
     "NothingToReduce",
     "OrderRefused",
     "OutcomeUnknown",
@@ -74,12 +84,15 @@ __all__ = [
     "PositionNotFound",
     "PoslockError",
     "Recovery",
+    "ReduceOnlyBlocked",
     "RequestExpired",
     "TokenRefused",
     "TrackedPosition",
 ]
 
 _LATE = {
+    "ModifiedPosition": "poslock.position",
+    "AsyncPositionGuard": "poslock.async_guard",
     "ClosedPosition": "poslock.position",
     "Fill": "poslock.position",
     "HolderStatus": "poslock.lock.status",

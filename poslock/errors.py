@@ -117,6 +117,42 @@ class CloseUnsettled(PoslockError):
         self.why = why
 
 
+class InvalidChange(PoslockError, ValueError):
+    """A change of a position is refused: a price on the wrong side, a reduce that is too large. Nothing was sent."""
+
+    def __init__(self, position_id: str, field: str, value: object, why: str) -> None:
+        super().__init__(f"position {quoted(position_id)} cannot be changed: {field} {shown(value)} {why}")
+        self.position_id = position_id
+        self.field = field
+        self.why = why
+
+
+class ChangeRefused(PoslockError):
+    """The venue refused a change of a position. What was there before still is; the changes before it were made."""
+
+    def __init__(self, position_id: str, kind: str, why: str) -> None:
+        super().__init__(f"the venue refused the {kind} of position {quoted(position_id)}: {why}; the old one stays")
+        self.position_id = position_id
+        self.kind = kind
+        self.why = why
+
+
+class ChangeUnsettled(PoslockError):
+    """The venue did not settle a change in time. Call `recover()` or `modify_position` again: either goes on with it.
+
+    Until then the position may have the old order, the new one, or both; never none because of us.
+    """
+
+    def __init__(self, position_id: str, kind: str, why: str) -> None:
+        super().__init__(
+            f"{kind} of position {quoted(position_id)} is not settled: {why}; "
+            "recover() or the next modify_position goes on with it"
+        )
+        self.position_id = position_id
+        self.kind = kind
+        self.why = why
+
+
 class LockError(PoslockError):
     """Base of the lock's errors; names the position and its lock file."""
 
@@ -213,6 +249,10 @@ class OrderRefused(ExchangeError):
 
 class NothingToReduce(OrderRefused):
     """The venue sees no position to reduce. That is no success: verify what became of the position."""
+
+
+class ReduceOnlyBlocked(OrderRefused):
+    """Resting reduce-only orders cover the whole position already, so the venue takes no more of them."""
 
 
 class RequestExpired(OrderRefused):

@@ -1,4 +1,4 @@
-"""`PositionGuard`: the one way in which bots on this host close positions of one account.
+"""`PositionGuard`: the one way in which bots on this host change and close positions of one account.
 
 Of all processes, threads and tasks that close a position at the same time, exactly one does it. The others wait until
 it is done and are told so; if the closer dies or falls silent, one of them finishes what it began.
@@ -8,41 +8,23 @@ Not protected: bots that close positions without a guard, and several hosts on o
 
 from __future__ import annotations
 
-import logging
-import os
-import time
-from dataclasses import dataclass
-from pathlib import Path
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from poslock.closing.driver import Driver
-from poslock.closing.machine import CloseMachine
-from poslock.closing.steps import Patience
-from poslock.errors import LockError, LockTimeout, PositionAlreadyClosingError, PositionNotFound, PoslockError
-from poslock.ledger.ledger import Ledger
-from poslock.lock.directory import open_directory
-from poslock.lock.ids import check_position_id
-from poslock.lock.options import checked_lease_ns, checked_timeout
-from poslock.lock.position_lock import PositionLock
-from poslock.text import printable, quoted, shown
+from poslock.closing.ports import ThreadPorts, finished
+from poslock.guarding import Guarding, OpenClose, Recovery, release
 
 if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterable, Iterator, Sequence
+    from types import EllipsisType
+
     from poslock.exchange.port import Exchange
+    from poslock.ledger.ledger import Ledger
     from poslock.lock.directory import LockDirectory
-    from poslock.position import ClosedPosition, Position, TrackedPosition
+    from poslock.position import ClosedPosition, Fill, ModifiedPosition, Number, Position, Side, TrackedPosition
 
-_log = logging.getLogger("poslock.guard")
-
-_MAX_REASON = 128
-
-
-@dataclass(frozen=True, slots=True)
-class Recovery:
-    """What `recover` achieved for one unfinished close: ``closed``, or ``error`` says why not yet."""
-
-    position_id: str
-    closed: ClosedPosition | None
-    error: PoslockError | None
+__all__ = ["Closing", "PositionGuard", "Recovery"]
 
 
 class PositionGuard:
@@ -69,12 +51,9 @@ class PositionGuard:
         timeout: float | None = 35.0,
         stale_after: float = 30.0,
     ) -> None:
-        self._exchange = exchange
-        self._directory = open_directory(lock_dir)
-        path = f"{self._directory.path}/ledger.db" if ledger is None else ledger
-        self._ledger = path if isinstance(path, Ledger) else Ledger(str(Path(path).absolute()))
-        self._timeout = checked_timeout(timeout)
-        self._stale_after = checked_lease_ns(stale_after) / 1e9
+        self._guarding = Guarding(
+            ThreadPorts(), exchange, lock_dir=lock_dir, ledger=ledger, timeout=timeout, stale_after=stale_after
+        )
 
     def track(self, position: Position) -> TrackedPosition:
         """Enter *position* into the ledger, right after opening it; the same position again changes nothing.
@@ -85,9 +64,19 @@ class PositionGuard:
             InvalidPositionId: nothing is written then.
             PositionConflict: the id, or this side of the market, belongs to a position that is open or closing.
         """
-        check_position_id(position.id)
-        self._directory.prepare()
-        return self._ledger.track(position, self._exchange.account, self._exchange.time_ms())
+        return finished(self._guarding.track(position))
+
+    def adopt(self, symbol: str, side: Side) -> TrackedPosition:
+        """Track what the venue holds on one side of a market, under the id that it has, else ``"SYMBOL SIDE"``.
+
+        Where more is held than was tracked, the position grows, at the average of its entries.
+
+        Raises:
+            PositionConflict: the venue holds nothing there.
+            PositionAlreadyClosingError: what was there before is being closed.
+            LockTimeout: somebody modifies it, and does not come to an end.
+        """
+        return finished(self._guarding.adopt(symbol, side))
 
     def position(self, position_id: str) -> TrackedPosition:
         """What the ledger knows of a position, without waiting for anybody.
@@ -95,15 +84,12 @@ class PositionGuard:
         Raises:
             PositionNotFound: it is not tracked on this account.
         """
-        check_position_id(position_id)
-        self._directory.prepare()
-        tracked = self._ledger.find(position_id)
-        if tracked is None or tracked.account != self._exchange.account:
-            raise PositionNotFound(position_id, self._ledger.path)
-        return tracked
+        return finished(self._guarding.position(position_id))
 
     def close_position(self, position_id: str, *, reason: str = "") -> ClosedPosition:
         """Close a position at market, book its P&L, and leave no order of it behind.
+
+        It waits for whoever modifies or reads the position, whatever the time-out.
 
         Raises:
             PositionAlreadyClosingError: somebody else is closing it, or has closed it. There is nothing left to do.
@@ -113,76 +99,116 @@ class PositionGuard:
             LedgerError, LockFileError: a file cannot be used; `recover` goes on once it can.
             ValueError: *reason* is no text of at most 128 characters.
         """
-        text: object = reason
-        if not isinstance(text, str) or len(text) > _MAX_REASON:
-            raise ValueError(f"reason must be text of at most {_MAX_REASON} characters, not {shown(reason)}")
-        tracked = self.position(position_id)
-        if tracked.state == "closed":
-            raise PositionAlreadyClosingError(position_id, "closed")
-        return self._close(tracked, printable(reason), self._timeout)
+        return finished(self._guarding.close_position(position_id, reason))
+
+    def close_positions(self, position_ids: Iterable[str], *, reason: str = "") -> list[Recovery]:
+        """Close several, one after the other in the order of their ids, each as `close_position` does.
+
+        What became of each is in the list, in that order, errors too; one that fails stops no other.
+        """
+        return finished(self._guarding.close_positions(position_ids, reason))
+
+    def modify_position(
+        self,
+        position_id: str,
+        *,
+        stop_loss: Number | EllipsisType | None = ...,
+        take_profit: Number | EllipsisType | None = ...,
+        reduce_by: Number | None = None,
+    ) -> ModifiedPosition:
+        """Set the position's stop-loss or take-profit to a price, remove it with None, or take contracts off at market.
+
+        The old order rests until the new one does. A reduce has its P&L booked with the close.
+
+        Raises:
+            InvalidChange, InvalidPosition: a price on the wrong side, a reduce that leaves nothing; nothing was sent.
+            PositionAlreadyClosingError: it is closing or closed. A modify never waits for a close.
+            ChangeRefused: by the venue; the old order stays.
+            ChangeUnsettled: the venue did not settle it in time; `recover` or another call goes on with it.
+            LockTimeout: others modify or read it, and do not come to an end.
+            PositionNotFound, LockLost, LedgerError, LockFileError: as `close_position`.
+        """
+        return finished(self._guarding.modify_position(position_id, stop_loss, take_profit, reduce_by))
+
+    @contextmanager
+    def closing(self, position_id: str, *, reason: str = "") -> Iterator[Closing]:
+        """Close a position with order code of your own, under the lock.
+
+        Left without `Closing.book`, the close stays open, and `recover` or `close_position` finishes it.
+
+        Raises:
+            PositionAlreadyClosingError: somebody closes it or has closed it, or began to and died: then `recover`.
+            PositionNotFound, LockLost, LedgerError, LockFileError, ValueError: as `close_position`.
+        """
+        begun = finished(self._guarding.begin_closing(position_id, reason))
+        try:
+            yield Closing(begun)
+        finally:
+            release(begun.lock)
+
+    @contextmanager
+    def reading(self, position_id: str) -> Iterator[TrackedPosition]:
+        """The position as it is while the block lasts: many may read it at once, nobody changes or closes it.
+
+        Raises:
+            LockTimeout: somebody changes or closes it, and is not done in time.
+            PositionNotFound: it is not tracked on this account.
+        """
+        lock, tracked = finished(self._guarding.begin_reading(position_id))
+        try:
+            yield tracked
+        finally:
+            release(lock)
 
     def recover(self) -> list[Recovery]:
-        """Finish every close on this account that was begun and not booked, where nobody is at it.
+        """Finish every close and every change on this account that was begun and not ended, where nobody is at it.
 
         Safe to run in every bot at its start and every minute, all at once. What another bot has meanwhile finished
         is left out; what could not be finished carries its error.
         """
-        self._directory.prepare()
-        recoveries = []
-        for position_id in self._ledger.unfinished(self._exchange.account):
-            try:
-                tracked = self.position(position_id)
-                if tracked.state == "closing":
-                    recoveries.append(Recovery(position_id, self._close(tracked, "recovery", 0), None))
-            except PositionAlreadyClosingError as error:
-                if error.state == "closing":
-                    recoveries.append(Recovery(position_id, None, error))
-            except PoslockError as error:
-                recoveries.append(Recovery(position_id, None, error))
-        return recoveries
-
-    def _close(self, seen: TrackedPosition, reason: str, timeout: float | None) -> ClosedPosition:
-        position_id = seen.position.id
-        lock = _FencedLock(self._ledger, position_id, self._directory, self._stale_after, f"close: {reason}")
-        try:
-            token = lock.acquire(timeout)
-        except LockTimeout as error:
-            raise PositionAlreadyClosingError(position_id, "closing", error.holder) from error
-        try:
-            # A and B both want to close; A does, and its bot opens the same id again before B gets the lock. B was
-            # asked to close the position that it saw, not the new one. (test_a_reopened_position_is_left_alone)
-            tracked = self.position(position_id)
-            if tracked.generation != seen.generation or tracked.state == "closed":
-                raise PositionAlreadyClosingError(position_id, "closed")
-            patience = Patience(self._exchange.denies_for, self._exchange.settles_within)
-            machine = CloseMachine(tracked, patience, token=token, reason=reason)
-            driver = Driver(self._exchange, self._ledger, lock, lease=self._stale_after, sleep=time.sleep)
-            closed = driver.run(machine.steps())
-        finally:
-            _release(lock)
-        fields = {"position": position_id, "token": token, "pid": os.getpid()}
-        _log.info("closed position %s, net P&L %s", quoted(position_id), closed.net_pnl, extra=fields)
-        return closed
+        return finished(self._guarding.recover())
 
 
-class _FencedLock(PositionLock):
-    """A lock whose tokens are higher than any that the ledger has seen, even if the lock directory was wiped."""
+class Closing:
+    """A close that your own code carries out; made by `PositionGuard.closing`.
 
-    def __init__(
-        self, ledger: Ledger, position_id: str, directory: LockDirectory, stale_after: float, purpose: str
-    ) -> None:
-        super().__init__(position_id, lock_dir=directory, stale_after=stale_after, purpose=purpose[:_MAX_REASON])
-        self._ledger = ledger
+    Calling order: `sending`, then the order with `client_order_id` and the receive window that it returns, then `book`.
+    """
 
-    def _token_floor(self) -> int:
-        return self._ledger.highest_token(self.position_id) + 1
+    def __init__(self, begun: OpenClose) -> None:
+        self._begun = begun
 
+    @property
+    def client_order_id(self) -> str:
+        """The id that the order must carry: by it the order is found if you die."""
+        return self._begun.client_order_id
 
-def _release(lock: PositionLock) -> None:
-    if lock.token is None:
-        return
-    try:
-        lock.release()
-    except LockError as failed:
-        # The outcome stands, error or not: everything before this went through the fence.
-        _log.warning("%s", failed, extra={"position": lock.position_id, "pid": os.getpid()})
+    @property
+    def token(self) -> int:
+        """The fencing token of this hold."""
+        return self._begun.token
+
+    def check(self) -> None:
+        """Return if the lock is held at this moment, else raise `LockLost`; call it before every side effect."""
+        self._begun.lock.check()
+
+    def renew(self) -> None:
+        """Start the lease anew; raises `LockLost` if it is too late."""
+        self._begun.lock.renew()
+
+    def sending(self) -> int:
+        """Journal that the order may be out from now on; the milliseconds that its request may travel.
+
+        Raises:
+            LockLost, LedgerError: send nothing.
+        """
+        return finished(self._begun.announce())
+
+    def book(self, fills: Sequence[Fill]) -> ClosedPosition:
+        """Cancel what rests, and book the P&L of *fills*, which are all that were left of the position.
+
+        Raises:
+            InvalidPosition: they are not; nothing was written.
+            CloseUnsettled, LockLost, LedgerError: as `PositionGuard.close_position`.
+        """
+        return finished(self._begun.finish(fills))

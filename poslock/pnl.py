@@ -6,8 +6,12 @@ With s = +1 for a long and -1 for a short position, summed over the fills:
 - inverse: gross = s · (1 / entry price - 1 / exit price) · contracts · contract size, in the base currency; rounded
   half-even to 12 places once, at the end.
 
-net = gross - fees + funding. The formulas are those that the venues publish for linear and for inverse
-(coin-margined) contracts.
+net = gross - fees + funding. The exit price is the mean of the fills weighted by size, harmonic for an inverse
+contract, so that it gives the gross back. The legs of a hedge are two positions, each with its own fills.
+
+The formulas are those that the venues publish: Kraken ("Calculation of profit and loss"), OKX ("Calculation of expiry
+futures contracts' profit and loss") and BitMEX ("Inverse Futures Guide") for the gross, MEXC ("MEXC Futures Calculation
+Guide": closing P&L + funding - opening fee - closing fee) for the net. ``tests/test_pnl.py`` has their own figures.
 """
 
 from __future__ import annotations
@@ -40,15 +44,11 @@ def realized_pnl(position: Position, fills: Sequence[Fill], funding: Decimal) ->
     Fees in another currency than the position's are left out: there is no honest rate to turn them into one number.
     """
     # `exact` keeps each factor within 10**-18 and 10**48, so 250 digits hold every product; Inexact says if not.
-    with localcontext(Context(prec=250, traps=[Inexact])) as context:
+    with localcontext(Context(prec=250, traps=[Inexact])):
         gross = _inverse_gross(position, fills) if position.inverse else _linear_gross(position, fills)
         fees = position.entry_fee + sum((f.fee for f in fills if f.fee_currency == position.settle), Decimal(0))
         net = gross - fees + funding
-        weighted = sum((fill.price * fill.contracts for fill in fills), Decimal(0))
-        total = sum((fill.contracts for fill in fills), Decimal(0))
-        context.traps[Inexact] = False
-        context.prec = _PRICE_DIGITS
-        exit_price = weighted / total
+        exit_price = _harmonic_price(fills) if position.inverse else _mean_price(fills)
     return Pnl(exit_price, gross, fees, funding, net)
 
 
@@ -62,6 +62,21 @@ def _inverse_gross(position: Position, fills: Sequence[Fill]) -> Decimal:
         context.traps[Inexact] = False
         moved = sum(((1 / position.entry_price - 1 / fill.price) * fill.contracts for fill in fills), Decimal(0))
         return (_sign(position) * moved * position.contract_size).quantize(_INVERSE_PLACES, ROUND_HALF_EVEN)
+
+
+def _mean_price(fills: Sequence[Fill]) -> Decimal:
+    weighted = sum((fill.price * fill.contracts for fill in fills), Decimal(0))
+    total = sum((fill.contracts for fill in fills), Decimal(0))
+    return Context(prec=_PRICE_DIGITS).divide(weighted, total)
+
+
+def _harmonic_price(fills: Sequence[Fill]) -> Decimal:
+    with localcontext() as context:
+        context.traps[Inexact] = False
+        worth = sum((fill.contracts / fill.price for fill in fills), Decimal(0))
+        total = sum((fill.contracts for fill in fills), Decimal(0))
+        context.prec = _PRICE_DIGITS
+        return (total / worth).normalize() + 0  # without the zeros that an inexact worth leaves; nor as 6E+4
 
 
 def _sign(position: Position) -> int:

@@ -77,7 +77,7 @@ class StruckExchange:
 class StruckLedger(Ledger):
     """A Ledger whose writes strike."""
 
-    WRITES = ("begin", "sending", "filled", "swept", "book")
+    WRITES = ("begin", "sending", "filled", "book")
 
     def __init__(self, path: str, *strikes: Strike) -> None:
         super().__init__(path)

@@ -113,7 +113,7 @@ def test_an_unknown_outcome_is_asked_for_not_sent_again(account: Account, when: 
     position = account.open()
     strike = Strike("place", when, OutcomeUnknown("connection cut"))
     venue = Venue(account, strike, denies_for=0.1)
-    venue.guard._stale_after = 1.0  # a window of at most a second
+    venue.guard._guarding.stale_after = 1.0  # a window of at most a second
     venue.guard.close_position("btc-1")
     assert venue.calls.count("place") == (1 if when == "after" else 2)
     assert account.rows("SELECT count(*) FROM attempt") == [(1,)]
@@ -141,7 +141,7 @@ def test_a_refused_order_leaves_the_position_closing(account: Account) -> None:
     """A definite refusal is an error with the venue's words; the next call goes on."""
     position = account.open()
     venue = Venue(account, Strike("place", "before", OrderRefused("price limit", code="x")), denies_for=0.1)
-    venue.guard._stale_after = 1.0
+    venue.guard._guarding.stale_after = 1.0
     with pytest.raises(CloseUnsettled, match="price limit") as caught:
         venue.guard.close_position("btc-1")
     assert caught.value.step == "sending"
@@ -337,7 +337,7 @@ def test_a_request_expires_with_the_lease_or_sooner(account: Account, lease: flo
     """It is signed as of the last lease check, and its window is what was left of the lease then, 5 s at most."""
     account.open()
     venue = Venue(account)
-    venue.guard._stale_after = lease
+    venue.guard._guarding.stale_after = lease
     sent: list[CloseOrder] = []
 
     def place(order: CloseOrder) -> Order:
@@ -376,7 +376,7 @@ def test_a_venue_that_never_answers_to_orders_is_given_up_after_a_few(account: A
     position = account.open()
     strikes = [Strike("place", "before", OutcomeUnknown("time-out"), n) for n in range(1, 9)]
     venue = Venue(account, *strikes, denies_for=0.0)
-    venue.guard._stale_after = 1.0
+    venue.guard._guarding.stale_after = 1.0
     with pytest.raises(CloseUnsettled, match="10 contracts were left"):
         venue.guard.close_position("btc-1")
     assert venue.calls.count("place") == 3
@@ -393,7 +393,7 @@ def test_a_clock_that_went_back_does_not_make_the_wait_longer(account: Account) 
     account.rows("UPDATE attempt SET expires_at_ms = expires_at_ms + 3600000")
     slept: list[float] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("poslock.guard.time.sleep", slept.append)
+        patch.setattr("poslock.closing.ports.time.sleep", slept.append)
         Venue(account).guard.close_position("btc-1")
     assert 5 <= sum(slept) < 10
     account.assert_closed_once(position)

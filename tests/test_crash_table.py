@@ -127,10 +127,11 @@ def test_died_mid_sweep(start: Children, account: Account, next_owner: str) -> N
 
 
 def test_died_after_swept(start: Children, account: Account, next_owner: str) -> None:
-    """All is done but the booking: the next owner books."""
+    """All is done but the booking, which says so: the next owner sees that nothing rests, and books."""
     position = account.open()
-    killed(start, account, "ledger", "after", "swept")
-    assert step(account) == "swept"
+    killed(start, account, "ledger", "before", "book")
+    assert step(account) == "filled"
+    assert account.exchange.open_orders(Leg(position.symbol, position.side)) == []
     go_on(account, next_owner)
     account.assert_closed_once(position)
 

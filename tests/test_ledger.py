@@ -40,7 +40,6 @@ WRITES: dict[str, tuple[Any, ...]] = {
     "begin": ("stop-loss",),
     "sending": (ATTEMPT, None),
     "filled": (),
-    "swept": (),
     "book": (CLOSED,),
 }
 
@@ -98,7 +97,7 @@ def test_a_write_out_of_order_is_refused(ledger: Ledger, name: str) -> None:
 
 def test_the_whole_journal(ledger: Ledger) -> None:
     """From open to closed, with everything read back as it was written."""
-    for name, step in zip(WRITES, ("intent", "sending", "filled", "swept", "booked"), strict=True):
+    for name, step in zip(WRITES, ("intent", "sending", "filled", "booked"), strict=True):
         write(ledger, name, 5)
         close = ledger.close(KEY)
         assert close is not None

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from conftest import Account, Children
 
 LEASE = 1.0
-WRITES = [(method, when) for method in ("begin", "sending", "filled", "swept", "book") for when in ("before", "after")]
+WRITES = [(method, when) for method in ("begin", "sending", "filled", "book") for when in ("before", "after")]
 REQUESTS = ["held", "place", "open_orders", "cancel", "fills", "funding"]
 
 

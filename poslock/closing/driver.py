@@ -1,4 +1,4 @@
-"""The driver: carries out what a close machine asks for, one step at a time, as long as the lock is held."""
+"""The driver: carries out what a machine asks for, one step at a time, as long as the lock is held."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ from poslock.errors import ExchangeError
 from poslock.position import EXACT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
+    from poslock.closing.ports import Ports
     from poslock.closing.steps import Machine, Step
-    from poslock.exchange.port import Exchange
+    from poslock.exchange.port import AsyncExchange, Exchange
     from poslock.ledger.ledger import Ledger
 
 T = TypeVar("T")
@@ -40,15 +39,15 @@ class Driver:
     """
 
     def __init__(
-        self, exchange: Exchange, ledger: Ledger, hold: Hold, *, lease: float, sleep: Callable[[float], None]
+        self, ports: Ports, exchange: Exchange | AsyncExchange, ledger: Ledger, hold: Hold, *, lease: float
     ) -> None:
+        self._ports = ports
         self._exchange = exchange
         self._ledger = ledger
         self._hold = hold
         self._lease = lease
-        self._sleep = sleep
 
-    def run(self, machine: Machine[T]) -> T:
+    async def run(self, machine: Machine[T]) -> T:
         """Drive *machine* to its end.
 
         Raises:
@@ -56,26 +55,28 @@ class Driver:
         """
         answer: object = None
         error: ExchangeError | None = None
-        with localcontext(EXACT):
-            while True:
-                try:
+        while True:
+            try:
+                with localcontext(EXACT):  # not while we await: the context is the whole task's
                     step = machine.send(answer) if error is None else machine.throw(error)
-                except StopIteration as end:
-                    return end.value  # type: ignore[no-any-return]  # the machine's return type
-                answer, error = None, None
-                try:
-                    answer = self._perform(step)
-                except ExchangeError as failed:  # the machine knows what it means
-                    error = failed
+            except StopIteration as end:
+                return end.value  # type: ignore[no-any-return]  # the machine's return type
+            answer, error = None, None
+            try:
+                answer = await self._perform(step)
+            except ExchangeError as failed:  # the machine knows what it means
+                error = failed
 
-    def _perform(self, step: Step) -> object:
+    async def _perform(self, step: Step) -> object:
         if step == STAMP:
             return self._stamp()
         if step.port == "driver":
-            self._wait(cast("float", step.args[0]))
+            await self._wait(cast("float", step.args[0]))
             return None
         self._keep()
-        return getattr(self._exchange if step.port == "venue" else self._ledger, step.method)(*step.args)
+        if step.port == "venue":
+            return await self._ports.venue(getattr(self._exchange, step.method), *step.args)
+        return await self._ports.ledger(getattr(self._ledger, step.method), *step.args)
 
     def _stamp(self) -> Stamp:
         # The clock first: if we are stopped in between, the request gets older, not the lease longer.
@@ -83,11 +84,11 @@ class Driver:
         self._keep()
         return Stamp(at_ms, self._hold.remaining)
 
-    def _wait(self, seconds: float) -> None:
+    async def _wait(self, seconds: float) -> None:
         # In slices, so that a long wait does not lose the lock.
         while seconds > 0:
             self._keep()
-            self._sleep(min(seconds, self._lease / 4))
+            await self._ports.sleep(min(seconds, self._lease / 4))
             seconds -= self._lease / 4
 
     def _keep(self) -> None:

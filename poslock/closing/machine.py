@@ -1,12 +1,13 @@
 """The close, without I/O: a generator that yields what to ask or do and receives the answer.
 
-    open → intent → sending → filled → swept → booked
+    open → intent → sending → filled → booked
 
 Purpose: whatever happened before, and wherever the last closer died, running it once more under the lock ends in one
 close, one booking and no order left; it only ever goes forward, because a venue cannot undo an accepted order.
 
 Sequence: journal the intent; journal the order (`sending`, with the token) and only then send it; wait for its end;
-what is left goes out as the next attempt under its own id; sweep until a read shows nothing; book.
+what is left goes out as the next attempt under its own id; sweep until a read shows nothing; book. A bot with order
+code of its own sends in the middle, between `announce` and `finish`.
 
 Crash behaviour: each step is journaled before the next begins, so the next owner enters at the journaled step. An order
 that may have been sent is asked for by its client order id, never sent blindly; its id is the same in every process.
@@ -20,28 +21,21 @@ wait and every retry is bounded.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Context, Decimal
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING
 
-from poslock.closing.steps import (
-    LONGEST_PAUSE,
-    Machine,
-    Patience,
-    ask_venue,
-    pauses,
-    stamp_now,
-    tell_ledger,
-    wait,
-)
+from poslock.closing.steps import LONGEST_PAUSE, Machine, Patience, ask_venue, pauses, stamp_now, tell_ledger, wait
+from poslock.closing.talk import Talk, client_order_id, receive_window_ms
 from poslock.errors import (
     CloseUnsettled,
     ExchangeUnavailable,
+    InvalidPosition,
     NothingToReduce,
     OrderRefused,
     OutcomeUnknown,
+    ReduceOnlyBlocked,
     RequestExpired,
 )
 from poslock.exchange.port import CloseOrder, Exchange, Leg, Order
@@ -51,26 +45,19 @@ from poslock.pnl import realized_pnl
 from poslock.position import ClosedPosition, Fill, TrackedPosition
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
-P = ParamSpec("P")
-T = TypeVar("T")
-
-# Venues' own default windows are 5 s; with a shorter lease left, that is the limit.
-_RECEIVE_WINDOW = 5.0
 _MOST_ORDERS = 100
 _FRUITLESS_ORDERS = 3
-_READ_PAUSES = (0.1, 0.5, 2.0)
 
 
-class CloseMachine:
+class CloseMachine(Talk):
     """The close of one position by one owner of its lock; `steps` runs it from wherever the journal says."""
 
     def __init__(self, tracked: TrackedPosition, patience: Patience, *, token: int, reason: str) -> None:
+        super().__init__(Leg(tracked.position.symbol, tracked.position.side), patience)
         self._tracked = tracked
-        self._leg = Leg(tracked.position.symbol, tracked.position.side)
         self._key = CloseKey(tracked.position.id, tracked.generation)
-        self._patience = patience
         self._token = token
         self._reason = reason
 
@@ -80,28 +67,65 @@ class CloseMachine:
         step = close.step if close else "open"
         exits: tuple[Fill, ...] | None = None
         if step == "open":
-            yield from tell_ledger(Ledger.begin, self._key, self._token, self._reason)
-            step = "intent"
-        if step in {"intent", "sending"}:
+            yield from self.begin()
+        if step != "filled":
             exits = yield from self._flatten(close.attempts if close else ())
             yield from tell_ledger(Ledger.filled, self._key, self._token)
-            step = "filled"
-        if step == "filled":
-            yield from self._sweep()
-            yield from tell_ledger(Ledger.swept, self._key, self._token)
+        yield from self._drop_changes()
+        yield from self._sweep()
         return (yield from self._book(exits))
+
+    # The same in pieces, for a bot that sends the order itself.
+
+    def begin(self) -> Machine[None]:
+        """From here on the position is closing."""
+        yield from tell_ledger(Ledger.begin, self._key, self._token, self._reason)
+
+    def announce(self) -> Machine[Attempt]:
+        """Journal that the order with the attempt's id may be out from now on, until the attempt expires."""
+        stamp = yield from stamp_now()
+        close = yield from tell_ledger(Ledger.close, self._key)
+        filled = sum((each.filled or Decimal(0) for each in close.attempts), Decimal(0)) if close else Decimal(0)
+        expires_at_ms = stamp.at_ms + receive_window_ms(stamp)
+        client_id = client_order_id(self._tracked, 1)
+        attempt = Attempt(1, client_id, self._tracked.left - filled, expires_at_ms)
+        yield from tell_ledger(Ledger.sending, self._key, self._token, attempt, None)
+        return attempt
+
+    def finish(self, fills: Sequence[Fill]) -> Machine[ClosedPosition]:
+        """Book these fills of the bot's order, after a sweep.
+
+        Raises:
+            InvalidPosition: they are not what is left of the position.
+        """
+        total = sum((fill.contracts for fill in fills), Decimal(0))
+        if total != self._tracked.left:
+            raise InvalidPosition("fills", total, f"contracts in all; {self._tracked.left} are left to close")
+        reduces = yield from self._fills_of_reduces()
+        yield from tell_ledger(Ledger.filled, self._key, self._token)
+        yield from self._drop_changes()
+        yield from self._sweep()
+        return (yield from self._book((*reduces, *fills)))
+
+    def _fills_of_reduces(self) -> Machine[tuple[Fill, ...]]:
+        if not self._tracked.reduced:
+            return ()
+        changes = yield from tell_ledger(Ledger.changes, self._key)
+        ours = {change.client_order_id for change in changes}
+        fills = yield from self._ask(Exchange.fills, self._leg, self._tracked.tracked_at_ms)
+        return tuple(fill for fill in fills if fill.client_order_id in ours)
 
     # intent, sending → filled
 
     def _flatten(self, attempts: Sequence[Attempt]) -> Machine[tuple[Fill, ...]]:
         """Reduce the position until its fills prove that it is gone; those fills."""
-        left = self._tracked.position.contracts - sum((a.filled or Decimal(0) for a in attempts), Decimal(0))
+        left = self._tracked.left - sum((a.filled or Decimal(0) for a in attempts), Decimal(0))
         attempt = attempts[-1] if attempts else None
         order = (yield from self._find(attempt)) if attempt else None
         fruitless = 0
         for _ in range(_MOST_ORDERS):
             if attempt is not None and order is not None:
-                order = yield from self._wait_for_end(attempt, order)
+                order = yield from self._wait_for_end(order)
                 left -= order.filled
             held = (yield from self._ask(Exchange.held, self._leg)) if left > 0 else Decimal(0)
             if held == 0:
@@ -124,7 +148,7 @@ class CloseMachine:
         # by the next number. So no id ever stands for two orders.
         number = 1 if last is None else last.number if ended is None else last.number + 1
         stamp = yield from stamp_now()
-        window_ms = int(min(_RECEIVE_WINDOW, stamp.lease_left) * 1000)
+        window_ms = receive_window_ms(stamp)
         client_id = client_order_id(self._tracked, number)
         attempt = Attempt(number, client_id, contracts, stamp.at_ms + window_ms)
         # Durable before the request leaves, and under the token: whoever lost the lock stops here, and whoever comes
@@ -136,38 +160,15 @@ class CloseMachine:
         except (NothingToReduce, RequestExpired):
             # This request was not taken. An earlier one with the same id may have been, and may have closed it all.
             return attempt, (yield from self._ask(Exchange.order, self._leg, client_id))
+        except ReduceOnlyBlocked:
+            # Only for this reason are protective orders given up before the position is gone. It may have been the
+            # stop-loss that took it, just now.
+            yield from self._cancel_resting()
+            return attempt, (yield from self._ask(Exchange.order, self._leg, client_id))
         except OrderRefused as error:
             raise self._unsettled("sending", f"the venue refused the order: {error}") from error
         except (OutcomeUnknown, ExchangeUnavailable):
             return attempt, (yield from self._find(attempt))
-
-    def _find(self, attempt: Attempt) -> Machine[Order | None]:
-        """The order of an attempt that may have been sent; None once the venue can no longer come to have it."""
-        # A sent and died, or was stopped before it sent. B must not send before A's request can no longer be taken:
-        # its receive window must be over, and the venue's time of denying what it has. If a clock went back, a window
-        # still is what is left at most. (test_died_after_sending_before_the_request_left)
-        stamp = yield from stamp_now()
-        in_flight = min(_RECEIVE_WINDOW, max(0, attempt.expires_at_ms - stamp.at_ms) / 1000)
-        for pause in pauses(in_flight + self._patience.denies_for):
-            order = yield from self._ask(Exchange.order, self._leg, attempt.client_order_id)
-            if order is not None:
-                return order
-            yield from wait(pause)
-        return (yield from self._ask(Exchange.order, self._leg, attempt.client_order_id))
-
-    def _wait_for_end(self, attempt: Attempt, order: Order) -> Machine[Order]:
-        """The same order once nothing of it can be filled any more; cancelled if it takes too long."""
-        for cancel in (True, False):
-            for pause in pauses(self._patience.settles_within):
-                if order.ended:
-                    return order
-                yield from wait(pause)
-                order = (yield from self._ask(Exchange.order, self._leg, attempt.client_order_id)) or order
-            if cancel and not order.ended:
-                yield from self._cancel(order)
-        if order.ended:
-            return order
-        raise self._unsettled("sending", f"order {order.order_id} is still open, with {order.filled} filled")
 
     def _proof(self, step: str, *, only_while_flat: bool) -> Machine[tuple[tuple[Fill, ...], Decimal]]:
         """The fills that took this position from its size to nothing; or none, and what the venue holds after all.
@@ -200,7 +201,7 @@ class CloseMachine:
                 missing -= exits[-1].contracts
         return tuple(exits), missing
 
-    # filled → swept
+    # filled, before the booking
 
     def _sweep(self) -> Machine[None]:
         """Cancel what rests until a read shows nothing; the reads decide, not the cancels."""
@@ -215,6 +216,10 @@ class CloseMachine:
                 yield from self._cancel(order)
         raise self._unsettled("filled", f"orders still rest: {', '.join(order.order_id for order in orders)}")
 
+    def _cancel_resting(self) -> Machine[None]:
+        for order in (yield from self._ask(Exchange.open_orders, self._leg)):
+            yield from self._cancel(order)
+
     def _expect_flat(self) -> Machine[None]:
         # More than was tracked, or opened again since: the orders that rest may protect that.
         held = Decimal(0)
@@ -226,16 +231,17 @@ class CloseMachine:
         why = f"it is closed, but the venue holds {held} more contracts on that side; their orders are left alone"
         raise self._unsettled("filled", f"{why}, close them first")
 
-    def _cancel(self, order: Order) -> Machine[None]:
-        try:
-            yield from ask_venue(Exchange.cancel, order)
-        except (OrderRefused, OutcomeUnknown, ExchangeUnavailable):
-            return  # filled or gone meanwhile, or not: the next read tells
+    def _drop_changes(self) -> Machine[None]:
+        # A modify died with its request under way: were it taken after the sweep, it would be left over.
+        # (test_a_change_under_way_when_its_owner_died_is_not_left_over)
+        for change in (yield from tell_ledger(Ledger.changes, self._key)):
+            if change.step == "sending":
+                yield from self._find(change)
 
-    # swept → booked
+    # filled → booked
 
     def _book(self, exits: tuple[Fill, ...] | None) -> Machine[ClosedPosition]:
-        fills = exits or (yield from self._proof("swept", only_while_flat=False))[0]
+        fills = exits or (yield from self._proof("filled", only_while_flat=False))[0]
         since_ms, until_ms = self._tracked.tracked_at_ms, fills[-1].at_ms
         funding = yield from self._ask(Exchange.funding, self._leg, since_ms, until_ms)
         close = yield from tell_ledger(Ledger.close, self._key)
@@ -256,31 +262,8 @@ class CloseMachine:
         yield from tell_ledger(Ledger.book, self._key, self._token, closed)
         return closed
 
-    def _ask(self, method: Callable[Concatenate[Any, P], T], *args: P.args, **none: P.kwargs) -> Machine[T]:
-        """Ask the venue; asking changes nothing, so a question that got no answer is put again, a few times."""
-        for pause in _READ_PAUSES:
-            try:
-                return (yield from ask_venue(method, *args, **none))
-            except ExchangeUnavailable:
-                yield from wait(pause)
-        try:
-            return (yield from ask_venue(method, *args, **none))
-        except ExchangeUnavailable as error:
-            raise self._unsettled("venue", f"it does not answer: {error}") from error
-
     def _unsettled(self, step: str, why: str) -> CloseUnsettled:
         return CloseUnsettled(self._key.position_id, step, why)
-
-
-def client_order_id(tracked: TrackedPosition, attempt: int) -> str:
-    """The id of a close's order: 32 lowercase letters and digits, the same in whichever process."""
-    position = tracked.position
-    # The time of tracking too: with a ledger that was put aside, generations start at 1 again.
-    numbers = (tracked.generation, tracked.tracked_at_ms, attempt)
-    parts = (tracked.account, position.symbol, position.side, position.id, *map(str, numbers))
-    # Length before text: no two different lists of parts run together into one.
-    text = "".join(f"{len(part)}:{part}" for part in parts)
-    return "pl" + hashlib.sha256(text.encode()).hexdigest()[:30]
 
 
 def _part(fill: Fill, contracts: Decimal) -> Fill:

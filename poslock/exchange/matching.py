@@ -7,24 +7,31 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from poslock.errors import OrderRefused
-from poslock.exchange.port import Leg, Order
+from poslock.exchange.port import Holding, Leg, Order
 from poslock.position import Fill, Side
 
 if TYPE_CHECKING:
     import sqlite3
 
-_CURRENCY = "USDT"
+    from poslock.exchange.contract import Contract
+
 _REDUCING: dict[Side, str] = {"long": "sell", "short": "buy"}
 _OPENING: dict[Side, str] = {"long": "buy", "short": "sell"}
 _REDUCED: dict[str, Side] = {"sell": "long", "buy": "short"}
+_OPENED: dict[str, Side] = {"buy": "long", "sell": "short"}
 
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """How the exchange fills: fee per notional value, and how long an unfilled remainder stays open."""
+    """How the exchange fills: fee per notional value, how long an unfilled remainder stays open, and of what.
+
+    With ``hedge`` both legs of a symbol are held side by side; without, they net out.
+    """
 
     fee_rate: Decimal
     remainder_rests_ms: int
+    hedge: bool
+    contract: Contract
 
 
 class Matching:
@@ -42,13 +49,36 @@ class Matching:
 
     def require_market(self, symbol: str) -> None:
         """Raise `OrderRefused` if the market has no price."""
-        self._price(symbol)
+        self.price(symbol)
+
+    def price(self, symbol: str) -> Decimal:
+        """The market's price; raises `OrderRefused` if there is no such market."""
+        row = self._db.execute("SELECT price FROM market WHERE symbol = ?", (symbol,)).fetchone()
+        if row is None:
+            raise OrderRefused(f"there is no market {symbol!r}; call set_price first", code="market")
+        return Decimal(row["price"])
 
     def held(self, leg: Leg) -> Decimal:
         """Contracts of *leg*."""
-        row = self._db.execute("SELECT contracts FROM market WHERE symbol = ?", (leg.symbol,)).fetchone()
-        contracts = Decimal(row["contracts"]) if row else Decimal(0)
-        return max(Decimal(0), contracts if leg.side == "long" else -contracts)
+        holding = self.holding(leg)
+        return holding.contracts if holding else Decimal(0)
+
+    def holding(self, leg: Leg) -> Holding | None:
+        """*leg* and its average entry price, None if nothing is held."""
+        sql = "SELECT contracts, entry_price FROM legs WHERE symbol = ? AND side = ?"
+        row = self._db.execute(sql, (leg.symbol, leg.side)).fetchone()
+        if row is None:
+            return None
+        contracts, entry_price, of = Decimal(row["contracts"]), Decimal(row["entry_price"]), self._terms.contract
+        return Holding(contracts, entry_price, of.size, of.inverse, of.settle)
+
+    def resting(self, leg: Leg) -> Decimal:
+        """Contracts that the open reduce-only orders of *leg* may still take."""
+        return sum((order.contracts - order.filled for order in self.orders(leg, only_open=True)), Decimal(0))
+
+    def would_trigger(self, leg: Leg, kind: str, trigger_price: Decimal) -> bool:
+        """Whether such an order for *leg* would execute at the price there is."""
+        return _reached(kind, _REDUCING[leg.side], trigger_price, self.price(leg.symbol))
 
     def set_price(self, symbol: str, price: Decimal) -> None:
         """Move the market, and execute what that triggers."""
@@ -58,7 +88,8 @@ class Matching:
             (symbol, str(price)),
         )
         for row in self._db.execute("SELECT * FROM orders WHERE symbol = ? AND state = 'open'", (symbol,)).fetchall():
-            if _triggered(row, price):
+            trigger = row["trigger_price"]
+            if trigger is not None and _reached(row["family"], row["side"], Decimal(trigger), price):
                 self.execute(row["order_id"])
 
     def insert(  # noqa: PLR0913  # the columns of an order
@@ -84,13 +115,12 @@ class Matching:
     def execute(self, order_id: int, *, at_most: Decimal | None = None) -> None:
         """Fill an open order at the market price as far as it goes, and settle what becomes of the rest."""
         row = self._row(order_id)
-        held = self.held(Leg(row["symbol"], _REDUCED[row["side"]]))
-        wanted = Decimal(row["contracts"])
-        amount = min(wanted, held) if row["reduce_only"] else wanted
+        wanted, reducible = Decimal(row["contracts"]), self._reducible(row)
+        amount = min(wanted, reducible) if row["reduce_only"] else wanted
         if at_most is not None:
             amount = min(amount, at_most)
         # What goes beyond flat opens the other side: to those who ask for fills, two fills.
-        reducing = min(amount, held)
+        reducing = min(amount, reducible)
         self._fill(row, reducing, reduced=True)
         self._fill(row, amount - reducing, reduced=False)
         rests = amount < wanted and bool(amount) and at_most is not None and self._terms.remainder_rests_ms > 0
@@ -132,50 +162,68 @@ class Matching:
         """
         return [_fill(row) for row in self._db.execute(sql, (leg.symbol, _REDUCING[leg.side], since_ms))]
 
-    def pay_funding(self, symbol: str, amount: Decimal) -> None:
-        """Enter a funding payment."""
-        self._db.execute("INSERT INTO funding VALUES (?, ?, ?)", (symbol, str(amount), self._now_ms))
+    def pay_funding(self, symbol: str, side: Side | None, amount: Decimal) -> None:
+        """Enter a funding payment, without *side* to whichever leg is held."""
+        self._db.execute("INSERT INTO funding VALUES (?, ?, ?, ?)", (symbol, side, str(amount), self._now_ms))
 
-    def funding(self, symbol: str, since_ms: int, until_ms: int) -> Decimal:
-        """Sum of the funding payments in that time."""
-        sql = "SELECT amount FROM funding WHERE symbol = ? AND at_ms BETWEEN ? AND ?"
-        rows = self._db.execute(sql, (symbol, since_ms, until_ms))
+    def funding(self, leg: Leg, since_ms: int, until_ms: int) -> Decimal:
+        """Sum of the funding payments to *leg* in that time."""
+        sql = "SELECT amount FROM funding WHERE symbol = ? AND (side IS NULL OR side = ?) AND at_ms BETWEEN ? AND ?"
+        rows = self._db.execute(sql, (leg.symbol, leg.side, since_ms, until_ms))
         return sum((Decimal(row["amount"]) for row in rows), Decimal(0))
+
+    def _reducible(self, row: sqlite3.Row) -> Decimal:
+        """Contracts that an order may take off the leg opposite to its side."""
+        if self._terms.hedge and not row["reduce_only"]:
+            return Decimal(0)  # what opens one leg leaves the other alone
+        return self.held(Leg(row["symbol"], _REDUCED[row["side"]]))
 
     def _fill(self, row: sqlite3.Row, amount: Decimal, *, reduced: bool) -> None:
         if not amount:
             return
-        symbol, price = row["symbol"], self._price(row["symbol"])
-        fee = price * amount * self._terms.fee_rate
+        symbol, price = row["symbol"], self.price(row["symbol"])
+        fee = self._terms.contract.notional(price, amount) * self._terms.fee_rate
+        currency = self._terms.contract.settle
         self._db.execute(
             "INSERT INTO fills (order_id, symbol, side, reduced, price, contracts, fee, fee_currency, at_ms)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (row["order_id"], symbol, row["side"], reduced, str(price), str(amount), str(fee), _CURRENCY, self._now_ms),
+            (row["order_id"], symbol, row["side"], reduced, str(price), str(amount), str(fee), currency, self._now_ms),
         )
-        (held,) = self._db.execute("SELECT contracts FROM market WHERE symbol = ?", (symbol,)).fetchone()
-        after = Decimal(held) + (amount if row["side"] == "buy" else -amount)
-        self._db.execute("UPDATE market SET contracts = ? WHERE symbol = ?", (str(after), symbol))
+        if reduced:
+            self._reduce(Leg(symbol, _REDUCED[row["side"]]), amount)
+        else:
+            self._add(Leg(symbol, _OPENED[row["side"]]), amount, price)
 
-    def _price(self, symbol: str) -> Decimal:
-        row = self._db.execute("SELECT price FROM market WHERE symbol = ?", (symbol,)).fetchone()
-        if row is None:
-            raise OrderRefused(f"there is no market {symbol!r}; call set_price first", code="market")
-        return Decimal(row["price"])
+    def _reduce(self, leg: Leg, amount: Decimal) -> None:
+        """Take *amount* off a leg that has it: the rest keeps its entry price, and a flat leg has none."""
+        left = self.held(leg) - amount
+        if left:
+            sql = "UPDATE legs SET contracts = ? WHERE symbol = ? AND side = ?"
+            self._db.execute(sql, (str(left), leg.symbol, leg.side))
+        else:
+            self._db.execute("DELETE FROM legs WHERE symbol = ? AND side = ?", (leg.symbol, leg.side))
+
+    def _add(self, leg: Leg, amount: Decimal, price: Decimal) -> None:
+        before, whole, entry = self.holding(leg), amount, price
+        if before:
+            whole = before.contracts + amount
+            entry = self._terms.contract.average((before.contracts, before.entry_price), (amount, price))
+        self._db.execute(
+            "INSERT OR REPLACE INTO legs VALUES (?, ?, ?, ?)", (leg.symbol, leg.side, str(whole), str(entry))
+        )
 
     def _row(self, order_id: int) -> sqlite3.Row:
         row: sqlite3.Row = self._db.execute("SELECT * FROM orders WHERE order_id = ?", (order_id,)).fetchone()
         return row
 
 
-def _triggered(row: sqlite3.Row, price: Decimal) -> bool:
-    if row["trigger_price"] is None:
-        return False
-    trigger = Decimal(row["trigger_price"])
-    falling = (row["family"] == "stop_loss") == (row["side"] == "sell")
+def _reached(kind: str, side: str, trigger: Decimal, price: Decimal) -> bool:
+    falling = (kind == "stop_loss") == (side == "sell")
     return price <= trigger if falling else price >= trigger
 
 
 def _order(row: sqlite3.Row) -> Order:
+    trigger = row["trigger_price"]
     return Order(
         order_id=str(row["order_id"]),
         client_order_id=row["client_order_id"],
@@ -184,6 +232,7 @@ def _order(row: sqlite3.Row) -> Order:
         contracts=Decimal(row["contracts"]),
         filled=Decimal(row["filled"]),
         state=row["state"],
+        trigger_price=None if trigger is None else Decimal(trigger),
     )
 
 

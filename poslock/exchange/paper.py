@@ -1,9 +1,10 @@
 """`PaperExchange`: an exchange account embedded in one SQLite file, shared by all processes that open it.
 
-It behaves like a linear perpetuals account in one-way mode: a long and a short of one symbol net out, reduce-only
-orders never reverse a position, stop orders stay when their position is gone, client order ids are unique for ever,
-and a request that arrives after its receive window is refused. Every request is atomic. It survives killed
-processes, not power cuts: it stands in for a venue, which is somewhere else.
+It behaves like a perpetuals account: reduce-only orders never reverse a position, stop orders stay when their position
+is gone, client order ids are unique for ever, and a request that arrives after its receive window is refused. In
+one-way mode a long and a short of one symbol net out; in hedge mode they are held side by side, each with its own
+orders. Every request is atomic. It survives killed processes, not power cuts: it stands in for a venue, which is
+somewhere else.
 """
 
 from __future__ import annotations
@@ -15,9 +16,17 @@ from importlib import resources
 from typing import TYPE_CHECKING, Literal
 
 from poslock.database import Database
-from poslock.errors import DuplicateClientOrderId, ExchangeUnavailable, NothingToReduce, OrderRefused, RequestExpired
+from poslock.errors import (
+    DuplicateClientOrderId,
+    ExchangeUnavailable,
+    NothingToReduce,
+    OrderRefused,
+    ReduceOnlyBlocked,
+    RequestExpired,
+)
+from poslock.exchange.contract import Contract
 from poslock.exchange.matching import Matching, Terms
-from poslock.exchange.port import CloseOrder, Leg, Order
+from poslock.exchange.port import CloseOrder, Holding, Leg, Order, StopOrder
 from poslock.position import EXACT, Fill, Number, Side, exact, name, positive, side_of
 
 if TYPE_CHECKING:
@@ -33,21 +42,32 @@ class PaperExchange:
 
     Args:
         path: the file; made if it does not exist.
+        hedge: whether it holds long and short side by side. The file keeps the mode in which it was made.
+        contract_size, inverse, settle: what its contracts are, as in `poslock.position.Position`.
         fee_rate: fee per notional value of a fill.
         liquidity: contracts a market order can take at once; None for any number.
         remainder_rests: seconds for which what did not fill at once stays open before it is cancelled.
+        blocks_covered: whether a close is refused while resting orders cover all of the leg, as some venues do.
         latency: seconds each request travels before the account sees it.
         denies_for, settles_within: as in `poslock.exchange.port.Exchange`.
         clock, sleep: seconds since the epoch, and how to wait; for tests.
+
+    Raises:
+        ExchangeUnavailable: the file cannot be used, or its account is in the other mode.
     """
 
     def __init__(  # noqa: PLR0913  # settings with defaults
         self,
         path: str | os.PathLike[str],
         *,
+        hedge: bool = False,
+        contract_size: Number = 1,
+        inverse: bool = False,
+        settle: str = "USDT",
         fee_rate: Number = "0.0005",
         liquidity: Number | None = None,
         remainder_rests: float = 0.0,
+        blocks_covered: bool = False,
         latency: float = 0.0,
         denies_for: float = 0.5,
         settles_within: float = 10.0,
@@ -56,20 +76,28 @@ class PaperExchange:
     ) -> None:
         self.denies_for = denies_for
         self.settles_within = settles_within
-        self._terms = Terms(exact("fee_rate", fee_rate), int(remainder_rests * 1000))
+        contract = Contract(positive("contract_size", contract_size), inverse, name("settle", settle))
+        self._terms = Terms(exact("fee_rate", fee_rate), int(remainder_rests * 1000), hedge, contract)
+        self._blocks_covered = blocks_covered
         self._liquidity = None if liquidity is None else positive("liquidity", liquidity)
         self._latency = latency
         self._clock = clock
         self._sleep = sleep
         self._database = Database(
             str(path),
-            schema=resources.files("poslock.exchange").joinpath("paper.sql").read_text("utf-8"),
-            version=1,
+            schema=_schema(hedge=hedge),
+            version=2,
             synchronous="OFF",
             failure=lambda why, way_out: ExchangeUnavailable(f"paper exchange {path}: {why}; {way_out}"),
         )
         with self._database.snapshot() as db:
-            (self.account,) = db.execute("SELECT name FROM account").fetchone()
+            self.account, made_for_hedge = db.execute("SELECT name, hedge FROM account").fetchone()
+        if bool(made_for_hedge) != hedge:
+            raise ExchangeUnavailable(
+                f"paper exchange {path}: its account is in {_mode(hedge=not hedge)} mode, not in {_mode(hedge=hedge)} "
+                f"mode; pass hedge={not hedge}, or use another file",
+                code="mode",
+            )
 
     # What a closing poslock asks: the port.
 
@@ -77,19 +105,47 @@ class PaperExchange:
         """The account's clock."""
         return int(self._clock() * 1000)
 
+    def price(self, leg: Leg) -> Decimal:
+        """The market's price."""
+        with self._request() as account:
+            try:
+                return account.price(leg.symbol)
+            except OrderRefused as error:
+                raise ExchangeUnavailable(str(error), code=error.code) from None
+
     def held(self, leg: Leg) -> Decimal:
         """Contracts that *leg* holds now."""
         with self._request() as account:
             return account.held(leg)
 
+    def holding(self, leg: Leg) -> Holding | None:
+        """What *leg* holds now and what it cost on average."""
+        with self._request() as account:
+            return account.holding(leg)
+
     def place(self, order: CloseOrder) -> Order:
         """Take a reduce-only market order, or refuse it."""
         with self._request() as account:
             self._judge(account, order)
+            held = account.held(order.leg)
+            if self._blocks_covered and account.resting(order.leg) >= held:
+                raise ReduceOnlyBlocked("resting reduce-only orders cover the whole position already", code="-4118")
             # Venues differ here; like MEXC and Bybit this one cuts a reduce-only order down to what is there.
-            contracts = min(positive("contracts", order.contracts), account.held(order.leg))
+            contracts = min(positive("contracts", order.contracts), held)
             order_id = account.insert(order.leg, "order", contracts, client_order_id=order.client_order_id)
             account.execute(order_id, at_most=self._liquidity)
+            return account.order(order_id)
+
+    def place_stop(self, order: StopOrder) -> Order:
+        """Rest a reduce-only order until its price is reached, or refuse it."""
+        with self._request() as account:
+            self._judge(account, order)
+            contracts, trigger = positive("contracts", order.contracts), positive("trigger_price", order.trigger_price)
+            if account.would_trigger(order.leg, order.kind, trigger):
+                raise OrderRefused(f"a {order.kind} at {trigger} would execute at once", code="trigger")
+            order_id = account.insert(
+                order.leg, order.kind, contracts, client_order_id=order.client_order_id, trigger_price=trigger
+            )
             return account.order(order_id)
 
     def order(self, leg: Leg, client_order_id: str) -> Order | None:
@@ -114,9 +170,9 @@ class PaperExchange:
             return account.fills(leg, since_ms)
 
     def funding(self, leg: Leg, since_ms: int, until_ms: int) -> Decimal:
-        """Funding received on the symbol in that time."""
+        """Funding received on *leg* in that time."""
         with self._request() as account:
-            return account.funding(leg.symbol, since_ms, until_ms)
+            return account.funding(leg, since_ms, until_ms)
 
     # What a trader and the market do with the account.
 
@@ -127,7 +183,7 @@ class PaperExchange:
             account.set_price(name("symbol", symbol), moved)
 
     def open_position(self, symbol: str, side: Side, contracts: Number) -> None:
-        """Buy (long) or sell (short) *contracts* at market, against whatever is held."""
+        """Buy (long) or sell (short) *contracts* at market, in one-way mode against whatever is held."""
         amount, leg = positive("contracts", contracts), Leg(symbol, side_of(side))
         with self._account() as account:
             account.require_market(symbol)
@@ -148,11 +204,13 @@ class PaperExchange:
             account.require_market(symbol)
             return str(account.insert(leg, kind, amount, trigger_price=trigger))
 
-    def pay_funding(self, symbol: str, amount: Number) -> None:
-        """Pay *amount* to the account for its position in *symbol*; negative takes it."""
+    def pay_funding(self, symbol: str, amount: Number, side: Side | None = None) -> None:
+        """Pay *amount* to the account for its position in *symbol*; negative takes it. Hedge mode needs the *side*."""
         paid = exact("amount", amount)
+        # Paid to neither leg by name it would count for both.
+        paid_for = None if side is None and not self._terms.hedge else side_of(side)
         with self._account() as account:
-            account.pay_funding(symbol, paid)
+            account.pay_funding(symbol, paid_for, paid)
 
     def orders(self, leg: Leg) -> list[Order]:
         """Every order ever taken that reduces *leg*, oldest first."""
@@ -176,7 +234,7 @@ class PaperExchange:
             account.expire_remainders()
             yield account
 
-    def _judge(self, account: Matching, order: CloseOrder) -> None:
+    def _judge(self, account: Matching, order: CloseOrder | StopOrder) -> None:
         late_ms = self.time_ms() - order.signed_at_ms
         if late_ms > order.receive_window_ms:
             raise RequestExpired(
@@ -186,5 +244,16 @@ class PaperExchange:
             raise OrderRefused(f"client order id must have 1 to {_LONGEST_CLIENT_ID} characters", code="2030")
         if account.order_by_client_id(order.client_order_id):
             raise DuplicateClientOrderId(f"client order id {order.client_order_id} exists", code="duplicate")
+        account.require_market(order.leg.symbol)
         if account.held(order.leg) == 0:
             raise NothingToReduce("no position, or already closed", code="2009")
+
+
+def _schema(*, hedge: bool) -> str:
+    # A script takes no bound values.
+    script = resources.files("poslock.exchange").joinpath("paper.sql").read_text("utf-8")
+    return script.replace(":hedge);", f"{hedge:d});")
+
+
+def _mode(*, hedge: bool) -> str:
+    return "hedge" if hedge else "one-way"

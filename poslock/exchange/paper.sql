@@ -1,16 +1,30 @@
 BEGIN IMMEDIATE;
 
-CREATE TABLE IF NOT EXISTS account (
-    only INTEGER PRIMARY KEY CHECK (only = 1),
-    name TEXT NOT NULL
-) STRICT;
-INSERT OR IGNORE INTO account VALUES (1, 'paper-' || lower(hex(randomblob(8))));
+-- Version 1 did not know what its positions had cost. It cannot be carried over, so it is refused by this name.
+CREATE TEMP TABLE refusal (version INTEGER CONSTRAINT made_by_an_older_poslock CHECK (version <> 1));
+INSERT INTO refusal SELECT user_version FROM pragma_user_version;
+DROP TABLE refusal;
 
--- One-way mode: contracts above zero are long, below zero short.
+-- The first who opens the file decides its mode, in the place of :hedge.
+CREATE TABLE IF NOT EXISTS account (
+    only  INTEGER PRIMARY KEY CHECK (only = 1),
+    name  TEXT NOT NULL,
+    hedge INTEGER NOT NULL CHECK (hedge IN (0, 1))
+) STRICT;
+INSERT OR IGNORE INTO account VALUES (1, 'paper-' || lower(hex(randomblob(8))), :hedge);
+
 CREATE TABLE IF NOT EXISTS market (
-    symbol    TEXT PRIMARY KEY,
-    price     TEXT NOT NULL,
-    contracts TEXT NOT NULL DEFAULT '0'
+    symbol TEXT PRIMARY KEY,
+    price  TEXT NOT NULL
+) STRICT;
+
+-- What is held, and nothing else. In one-way mode that is at most one leg of a market.
+CREATE TABLE IF NOT EXISTS legs (
+    symbol      TEXT NOT NULL REFERENCES market,
+    side        TEXT NOT NULL CHECK (side IN ('long', 'short')),
+    contracts   TEXT NOT NULL,
+    entry_price TEXT NOT NULL,
+    PRIMARY KEY (symbol, side)
 ) STRICT;
 
 CREATE TABLE IF NOT EXISTS orders (
@@ -43,11 +57,13 @@ CREATE TABLE IF NOT EXISTS fills (
 ) STRICT;
 CREATE INDEX IF NOT EXISTS fills_of_market ON fills (symbol, at_ms);
 
+-- Without a side it is that of whichever leg is held.
 CREATE TABLE IF NOT EXISTS funding (
     symbol TEXT NOT NULL,
+    side   TEXT CHECK (side IN ('long', 'short')),
     amount TEXT NOT NULL,
     at_ms  INTEGER NOT NULL
 ) STRICT;
 
-PRAGMA user_version = 1;
+PRAGMA user_version = 2;
 COMMIT;

@@ -1,8 +1,10 @@
 """The port: what the close asks of an exchange account, embedded or real.
 
-Questions (`held`, `order`, `open_orders`, `fills`, `funding`) raise `ExchangeUnavailable` when they could not be
-answered. `place` distinguishes three outcomes: it returns the order (taken), raises `OrderRefused` (definitely not
-taken), or raises `OutcomeUnknown` (perhaps taken).
+Questions (`price`, `held`, `holding`, `order`, `open_orders`, `fills`, `funding`) raise `ExchangeUnavailable` when they
+could not be answered. `place` and `place_stop` distinguish three outcomes: they return the order (taken), raise
+`OrderRefused` (definitely not taken), or raise `OutcomeUnknown` (perhaps taken).
+
+`Exchange` is the port for threads, `AsyncExchange` the same for an event loop.
 """
 
 from __future__ import annotations
@@ -40,11 +42,28 @@ class CloseOrder:
 
 
 @dataclass(frozen=True, slots=True)
+class StopOrder:
+    """A request to rest a reduce-only market order for *leg* until the price reaches *trigger_price*.
+
+    A ``"stop_loss"`` triggers when the price goes against the leg, a ``"take_profit"`` when it goes for it. The rule of
+    the receive window is that of `CloseOrder`; it limits when the request may arrive, not how long the order rests.
+    """
+
+    leg: Leg
+    kind: Literal["stop_loss", "take_profit"]
+    contracts: Decimal
+    trigger_price: Decimal
+    client_order_id: str
+    signed_at_ms: int
+    receive_window_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class Order:
     """An order at the venue.
 
     ``family`` is the venue's kind of order it belongs to (plain order, stop, ...). An order has ended when nothing of
-    it can be filled any more.
+    it can be filled any more. ``trigger_price`` is what it rests for, None for one that waits for no price.
     """
 
     order_id: str
@@ -54,11 +73,23 @@ class Order:
     contracts: Decimal
     filled: Decimal
     state: Literal["open", "filled", "canceled"]
+    trigger_price: Decimal | None = None
 
     @property
     def ended(self) -> bool:
         """Whether nothing of it can be filled any more."""
         return self.state != "open"
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """What the venue reports of a leg that is held; the fields are those of `poslock.position.Position`."""
+
+    contracts: Decimal
+    entry_price: Decimal
+    contract_size: Decimal
+    inverse: bool
+    settle: str
 
 
 class Exchange(Protocol):
@@ -75,11 +106,25 @@ class Exchange(Protocol):
     def time_ms(self) -> int:
         """The clock by which the venue judges requests, as known here; asks nobody."""
 
+    def price(self, leg: Leg) -> Decimal:
+        """The price by which the venue triggers the stop orders of *leg*."""
+
     def held(self, leg: Leg) -> Decimal:
         """Contracts that *leg* holds now, 0 if none."""
 
+    def holding(self, leg: Leg) -> Holding | None:
+        """What the venue reports of *leg*, None if nothing is held."""
+
     def place(self, order: CloseOrder) -> Order:
         """Send *order* once; never sends it again by itself.
+
+        Raises:
+            NothingToReduce, RequestExpired, OrderRefused: definitely not taken.
+            DuplicateClientOrderId, OutcomeUnknown: ask `order` by the client order id.
+        """
+
+    def place_stop(self, order: StopOrder) -> Order:
+        """Send *order* once, as `place` does; the family of what it becomes is its kind.
 
         Raises:
             NothingToReduce, RequestExpired, OrderRefused: definitely not taken.
@@ -99,4 +144,58 @@ class Exchange(Protocol):
         """Fills that reduced *leg* at or after *since_ms*, oldest first."""
 
     def funding(self, leg: Leg, since_ms: int, until_ms: int) -> Decimal:
+        """Funding received (paid, if negative) on *leg* from *since_ms* to *until_ms*."""
+
+
+class AsyncExchange(Protocol):
+    """`Exchange` for an event loop: attributes, questions and outcomes are the same.
+
+    A call that is cancelled on its way may or may not have reached the venue; for an order that is `OutcomeUnknown`.
+    """
+
+    account: str
+    denies_for: float
+    settles_within: float
+
+    def time_ms(self) -> int:
+        """The clock by which the venue judges requests, as known here; asks nobody."""
+
+    async def price(self, leg: Leg) -> Decimal:
+        """The price by which the venue triggers the stop orders of *leg*."""
+
+    async def held(self, leg: Leg) -> Decimal:
+        """Contracts that *leg* holds now, 0 if none."""
+
+    async def holding(self, leg: Leg) -> Holding | None:
+        """What the venue reports of *leg*, None if nothing is held."""
+
+    async def place(self, order: CloseOrder) -> Order:
+        """Send *order* once; never sends it again by itself.
+
+        Raises:
+            NothingToReduce, RequestExpired, OrderRefused: definitely not taken.
+            DuplicateClientOrderId, OutcomeUnknown: ask `order` by the client order id.
+        """
+
+    async def place_stop(self, order: StopOrder) -> Order:
+        """Send *order* once, as `place` does; the family of what it becomes is its kind.
+
+        Raises:
+            NothingToReduce, RequestExpired, OrderRefused: definitely not taken.
+            DuplicateClientOrderId, OutcomeUnknown: ask `order` by the client order id.
+        """
+
+    async def order(self, leg: Leg, client_order_id: str) -> Order | None:
+        """The order with this client order id, None if the venue says there is none."""
+
+    async def open_orders(self, leg: Leg) -> list[Order]:
+        """Every resting order, of every family, that would reduce *leg*."""
+
+    async def cancel(self, order: Order) -> None:
+        """Cancel *order*; no error if it has ended already. The caller reads again to be sure."""
+
+    async def fills(self, leg: Leg, since_ms: int) -> list[Fill]:
+        """Fills that reduced *leg* at or after *since_ms*, oldest first."""
+
+    async def funding(self, leg: Leg, since_ms: int, until_ms: int) -> Decimal:
         """Funding received (paid, if negative) on *leg* from *since_ms* to *until_ms*."""

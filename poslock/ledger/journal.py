@@ -1,4 +1,4 @@
-"""How far a close got: the values that the ledger keeps of it."""
+"""How far a close or a change got: the values that the ledger keeps of it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 if TYPE_CHECKING:
     from decimal import Decimal
 
-Step: TypeAlias = Literal["intent", "sending", "filled", "swept", "booked"]
+Step: TypeAlias = Literal["intent", "sending", "filled", "booked"]
+Kind: TypeAlias = Literal["stop_loss", "take_profit", "reduce"]
+ChangeStep: TypeAlias = Literal["intent", "sending", "done", "refused", "dropped"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,3 +42,39 @@ class Close:
 
     step: Step
     attempts: tuple[Attempt, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One change of an open position: a stop-loss or take-profit at *trigger_price*, or a reduce.
+
+    Without a trigger price a stop-loss or take-profit is removed, and there is no order to send. ``expires_at_ms`` is
+    as in `Attempt`, 0 until it is sent. ``filled`` is what a reduce has reduced by.
+    """
+
+    number: int
+    kind: Kind
+    contracts: Decimal
+    trigger_price: Decimal | None
+    client_order_id: str | None
+    step: ChangeStep = "intent"
+    expires_at_ms: int = 0
+    filled: Decimal | None = None
+
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether something is left to be done about it."""
+        return self.step in {"intent", "sending"}
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One line of the audit trail. ``at`` is wall-clock seconds, for people; ``pid`` is who wrote it."""
+
+    at: float
+    position_id: str
+    generation: int
+    token: int
+    pid: int
+    event: str
+    detail: str

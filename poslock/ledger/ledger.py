@@ -23,15 +23,17 @@ from typing import TYPE_CHECKING
 
 from poslock.database import Database
 from poslock.errors import LedgerError, PositionConflict, TokenRefused
-from poslock.ledger.journal import Attempt, Close, CloseKey, Step
-from poslock.ledger.rows import close_of, highest_token, latest_position
-from poslock.position import ClosedPosition, Fill, Position, TrackedPosition
+from poslock.ledger.journal import Attempt, Change, Close, CloseKey, Event, Step
+from poslock.ledger.rows import changes_of, close_of, events_of, highest_token, latest_position, open_on_leg
+from poslock.position import ClosedPosition, Fill, Position, Side, TrackedPosition
 
 if TYPE_CHECKING:
     import sqlite3
+    from collections.abc import Sequence
     from decimal import Decimal
 
 _KEY = "position_id = :position_id AND generation = :generation"
+_UNFINISHED = "step IN ('intent', 'sending')"
 
 
 class Ledger:
@@ -71,11 +73,34 @@ class Ledger:
         with self._database.snapshot() as db:
             return latest_position(db, position_id)
 
-    def unfinished(self, account: str) -> list[str]:
-        """Ids of the positions on *account* whose close was begun and not booked."""
-        sql = "SELECT position_id FROM position WHERE account = ? AND state = 'closing' ORDER BY position_id"
+    def positions(self, account: str) -> list[TrackedPosition]:
+        """The newest generation of every position on *account*, by id."""
+        sql = "SELECT DISTINCT position_id FROM position WHERE account = ? ORDER BY position_id"
         with self._database.snapshot() as db:
-            return [row["position_id"] for row in db.execute(sql, (account,))]
+            found = [latest_position(db, row["position_id"]) for row in db.execute(sql, (account,)).fetchall()]
+        return [each for each in found if each is not None and each.account == account]
+
+    def on_leg(self, account: str, symbol: str, side: Side) -> TrackedPosition | None:
+        """The position that is open or closing on one side of a market."""
+        with self._database.snapshot() as db:
+            position_id = open_on_leg(db, account, symbol, side)
+            return None if position_id is None else latest_position(db, position_id)
+
+    def history(self, position_id: str | None = None) -> list[Event]:
+        """The audit trail, oldest first; of one position if given."""
+        with self._database.snapshot() as db:
+            return events_of(db, position_id)
+
+    def unfinished(self, account: str) -> list[str]:
+        """Ids of the positions on *account* with a close that was begun and not booked, or a change not ended."""
+        sql = """
+            SELECT position_id FROM position WHERE account = :account AND (state = 'closing' OR state = 'open' AND
+                EXISTS (SELECT * FROM change WHERE change.position_id = position.position_id
+                 AND change.generation = position.generation AND step IN ('intent', 'sending')))
+            ORDER BY position_id
+        """
+        with self._database.snapshot() as db:
+            return [row["position_id"] for row in db.execute(sql, {"account": account})]
 
     def highest_token(self, position_id: str) -> int:
         """The highest fencing token seen for a position, 0 if none."""
@@ -130,21 +155,86 @@ class Ledger:
             self._advance(db, key, token, "filled", after=("intent", "sending"))
             _audit(db, key, token, "filled", "")
 
-    def swept(self, key: CloseKey, token: int) -> None:
-        """filled → swept: no order of the position rests at the venue."""
-        with self._database.transaction() as db:
-            self._advance(db, key, token, "swept", after=("filled",))
-            _audit(db, key, token, "swept", "")
-
     def book(self, key: CloseKey, token: int, closed: ClosedPosition) -> None:
-        """swept → booked: the P&L and the fills it was made from, once and for all."""
+        """filled → booked: the P&L and the fills it was made from, once and for all. No order is left at the venue."""
         with self._database.transaction() as db:
-            self._advance(db, key, token, "booked", after=("swept",))
+            self._advance(db, key, token, "booked", after=("filled",))
             db.execute(f"UPDATE position SET state = 'closed' WHERE {_KEY}", asdict(key))
+            db.execute(f"UPDATE change SET step = 'dropped' WHERE {_KEY} AND {_UNFINISHED}", asdict(key))
             _insert_booking(db, key, closed)
             for fill in closed.fills:
                 _insert_fill(db, key, fill)
             _audit(db, key, token, "booked", f"net {closed.net_pnl}")
+
+    # The journal of changes of an open position.
+
+    def changes(self, key: CloseKey) -> tuple[Change, ...]:
+        """All changes of a position, in order."""
+        with self._database.snapshot() as db:
+            return changes_of(db, key)
+
+    def change(self, key: CloseKey, token: int, changes: Sequence[Change]) -> None:
+        """Enter changes that are about to be made, all or none."""
+        with self._database.transaction() as db:
+            self._fence(db, key, token)
+            self._expect_open(db, key)
+            for each in changes:
+                row = {**asdict(each), "contracts": str(each.contracts), "trigger_price": _text(each.trigger_price)}
+                db.execute(
+                    "INSERT INTO change VALUES (:position_id, :generation, :number, :kind, :contracts, :trigger_price,"
+                    " :client_order_id, :step, :expires_at_ms, :filled)",
+                    {**asdict(key), **row},
+                )
+                _audit(db, key, token, "change", _described(each))
+
+    def sending_change(self, key: CloseKey, token: int, change: Change) -> None:
+        """intent or sending → sending: durable before the request leaves."""
+        with self._database.transaction() as db:
+            self._fence(db, key, token)
+            self._expect_open(db, key)
+            self._update_change(db, key, change)
+            _audit(db, key, token, "sending", f"{change.client_order_id} {_described(change)}")
+
+    def end_change(self, key: CloseKey, token: int, change: Change) -> None:
+        """intent or sending → done or refused."""
+        with self._database.transaction() as db:
+            self._fence(db, key, token)
+            self._update_change(db, key, change)
+            _audit(db, key, token, change.step, _described(change))
+
+    def resize(self, key: CloseKey, token: int, position: Position) -> None:
+        """Another size and entry price of an open position: the venue's, after an entry that was not tracked."""
+        with self._database.transaction() as db:
+            self._fence(db, key, token)
+            self._expect_open(db, key)
+            sql = f"UPDATE position SET contracts = :contracts, entry_price = :price, entry_fee = :fee WHERE {_KEY}"
+            amounts = {
+                "contracts": str(position.contracts),
+                "price": str(position.entry_price),
+                "fee": str(position.entry_fee),
+            }
+            db.execute(sql, {**asdict(key), **amounts})
+            _audit(db, key, token, "adopted", f"{position.contracts} from {position.entry_price}")
+
+    def took_over(self, key: CloseKey, token: int, broken: str) -> None:
+        """Write down whose lock was broken."""
+        with self._database.transaction() as db:
+            self._fence(db, key, token)
+            _audit(db, key, token, "took over", f"from {broken}")
+
+    def _update_change(self, db: sqlite3.Connection, key: CloseKey, change: Change) -> None:
+        sql = (
+            "UPDATE change SET step = :step, contracts = :contracts, expires_at_ms = :expires_at_ms, filled = :filled"
+            f" WHERE {_KEY} AND number = :number AND {_UNFINISHED}"
+        )
+        row = {**asdict(change), "contracts": str(change.contracts), "filled": _text(change.filled)}
+        if db.execute(sql, {**asdict(key), **row}).rowcount != 1:
+            raise self._unexpected(key, f"change {change.number} unfinished")
+
+    def _expect_open(self, db: sqlite3.Connection, key: CloseKey) -> None:
+        row = db.execute(f"SELECT state FROM position WHERE {_KEY}", asdict(key)).fetchone()
+        if row is None or row["state"] != "open":
+            raise self._unexpected(key, "open")
 
     def _advance(
         self, db: sqlite3.Connection, key: CloseKey, token: int, step: Step, *, after: tuple[Step, ...]
@@ -168,10 +258,9 @@ class Ledger:
 
 
 def _check_leg_free(db: sqlite3.Connection, position: Position, account: str) -> None:
-    sql = "SELECT position_id FROM position WHERE account = ? AND symbol = ? AND side = ? AND state <> 'closed'"
-    row = db.execute(sql, (account, position.symbol, position.side)).fetchone()
-    if row:
-        why = f"{row['position_id']!r} is open on that side of {position.symbol}; the venue holds both as one"
+    taken = open_on_leg(db, account, position.symbol, position.side)
+    if taken is not None:
+        why = f"{taken!r} is open on that side of {position.symbol}; the venue holds both as one"
         raise PositionConflict(position.id, why)
 
 
@@ -233,6 +322,16 @@ def _insert_fill(db: sqlite3.Connection, key: CloseKey, fill: Fill) -> None:
             key.generation,
         ),
     )
+
+
+def _text(number: Decimal | None) -> str | None:
+    return None if number is None else str(number)
+
+
+def _described(change: Change) -> str:
+    if change.kind == "reduce":
+        return f"reduce by {change.contracts if change.filled is None else change.filled}"
+    return f"{change.kind} {'removed' if change.trigger_price is None else f'at {change.trigger_price}'}"
 
 
 def _audit(db: sqlite3.Connection, key: CloseKey, token: int, event: str, detail: str) -> None:

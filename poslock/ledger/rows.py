@@ -6,8 +6,8 @@ import sqlite3
 from datetime import datetime
 from decimal import Decimal
 
-from poslock.ledger.journal import Attempt, Close, CloseKey
-from poslock.position import ClosedPosition, Fill, Position, TrackedPosition
+from poslock.ledger.journal import Attempt, Change, Close, CloseKey, Event
+from poslock.position import ClosedPosition, Fill, Position, Side, TrackedPosition
 from poslock.text import quoted
 
 
@@ -40,7 +40,9 @@ def _latest_position(db: sqlite3.Connection, position_id: str) -> TrackedPositio
         settle=row["settle"],
         entry_fee=row["entry_fee"],
     )
-    return TrackedPosition(position, row["generation"], row["account"], row["state"], row["tracked_at_ms"], closed)
+    generation, tracked_at_ms = row["generation"], row["tracked_at_ms"]
+    reduced = sum((each.filled or Decimal(0) for each in changes_of(db, CloseKey(position_id, generation))), Decimal(0))
+    return TrackedPosition(position, generation, row["account"], row["state"], tracked_at_ms, closed, reduced)
 
 
 def highest_token(db: sqlite3.Connection, position_id: str) -> int:
@@ -48,6 +50,13 @@ def highest_token(db: sqlite3.Connection, position_id: str) -> int:
     sql = "SELECT coalesce(max(token), 0) AS token FROM position WHERE position_id = ?"
     token: int = db.execute(sql, (position_id,)).fetchone()["token"]
     return token
+
+
+def open_on_leg(db: sqlite3.Connection, account: str, symbol: str, side: Side) -> str | None:
+    """The id of the position that is open or closing on one side of a market."""
+    sql = "SELECT position_id FROM position WHERE account = ? AND symbol = ? AND side = ? AND state <> 'closed'"
+    row = db.execute(sql, (account, symbol, side)).fetchone()
+    return None if row is None else row["position_id"]
 
 
 def close_of(db: sqlite3.Connection, key: CloseKey) -> Close | None:
@@ -68,6 +77,32 @@ def close_of(db: sqlite3.Connection, key: CloseKey) -> Close | None:
         for each in rows
     )
     return Close(row["step"], tuple(attempts))
+
+
+def changes_of(db: sqlite3.Connection, key: CloseKey) -> tuple[Change, ...]:
+    """The changes of a position, in order."""
+    where = "WHERE position_id = :position_id AND generation = :generation"
+    rows = db.execute(f"SELECT * FROM change {where} ORDER BY number", _of(key))
+    return tuple(
+        Change(
+            number=row["number"],
+            kind=row["kind"],
+            contracts=Decimal(row["contracts"]),
+            trigger_price=None if row["trigger_price"] is None else Decimal(row["trigger_price"]),
+            client_order_id=row["client_order_id"],
+            step=row["step"],
+            expires_at_ms=row["expires_at_ms"],
+            filled=None if row["filled"] is None else Decimal(row["filled"]),
+        )
+        for row in rows
+    )
+
+
+def events_of(db: sqlite3.Connection, position_id: str | None) -> list[Event]:
+    """The audit trail, oldest first; of one position if given."""
+    sql = "SELECT at, position_id, generation, token, pid, event, detail FROM audit"
+    where = "" if position_id is None else " WHERE position_id = :position_id"
+    return [Event(*row) for row in db.execute(f"{sql}{where} ORDER BY number", {"position_id": position_id})]
 
 
 def _booking(db: sqlite3.Connection, key: CloseKey) -> ClosedPosition:

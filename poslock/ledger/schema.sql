@@ -26,7 +26,7 @@ CREATE UNIQUE INDEX IF NOT EXISTS one_open_position_per_leg ON position (account
 CREATE TABLE IF NOT EXISTS close (
     position_id TEXT NOT NULL,
     generation  INTEGER NOT NULL,
-    step        TEXT NOT NULL CHECK (step IN ('intent', 'sending', 'filled', 'swept', 'booked')),
+    step        TEXT NOT NULL CHECK (step IN ('intent', 'sending', 'filled', 'booked')),
     reason      TEXT NOT NULL,
     PRIMARY KEY (position_id, generation),
     FOREIGN KEY (position_id, generation) REFERENCES position
@@ -44,6 +44,23 @@ CREATE TABLE IF NOT EXISTS attempt (
     PRIMARY KEY (position_id, generation, number),
     FOREIGN KEY (position_id, generation) REFERENCES close
 ) STRICT;
+
+-- Changes of an open position. trigger_price: NULL where none is wanted. filled: what a reduce has reduced by.
+CREATE TABLE IF NOT EXISTS change (
+    position_id     TEXT NOT NULL,
+    generation      INTEGER NOT NULL,
+    number          INTEGER NOT NULL,
+    kind            TEXT NOT NULL CHECK (kind IN ('stop_loss', 'take_profit', 'reduce')),
+    contracts       TEXT NOT NULL,
+    trigger_price   TEXT,
+    client_order_id TEXT UNIQUE,
+    step            TEXT NOT NULL CHECK (step IN ('intent', 'sending', 'done', 'refused', 'dropped')),
+    expires_at_ms   INTEGER NOT NULL,
+    filled          TEXT,
+    PRIMARY KEY (position_id, generation, number),
+    FOREIGN KEY (position_id, generation) REFERENCES position
+) STRICT;
+CREATE INDEX IF NOT EXISTS unfinished_changes ON change (position_id, generation) WHERE step IN ('intent', 'sending');
 
 -- The primary key is the promise: one booking per close.
 CREATE TABLE IF NOT EXISTS booking (

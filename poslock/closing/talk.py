@@ -1,0 +1,114 @@
+"""What the machines have in common: asking the venue, and following one order to its end. Every wait is bounded.
+
+An order that may have been sent is asked for by its client order id, never sent blindly; its id is the same in every
+process.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
+
+from poslock.closing.steps import Machine, Patience, ask_venue, pauses, stamp_now, wait
+from poslock.errors import ExchangeUnavailable, OrderRefused, OutcomeUnknown, PoslockError
+from poslock.exchange.port import Exchange, Leg, Order
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from poslock.closing.steps import Stamp
+    from poslock.position import TrackedPosition
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+# Venues' own default windows are 5 s; with a shorter lease left, that is the limit.
+_RECEIVE_WINDOW = 5.0
+_READ_PAUSES = (0.1, 0.5, 2.0)
+
+
+class Sent(Protocol):
+    """An order as it was journaled before it was sent."""
+
+    @property
+    def client_order_id(self) -> str | None:
+        """Its id at the venue."""
+
+    @property
+    def expires_at_ms(self) -> int:
+        """When its latest request can no longer be taken, in venue time."""
+
+
+class Talk:
+    """Talking to the venue about one leg. Subclasses say how an end that does not come is called."""
+
+    def __init__(self, leg: Leg, patience: Patience) -> None:
+        self._leg = leg
+        self._patience = patience
+
+    def _unsettled(self, step: str, why: str) -> PoslockError:
+        raise NotImplementedError
+
+    def _ask(self, method: Callable[Concatenate[Any, P], T], *args: P.args, **none: P.kwargs) -> Machine[T]:
+        """Ask the venue; asking changes nothing, so a question that got no answer is put again, a few times."""
+        for pause in _READ_PAUSES:
+            try:
+                return (yield from ask_venue(method, *args, **none))
+            except ExchangeUnavailable:
+                yield from wait(pause)
+        try:
+            return (yield from ask_venue(method, *args, **none))
+        except ExchangeUnavailable as error:
+            raise self._unsettled("venue", f"it does not answer: {error}") from error
+
+    def _find(self, sent: Sent) -> Machine[Order | None]:
+        """An order that may have been sent; None once the venue can no longer come to have it."""
+        # A sent and died, or was stopped before it sent. B must not send before A's request can no longer be taken:
+        # its receive window must be over, and the venue's time of denying what it has. If a clock went back, a window
+        # still is what is left at most. (test_died_after_sending_before_the_request_left)
+        client_id = sent.client_order_id or ""
+        stamp = yield from stamp_now()
+        in_flight = min(_RECEIVE_WINDOW, max(0, sent.expires_at_ms - stamp.at_ms) / 1000)
+        for pause in pauses(in_flight + self._patience.denies_for):
+            order = yield from self._ask(Exchange.order, self._leg, client_id)
+            if order is not None:
+                return order
+            yield from wait(pause)
+        return (yield from self._ask(Exchange.order, self._leg, client_id))
+
+    def _wait_for_end(self, order: Order) -> Machine[Order]:
+        """The same order once nothing of it can be filled any more; cancelled if it takes too long."""
+        client_id = order.client_order_id or ""
+        for cancel in (True, False):
+            for pause in pauses(self._patience.settles_within):
+                if order.ended:
+                    return order
+                yield from wait(pause)
+                order = (yield from self._ask(Exchange.order, self._leg, client_id)) or order
+            if cancel and not order.ended:
+                yield from self._cancel(order)
+        if order.ended:
+            return order
+        raise self._unsettled("sending", f"order {order.order_id} is still open, with {order.filled} filled")
+
+    def _cancel(self, order: Order) -> Machine[None]:
+        try:
+            yield from ask_venue(Exchange.cancel, order)
+        except (OrderRefused, OutcomeUnknown, ExchangeUnavailable):
+            return  # filled or gone meanwhile, or not: the next read tells
+
+
+def receive_window_ms(stamp: Stamp) -> int:
+    """How long a request may travel that is signed as of *stamp*: no longer than the lease that was left then."""
+    return int(min(_RECEIVE_WINDOW, stamp.lease_left) * 1000)
+
+
+def client_order_id(tracked: TrackedPosition, *what: object) -> str:
+    """The id of an order about *tracked*: 32 lowercase letters and digits, the same in whichever process."""
+    position = tracked.position
+    # The time of tracking too: with a ledger that was put aside, generations start at 1 again.
+    numbers = (tracked.generation, tracked.tracked_at_ms, *what)
+    parts = (tracked.account, position.symbol, position.side, position.id, *map(str, numbers))
+    # Length before text: no two different lists of parts run together into one.
+    text = "".join(f"{len(part)}:{part}" for part in parts)
+    return "pl" + hashlib.sha256(text.encode()).hexdigest()[:30]

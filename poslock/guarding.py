@@ -1,0 +1,386 @@
+"""What a guard does, written once for threads and tasks: every call that may take time is awaited through `Ports`."""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from poslock.closing.driver import Driver
+from poslock.closing.machine import CloseMachine
+from poslock.closing.modify import ModifyMachine, Wanted
+from poslock.closing.steps import Patience
+from poslock.closing.talk import client_order_id
+from poslock.errors import (
+    InvalidPosition,
+    LockError,
+    LockTimeout,
+    PositionAlreadyClosingError,
+    PositionConflict,
+    PositionNotFound,
+    PoslockError,
+)
+from poslock.exchange.port import AsyncExchange, Exchange, Holding, Leg
+from poslock.ledger.journal import CloseKey
+from poslock.ledger.ledger import Ledger
+from poslock.lock.directory import open_directory
+from poslock.lock.ids import check_position_id
+from poslock.lock.options import checked_lease_ns, checked_timeout
+from poslock.lock.position_lock import PositionLock
+from poslock.position import Fill, Position, TrackedPosition, name, positive, side_of
+from poslock.text import printable, quoted, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
+    from types import EllipsisType
+
+    from poslock.closing.ports import Ports
+    from poslock.holder import Holder
+    from poslock.lock.directory import LockDirectory
+    from poslock.position import ClosedPosition, ModifiedPosition, Number
+
+T = TypeVar("T")
+
+_log = logging.getLogger("poslock.guard")
+
+_MAX_REASON = 128
+_LOOK_AGAIN = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """What `recover` or `close_positions` achieved for one position.
+
+    ``closed`` is its close, None if only changes had to be finished; ``error`` says why it is not finished yet.
+    """
+
+    position_id: str
+    closed: ClosedPosition | None
+    error: PoslockError | None
+
+
+class Guarding:
+    """The work of `PositionGuard` and `AsyncPositionGuard`, which say what its methods promise."""
+
+    def __init__(  # noqa: PLR0913  # the options of a guard
+        self,
+        ports: Ports,
+        exchange: Exchange | AsyncExchange,
+        *,
+        lock_dir: str | os.PathLike[str] | LockDirectory | None,
+        ledger: str | os.PathLike[str] | Ledger | None,
+        timeout: float | None,
+        stale_after: float,
+    ) -> None:
+        self.ports = ports
+        self.exchange = exchange
+        self.directory = open_directory(lock_dir)
+        path = f"{self.directory.path}/ledger.db" if ledger is None else ledger
+        self.ledger = path if isinstance(path, Ledger) else Ledger(str(Path(path).absolute()))
+        self.timeout = checked_timeout(timeout)
+        self.stale_after = checked_lease_ns(stale_after) / 1e9
+
+    async def track(self, position: Position) -> TrackedPosition:
+        check_position_id(position.id)
+        self.directory.prepare()
+        return await self.ports.ledger(self.ledger.track, position, self.exchange.account, self.exchange.time_ms())
+
+    async def adopt(self, symbol: str, side: str) -> TrackedPosition:
+        leg = Leg(name("symbol", symbol), side_of(side))
+        self.directory.prepare()
+        holding: Holding | None = await self.ports.venue(self.exchange.holding, leg)
+        known = await self.ports.ledger(self.ledger.on_leg, self.exchange.account, leg.symbol, leg.side)
+        position_id = known.position.id if known else f"{leg.symbol} {leg.side}"
+        if known is not None and known.state == "closing":
+            raise PositionAlreadyClosingError(position_id, "closing")
+        if holding is None:
+            raise PositionConflict(position_id, f"the venue holds no {leg.side} position in {leg.symbol}")
+        if known is not None:
+            return await self._resize(known, leg)
+        return await self.track(
+            Position(
+                position_id,
+                leg.symbol,
+                leg.side,
+                holding.contracts,
+                holding.entry_price,
+                contract_size=holding.contract_size,
+                inverse=holding.inverse,
+                settle=holding.settle,
+            )
+        )
+
+    async def position(self, position_id: str) -> TrackedPosition:
+        check_position_id(position_id)
+        self.directory.prepare()
+        tracked = await self.ports.ledger(self.ledger.find, position_id)
+        if tracked is None or tracked.account != self.exchange.account:
+            raise PositionNotFound(position_id, self.ledger.path)
+        return tracked
+
+    async def close_position(self, position_id: str, reason: str) -> ClosedPosition:
+        why = _checked_reason(reason)
+        tracked = await self.position(position_id)
+        if tracked.state == "closed":
+            raise PositionAlreadyClosingError(position_id, "closed")
+        return await self._close(tracked, why, self.timeout)
+
+    async def close_positions(self, position_ids: Iterable[str], reason: str) -> list[Recovery]:
+        why = _checked_reason(reason)
+        # In one order for everybody: two bots that close the same legs do not hold each other up.
+        return [await self._attempted(each, self.close_position(each, why)) for each in sorted(set(position_ids))]
+
+    async def modify_position(  # what can be changed
+        self,
+        position_id: str,
+        stop_loss: Number | EllipsisType | None,
+        take_profit: Number | EllipsisType | None,
+        reduce_by: Number | None,
+    ) -> ModifiedPosition:
+        wanted = _checked_wishes(stop_loss, take_profit, reduce_by)
+        seen = await self.position(position_id)
+        lock = await self._lock(position_id, "modify")
+        token = await self._acquire_to_modify(lock, seen)
+        try:
+            tracked = await self._still(seen, lock, token)
+            if tracked.state == "closing":  # its closer has died, or waits for the venue
+                raise PositionAlreadyClosingError(position_id, "closing")
+            machine = ModifyMachine(tracked, self._patience(), token=token)
+            return await self._driver(lock).run(machine.steps(wanted))
+        finally:
+            release(lock)
+
+    async def recover(self) -> list[Recovery]:
+        self.directory.prepare()
+        found = []
+        for position_id in await self.ports.ledger(self.ledger.unfinished, self.exchange.account):
+            recovery = await self._attempted(position_id, self._recover(position_id))
+            if not _is_done_by_others(recovery.error):
+                found.append(recovery)
+        return found
+
+    async def begin_closing(self, position_id: str, reason: str) -> OpenClose:
+        """Take the lock and begin a close that the bot's own code carries out; `end_closing` must follow."""
+        why = _checked_reason(reason)
+        seen = await self.position(position_id)
+        if seen.state == "closed":
+            raise PositionAlreadyClosingError(position_id, "closed")
+        lock = await self._lock(position_id, f"close: {why}")
+        token = await self._acquire_to_close(lock, self.timeout)
+        try:
+            return await self._begun(seen, lock, token, why)
+        except BaseException:
+            release(lock)
+            raise
+
+    async def begin_reading(self, position_id: str) -> tuple[PositionLock, TrackedPosition]:
+        """Take the shared lock, then look; the caller releases it."""
+        await self.position(position_id)
+        lock = PositionLock(
+            position_id, lock_dir=self.directory, shared=True, stale_after=self.stale_after, purpose="read"
+        )
+        await self.ports.acquire(lock, self.timeout)
+        try:
+            return lock, await self.position(position_id)
+        except BaseException:
+            release(lock)
+            raise
+
+    async def _begun(self, seen: TrackedPosition, lock: PositionLock, token: int, reason: str) -> OpenClose:
+        tracked = await self._still(seen, lock, token)
+        if tracked.state == "closing":  # an order may be out that this bot's code knows nothing of
+            raise PositionAlreadyClosingError(seen.position.id, "closing")
+        machine, driver = CloseMachine(tracked, self._patience(), token=token, reason=reason), self._driver(lock)
+        await driver.run(machine.begin())
+        return OpenClose(lock, driver, machine, self.exchange.time_ms, client_order_id(tracked, 1), token)
+
+    async def _attempted(self, position_id: str, attempt: Awaitable[ClosedPosition | None]) -> Recovery:
+        try:
+            return Recovery(position_id, await attempt, None)
+        except PoslockError as error:
+            return Recovery(position_id, None, error)
+
+    async def _recover(self, position_id: str) -> ClosedPosition | None:
+        seen = await self.position(position_id)
+        if seen.state == "closed":
+            raise PositionAlreadyClosingError(position_id, "closed")
+        if seen.state == "closing":
+            return await self._close(seen, "recovery", 0)
+        lock = await self._lock(position_id, "modify: recovery")
+        token = await self._acquire_to_close(lock, 0)
+        try:
+            tracked = await self._still(seen, lock, token)
+            if tracked.state == "open":
+                machine = ModifyMachine(tracked, self._patience(), token=token)
+                await self._driver(lock).run(machine.finish())
+        finally:
+            release(lock)
+        return None
+
+    async def _close(self, seen: TrackedPosition, reason: str, timeout: float | None) -> ClosedPosition:
+        position_id = seen.position.id
+        lock = await self._lock(position_id, f"close: {reason}")
+        token = await self._acquire_to_close(lock, timeout)
+        try:
+            tracked = await self._still(seen, lock, token)
+            machine = CloseMachine(tracked, self._patience(), token=token, reason=reason)
+            closed = await self._driver(lock).run(machine.steps())
+        finally:
+            release(lock)
+        log_closed(closed)
+        return closed
+
+    async def _resize(self, seen: TrackedPosition, leg: Leg) -> TrackedPosition:
+        """The venue holds more than was tracked and not closed since: somebody added to the position."""
+        lock = await self._lock(seen.position.id, "adopt")
+        token = await self._acquire_to_modify(lock, seen)
+        try:
+            tracked = await self._still(seen, lock, token)
+            holding: Holding | None = await self.ports.venue(self.exchange.holding, leg)
+            booked = await self.ports.ledger(
+                self.ledger.booked_trades, tracked.account, leg.symbol, tracked.tracked_at_ms
+            )
+            fills: Sequence[Fill] = await self.ports.venue(self.exchange.fills, leg, tracked.tracked_at_ms)
+            gone = sum((fill.contracts for fill in fills if fill.trade_id not in booked), Decimal(0))
+            if holding is None or gone + holding.contracts == tracked.position.contracts:
+                return tracked
+            grown = replace(tracked.position, contracts=holding.contracts, entry_price=holding.entry_price)
+            if gone:
+                before = replace(tracked.position, contracts=gone)
+                grown = before.scaled_in(holding.contracts, holding.entry_price)
+            lock.check()
+            key = CloseKey(tracked.position.id, tracked.generation)
+            await self.ports.ledger(self.ledger.resize, key, token, grown)
+        finally:
+            release(lock)
+        return await self.position(seen.position.id)
+
+    async def _still(self, seen: TrackedPosition, lock: PositionLock, token: int) -> TrackedPosition:
+        """The position as it is now that the lock is held."""
+        # A and B both want to close; A does, and its bot opens the same id again before B gets the lock. B was asked to
+        # close the position that it saw, not the new one. (test_a_reopened_position_is_left_alone)
+        tracked = await self.position(seen.position.id)
+        if tracked.generation != seen.generation or tracked.state == "closed":
+            raise PositionAlreadyClosingError(seen.position.id, "closed")
+        if (broken := lock.recovered_from) is not None:
+            key = CloseKey(seen.position.id, tracked.generation)
+            await self.ports.ledger(self.ledger.took_over, key, token, str(broken))
+        return tracked
+
+    async def _acquire_to_close(self, lock: PositionLock, timeout: float | None) -> int:
+        try:
+            return await self.ports.acquire(lock, timeout)
+        except LockTimeout as error:
+            if (timeout is not None and timeout > self.stale_after) or not _gives_way(error.holder):
+                raise PositionAlreadyClosingError(lock.position_id, "closing", error.holder) from error
+        try:  # whoever modifies or reads is done soon, or loses its lease
+            return await self.ports.acquire(lock, self.stale_after + 1)
+        except LockTimeout as error:
+            raise PositionAlreadyClosingError(lock.position_id, "closing", error.holder) from error
+
+    async def _acquire_to_modify(self, lock: PositionLock, seen: TrackedPosition) -> int:
+        """Wait for those who modify and read, but not for a close."""
+        began_ns = self.directory.system.monotonic_ns()
+        while True:
+            if seen.state != "open":
+                raise PositionAlreadyClosingError(lock.position_id, "closing" if seen.state == "closing" else "closed")
+            waited = (self.directory.system.monotonic_ns() - began_ns) / 1e9
+            left = _LOOK_AGAIN if self.timeout is None else max(0, min(_LOOK_AGAIN, self.timeout - waited))
+            try:
+                return await self.ports.acquire(lock, left)
+            except LockTimeout as error:
+                if error.holder is not None and error.holder.purpose.startswith("close"):
+                    raise PositionAlreadyClosingError(lock.position_id, "closing", error.holder) from error
+                if self.timeout is not None and waited >= self.timeout:
+                    raise
+            seen = await self.position(lock.position_id)
+
+    async def _lock(self, position_id: str, purpose: str) -> PositionLock:
+        """A lock whose tokens are higher than any that the ledger has seen, even if the lock directory was wiped."""
+        floor = await self.ports.ledger(self.ledger.highest_token, position_id) + 1
+        return _FencedLock(floor, position_id, self.directory, self.stale_after, purpose)
+
+    def _driver(self, lock: PositionLock) -> Driver:
+        return Driver(self.ports, self.exchange, self.ledger, lock, lease=self.stale_after)
+
+    def _patience(self) -> Patience:
+        return Patience(self.exchange.denies_for, self.exchange.settles_within)
+
+
+@dataclass(frozen=True, slots=True)
+class OpenClose:
+    """A close that a bot's own code carries out: its lock, and what to run under it."""
+
+    lock: PositionLock
+    driver: Driver
+    machine: CloseMachine
+    time_ms: Callable[[], int]
+    client_order_id: str
+    token: int
+
+    async def announce(self) -> int:
+        """Milliseconds that the request may travel from now on."""
+        attempt = await self.driver.run(self.machine.announce())
+        return max(0, attempt.expires_at_ms - self.time_ms())
+
+    async def finish(self, fills: Sequence[Fill]) -> ClosedPosition:
+        """Book them."""
+        closed = await self.driver.run(self.machine.finish(fills))
+        log_closed(closed)
+        return closed
+
+
+class _FencedLock(PositionLock):
+    def __init__(
+        self, floor: int, position_id: str, directory: LockDirectory, stale_after: float, purpose: str
+    ) -> None:
+        super().__init__(position_id, lock_dir=directory, stale_after=stale_after, purpose=purpose[:_MAX_REASON])
+        self._floor = floor
+
+    def _token_floor(self) -> int:
+        return self._floor
+
+
+def release(lock: PositionLock) -> None:
+    """Give *lock* back if it is held."""
+    if lock.token is None:
+        return
+    try:
+        lock.release()
+    except LockError as failed:
+        # The outcome stands, error or not: everything before this went through the fence.
+        _log.warning("%s", failed, extra={"position": lock.position_id, "pid": os.getpid()})
+
+
+def log_closed(closed: ClosedPosition) -> None:
+    """Say that it is closed."""
+    fields = {"position": closed.position_id, "token": closed.token, "pid": os.getpid()}
+    _log.info("closed position %s, net P&L %s", quoted(closed.position_id), closed.net_pnl, extra=fields)
+
+
+def _gives_way(holder: Holder | None) -> bool:
+    return holder is not None and holder.purpose.startswith(("modify", "read", "adopt"))
+
+
+def _is_done_by_others(error: PoslockError | None) -> bool:
+    return isinstance(error, PositionAlreadyClosingError) and error.state == "closed"
+
+
+def _checked_reason(reason: object) -> str:
+    if not isinstance(reason, str) or len(reason) > _MAX_REASON:
+        raise ValueError(f"reason must be text of at most {_MAX_REASON} characters, not {shown(reason)}")
+    return printable(reason)
+
+
+def _checked_wishes(
+    stop_loss: Number | EllipsisType | None, take_profit: Number | EllipsisType | None, reduce_by: Number | None
+) -> Wanted:
+    prices = {"stop_loss": stop_loss, "take_profit": take_profit}
+    checked = {field: each if each is None or each is ... else positive(field, each) for field, each in prices.items()}
+    reduce = None if reduce_by is None else positive("reduce_by", reduce_by)
+    if reduce is None and all(each is ... for each in checked.values()):
+        raise InvalidPosition("change", None, "is none: give stop_loss, take_profit or reduce_by")
+    return Wanted(checked["stop_loss"], checked["take_profit"], reduce)
