@@ -46,6 +46,7 @@ def realized_pnl(position: Position, fills: Sequence[Fill], funding: Decimal) ->
     # `exact` keeps each factor within 10**-18 and 10**48, so 250 digits hold every product; Inexact says if not.
     with localcontext(Context(prec=250, traps=[Inexact])):
         gross = _inverse_gross(position, fills) if position.inverse else _linear_gross(position, fills)
+        gross += 0  # a short that ended where it began has gained 0, not -0
         fees = position.entry_fee + sum((f.fee for f in fills if f.fee_currency == position.settle), Decimal(0))
         net = gross - fees + funding
         exit_price = _harmonic_price(fills) if position.inverse else _mean_price(fills)
