@@ -19,10 +19,11 @@ class Settings:
     wait_s: float
     starts: int
     statuses: int
+    closes: int
 
 
 SIZES = {
-    "full": Settings(120, 20, 10_000, 40, 15, 3, 2.0, 10.0, 15, 3),
-    "quick": Settings(15, 10, 1_000, 3, 2, 1, 0.4, 1.5, 3, 1),
-    "tiny": Settings(2, 2, 20, 1, 1, 1, 0.1, 0.2, 1, 1),
+    "full": Settings(120, 20, 10_000, 40, 15, 3, 2.0, 10.0, 15, 3, 60),
+    "quick": Settings(15, 10, 1_000, 3, 2, 1, 0.4, 1.5, 3, 1, 10),
+    "tiny": Settings(2, 2, 20, 1, 1, 1, 0.1, 0.2, 1, 1, 2),
 }

@@ -44,7 +44,7 @@ class Ledger:
         self._database = Database(
             path,
             schema=resources.files("poslock.ledger").joinpath("schema.sql").read_text("utf-8"),
-            version=1,
+            version=2,
             synchronous="EXTRA",
             failure=lambda why, way_out: LedgerError(path, why, way_out),
         )

@@ -107,5 +107,8 @@ CREATE TABLE IF NOT EXISTS audit (
     detail      TEXT NOT NULL
 ) STRICT;
 
-PRAGMA user_version = 1;
+-- Until version 1 the end of the sweep was a step of its own.
+UPDATE close SET step = 'filled' WHERE step = 'swept';
+
+PRAGMA user_version = 2;
 COMMIT;
