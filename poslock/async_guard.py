@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
 
 class AsyncPositionGuard:
-    """Guards the positions of one exchange account, without ever blocking the event loop.
+    """Guards the positions of one exchange account. The event loop waits for no commit, no venue and no other bot.
+
+    Renewing and releasing the lock happen in the loop: microseconds, and 1.5 s at most when another process is stopped
+    in the very middle of writing the lock file.
 
     Args:
         exchange: the account, a `poslock.exchange.port.AsyncExchange`; one without coroutines is asked in a thread.

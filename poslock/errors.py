@@ -7,6 +7,9 @@
     ├── PositionConflict
     ├── PositionAlreadyClosingError
     ├── CloseUnsettled
+    ├── InvalidChange                also ValueError
+    ├── ChangeRefused
+    ├── ChangeUnsettled
     ├── LockError
     │   ├── LockTimeout              also TimeoutError
     │   ├── LockLost
@@ -18,6 +21,7 @@
     └── ExchangeError
         ├── OrderRefused
         │   ├── NothingToReduce
+        │   ├── ReduceOnlyBlocked
         │   └── RequestExpired
         ├── OutcomeUnknown
         │   └── DuplicateClientOrderId

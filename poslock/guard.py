@@ -72,7 +72,7 @@ class PositionGuard:
         Where more is held than was tracked, the position grows, at the average of its entries.
 
         Raises:
-            PositionConflict: the venue holds nothing there.
+            PositionConflict: the venue holds nothing there, or is filling its orders at this very moment.
             PositionAlreadyClosingError: what was there before is being closed.
             LockTimeout: somebody modifies it, and does not come to an end.
         """
@@ -95,6 +95,7 @@ class PositionGuard:
             PositionAlreadyClosingError: somebody else is closing it, or has closed it. There is nothing left to do.
             PositionNotFound: it is not tracked on this account; nothing was sent.
             CloseUnsettled: the venue did not settle it in time; `recover` or another call goes on with it.
+            LockTimeout: somebody modifies or reads it, and does not come to an end; nothing was begun.
             LockLost: this process was silent for longer than its lease, and somebody else may have taken over.
             LedgerError, LockFileError: a file cannot be used; `recover` goes on once it can.
             ValueError: *reason* is no text of at most 128 characters.

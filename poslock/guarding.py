@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from dataclasses import dataclass, replace
-from decimal import Decimal
+from decimal import Decimal, localcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -30,7 +30,7 @@ from poslock.lock.directory import open_directory
 from poslock.lock.ids import check_position_id
 from poslock.lock.options import checked_lease_ns, checked_timeout
 from poslock.lock.position_lock import PositionLock
-from poslock.position import Fill, Position, TrackedPosition, name, positive, side_of
+from poslock.position import EXACT, Fill, Position, TrackedPosition, name, positive, side_of
 from poslock.text import printable, quoted, shown
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ _log = logging.getLogger("poslock.guard")
 
 _MAX_REASON = 128
 _LOOK_AGAIN = 0.25
+_LOOKS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,27 +92,27 @@ class Guarding:
     async def adopt(self, symbol: str, side: str) -> TrackedPosition:
         leg = Leg(name("symbol", symbol), side_of(side))
         self.directory.prepare()
-        holding: Holding | None = await self.ports.venue(self.exchange.holding, leg)
         known = await self.ports.ledger(self.ledger.on_leg, self.exchange.account, leg.symbol, leg.side)
         position_id = known.position.id if known else f"{leg.symbol} {leg.side}"
         if known is not None and known.state == "closing":
             raise PositionAlreadyClosingError(position_id, "closing")
-        if holding is None:
-            raise PositionConflict(position_id, f"the venue holds no {leg.side} position in {leg.symbol}")
         if known is not None:
             return await self._resize(known, leg)
-        return await self.track(
-            Position(
-                position_id,
-                leg.symbol,
-                leg.side,
-                holding.contracts,
-                holding.entry_price,
-                contract_size=holding.contract_size,
-                inverse=holding.inverse,
-                settle=holding.settle,
-            )
+        since_ms = self.exchange.time_ms()
+        holding, gone = await self._holding(position_id, leg, since_ms)
+        with localcontext(EXACT):  # what a stop-loss takes off at this very moment counts for its P&L
+            contracts = holding.contracts + gone
+        position = Position(
+            position_id,
+            leg.symbol,
+            leg.side,
+            contracts,
+            holding.entry_price,
+            contract_size=holding.contract_size,
+            inverse=holding.inverse,
+            settle=holding.settle,
         )
+        return await self.ports.ledger(self.ledger.track, position, self.exchange.account, since_ms)
 
     async def position(self, position_id: str) -> TrackedPosition:
         check_position_id(position_id)
@@ -126,7 +127,8 @@ class Guarding:
         tracked = await self.position(position_id)
         if tracked.state == "closed":
             raise PositionAlreadyClosingError(position_id, "closed")
-        return await self._close(tracked, why, self.timeout)
+        lock = await self._lock(position_id, f"close: {why}")
+        return await self._close(tracked, lock, await self._acquire_to_close(lock, self.timeout), why)
 
     async def close_positions(self, position_ids: Iterable[str], reason: str) -> list[Recovery]:
         why = _checked_reason(reason)
@@ -207,10 +209,16 @@ class Guarding:
         seen = await self.position(position_id)
         if seen.state == "closed":
             raise PositionAlreadyClosingError(position_id, "closed")
-        if seen.state == "closing":
-            return await self._close(seen, "recovery", 0)
-        lock = await self._lock(position_id, "modify: recovery")
-        token = await self._acquire_to_close(lock, 0)
+        closing = seen.state == "closing"
+        lock = await self._lock(position_id, "close: recovery" if closing else "modify: recovery")
+        try:
+            token = await self.ports.acquire(lock, 0)  # whoever is at it will finish it
+        except LockTimeout as error:
+            if closing:
+                raise PositionAlreadyClosingError(position_id, "closing", error.holder) from error
+            raise
+        if closing:
+            return await self._close(seen, lock, token, "recovery")
         try:
             tracked = await self._still(seen, lock, token)
             if tracked.state == "open":
@@ -220,10 +228,7 @@ class Guarding:
             release(lock)
         return None
 
-    async def _close(self, seen: TrackedPosition, reason: str, timeout: float | None) -> ClosedPosition:
-        position_id = seen.position.id
-        lock = await self._lock(position_id, f"close: {reason}")
-        token = await self._acquire_to_close(lock, timeout)
+    async def _close(self, seen: TrackedPosition, lock: PositionLock, token: int, reason: str) -> ClosedPosition:
         try:
             tracked = await self._still(seen, lock, token)
             machine = CloseMachine(tracked, self._patience(), token=token, reason=reason)
@@ -234,19 +239,17 @@ class Guarding:
         return closed
 
     async def _resize(self, seen: TrackedPosition, leg: Leg) -> TrackedPosition:
-        """The venue holds more than was tracked and not closed since: somebody added to the position."""
+        """If the venue holds more than was tracked and not closed since, somebody added to the position."""
         lock = await self._lock(seen.position.id, "adopt")
         token = await self._acquire_to_modify(lock, seen)
         try:
             tracked = await self._still(seen, lock, token)
-            holding: Holding | None = await self.ports.venue(self.exchange.holding, leg)
-            booked = await self.ports.ledger(
-                self.ledger.booked_trades, tracked.account, leg.symbol, tracked.tracked_at_ms
-            )
-            fills: Sequence[Fill] = await self.ports.venue(self.exchange.fills, leg, tracked.tracked_at_ms)
-            gone = sum((fill.contracts for fill in fills if fill.trade_id not in booked), Decimal(0))
-            if holding is None or gone + holding.contracts == tracked.position.contracts:
-                return tracked
+            if tracked.state == "closing":  # its closer has died
+                raise PositionAlreadyClosingError(seen.position.id, "closing")
+            holding, gone = await self._holding(seen.position.id, leg, tracked.tracked_at_ms)
+            with localcontext(EXACT):
+                if gone + holding.contracts <= tracked.position.contracts:
+                    return tracked
             grown = replace(tracked.position, contracts=holding.contracts, entry_price=holding.entry_price)
             if gone:
                 before = replace(tracked.position, contracts=gone)
@@ -257,6 +260,25 @@ class Guarding:
         finally:
             release(lock)
         return await self.position(seen.position.id)
+
+    async def _holding(self, position_id: str, leg: Leg, since_ms: int) -> tuple[Holding, Decimal]:
+        """What the venue holds, and the contracts that were taken off since then and not booked, of one moment."""
+        gone = await self._gone(leg, since_ms)
+        for _ in range(_LOOKS):
+            holding: Holding | None = await self.ports.venue(self.exchange.holding, leg)
+            before, gone = gone, await self._gone(leg, since_ms)
+            if before != gone:  # a stop-loss in between: it would count twice, or not at all
+                continue
+            if holding is None:
+                raise PositionConflict(position_id, f"the venue holds no {leg.side} position in {leg.symbol}")
+            return holding, gone
+        raise PositionConflict(position_id, "its orders are being filled at this moment; adopt it again")
+
+    async def _gone(self, leg: Leg, since_ms: int) -> Decimal:
+        booked = await self.ports.ledger(self.ledger.booked_trades, self.exchange.account, leg.symbol, since_ms)
+        fills: Sequence[Fill] = await self.ports.venue(self.exchange.fills, leg, since_ms)
+        with localcontext(EXACT):
+            return sum((fill.contracts for fill in fills if fill.trade_id not in booked), Decimal(0))
 
     async def _still(self, seen: TrackedPosition, lock: PositionLock, token: int) -> TrackedPosition:
         """The position as it is now that the lock is held."""
@@ -274,21 +296,25 @@ class Guarding:
         try:
             return await self.ports.acquire(lock, timeout)
         except LockTimeout as error:
-            if (timeout is not None and timeout > self.stale_after) or not _gives_way(error.holder):
+            if not _gives_way(error.holder):
                 raise PositionAlreadyClosingError(lock.position_id, "closing", error.holder) from error
+            if timeout is not None and timeout > self.stale_after:
+                raise
         try:  # whoever modifies or reads is done soon, or loses its lease
             return await self.ports.acquire(lock, self.stale_after + 1)
         except LockTimeout as error:
+            if _gives_way(error.holder):  # nobody is closing it
+                raise
             raise PositionAlreadyClosingError(lock.position_id, "closing", error.holder) from error
 
     async def _acquire_to_modify(self, lock: PositionLock, seen: TrackedPosition) -> int:
         """Wait for those who modify and read, but not for a close."""
-        began_ns = self.directory.system.monotonic_ns()
+        began_ns, look = self.directory.system.monotonic_ns(), 0.0
         while True:
             if seen.state != "open":
                 raise PositionAlreadyClosingError(lock.position_id, "closing" if seen.state == "closing" else "closed")
             waited = (self.directory.system.monotonic_ns() - began_ns) / 1e9
-            left = _LOOK_AGAIN if self.timeout is None else max(0, min(_LOOK_AGAIN, self.timeout - waited))
+            left = look if self.timeout is None else max(0, min(look, self.timeout - waited))
             try:
                 return await self.ports.acquire(lock, left)
             except LockTimeout as error:
@@ -296,7 +322,7 @@ class Guarding:
                     raise PositionAlreadyClosingError(lock.position_id, "closing", error.holder) from error
                 if self.timeout is not None and waited >= self.timeout:
                     raise
-            seen = await self.position(lock.position_id)
+            seen, look = await self.position(lock.position_id), _LOOK_AGAIN
 
     async def _lock(self, position_id: str, purpose: str) -> PositionLock:
         """A lock whose tokens are higher than any that the ledger has seen, even if the lock directory was wiped."""

@@ -228,7 +228,7 @@ class TrackedPosition:
     @property
     def left(self) -> Decimal:
         """Contracts that a close still has to take off."""
-        return self.position.contracts - self.reduced
+        return EXACT.subtract(self.position.contracts, self.reduced)
 
 
 @dataclass(frozen=True, slots=True)

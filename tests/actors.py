@@ -11,13 +11,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+from awaited import guard_on
 from faults import Strike, StruckExchange, StruckLedger
 from poslock import (
     LockLost,
     LockTimeout,
     PaperExchange,
     PositionAlreadyClosingError,
-    PositionGuard,
     PositionLock,
     PoslockError,
 )
@@ -210,12 +210,14 @@ def close(
     lease: float = 30.0,
     timeout: float = 60.0,
     settings: dict[str, Any] | None = None,
+    asynchronous: bool = False,
 ) -> None:
     """Close positions one after the other; say what became of each call."""
     planned = {port: [Strike(**strike) for strike in each] for port, each in (strikes or {}).items()}
     venue = StruckExchange(PaperExchange(exchange, **(settings or {})), *planned.get("venue", ()))
     ledger = StruckLedger(f"{lock_dir}/ledger.db", *planned.get("ledger", ()))
-    guard = PositionGuard(venue, lock_dir=lock_dir, ledger=ledger, timeout=timeout, stale_after=lease)
+    options = {"lock_dir": lock_dir, "ledger": ledger, "timeout": timeout, "stale_after": lease}
+    guard = guard_on(venue, asynchronous=asynchronous, **options)
     say(ready=True)
     hear()
     outcomes = []

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from poslock import PaperExchange, Position, PositionGuard
+from awaited import guard_on
+from poslock import PaperExchange, Position
 from poslock.exchange.port import Leg
 from poslock.lock.system import SYSTEM
 from processes import Child
@@ -16,6 +17,8 @@ from processes import Child
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from poslock import PositionGuard
 
 SYMBOL = "BTC/USDT:USDT"
 
@@ -52,7 +55,19 @@ class Account:
     exchange: PaperExchange
     exchange_path: str
     lock_dir: str
-    guard: PositionGuard
+    asynchronous: bool
+    guard: PositionGuard = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.guard = self.guard_on(self.exchange)
+
+    def guard_on(self, exchange: Any, **options: Any) -> PositionGuard:
+        """Another guard of the same kind."""
+        return guard_on(exchange, asynchronous=self.asynchronous, **{"lock_dir": self.lock_dir, **options})
+
+    def of_child(self) -> dict[str, Any]:
+        """Settings of a child that closes on this account, with a guard of the same kind."""
+        return {"exchange": self.exchange_path, "lock_dir": self.lock_dir, "asynchronous": self.asynchronous}
 
     def open(
         self, position_id: str = "btc-1", *, contracts: int = 10, symbol: str = SYMBOL, side: Any = "long"
@@ -95,10 +110,15 @@ class Account:
 
 
 @pytest.fixture
-def account(tmp_path: Path, lock_dir: str) -> Account:
+def asynchronous() -> bool:
+    """Whether the guards are those for tasks; a module whose tests go for both kinds parametrizes it."""
+    return False
+
+
+@pytest.fixture
+def account(tmp_path: Path, lock_dir: str, *, asynchronous: bool) -> Account:
     path = str(tmp_path / "exchange.db")
-    exchange = PaperExchange(path)
-    return Account(exchange, path, lock_dir, PositionGuard(exchange, lock_dir=lock_dir))
+    return Account(PaperExchange(path), path, lock_dir, asynchronous)
 
 
 @pytest.fixture(autouse=True)

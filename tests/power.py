@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 # Every write that is acknowledged.
-WRITES = ("track", *StruckLedger.WRITES)
+_OTHERS = ("track", "change", "sending_change", "end_change")
+WRITES = (*_OTHERS, *StruckLedger.WRITES)
 
 ID = "btc-1"
 SYMBOL = "BTC/USDT:USDT"
@@ -150,7 +151,7 @@ def integrity(ledger: Path) -> str:
 
 
 def trade(exchange: str, lock_dir: str, write: str, pragmas: list[str]) -> None:
-    """Track a position and close it; stop as soon as a *write* to the ledger is acknowledged.
+    """Track a position, change it, close it; stop as soon as a *write* to the ledger is acknowledged.
 
     *pragmas* take the place of what poslock has set on a database, as soon as its tables are there.
     """
@@ -164,9 +165,11 @@ def trade(exchange: str, lock_dir: str, write: str, pragmas: list[str]) -> None:
     connect = sqlite3.connect
     with patch.object(sqlite3, "connect", lambda *args, **kwargs: connect(*args, **kwargs, factory=Careless)):
         ledger = StruckLedger(f"{lock_dir}/ledger.db", Strike(write, "after", "stop"))
-        vars(ledger)["track"] = ledger.struck.around("track", ledger.track)
+        for name in _OTHERS:
+            vars(ledger)[name] = ledger.struck.around(name, getattr(ledger, name))
         guard = PositionGuard(PaperExchange(exchange), lock_dir=lock_dir, ledger=ledger)
         guard.track(Position(ID, SYMBOL, "long", CONTRACTS, 60_000))
+        guard.modify_position(ID, stop_loss=1)
         guard.close_position(ID, reason="before the power cut")
     sys.exit(f"this trade makes no {write!r}: let it make one")
 

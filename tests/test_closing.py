@@ -17,15 +17,15 @@ from poslock import (
     ExchangeUnavailable,
     LockFileError,
     LockLost,
+    LockTimeout,
     OrderRefused,
     OutcomeUnknown,
     PaperExchange,
     PositionAlreadyClosingError,
-    PositionGuard,
     PositionLock,
     PositionNotFound,
 )
-from poslock.closing.machine import client_order_id
+from poslock.closing.talk import client_order_id
 from poslock.exchange.port import CloseOrder, Leg, Order
 from poslock.ledger.ledger import Ledger
 from poslock.position import TrackedPosition
@@ -35,13 +35,15 @@ if TYPE_CHECKING:
     from conftest import Account
     from poslock import Position
 
+pytestmark = pytest.mark.parametrize("asynchronous", [False, True], ids=["sync", "async"])
+
 
 class Venue(StruckExchange):
     """The account's exchange with strikes, and how to close on it."""
 
     def __init__(self, account: Account, *strikes: Strike, **settings: Any) -> None:
         super().__init__(PaperExchange(account.exchange_path, **{"settles_within": 1.0, **settings}), *strikes)
-        self.guard = PositionGuard(self, lock_dir=account.lock_dir)
+        self.guard = account.guard_on(self)
 
     @property
     def calls(self) -> list[str]:
@@ -57,7 +59,7 @@ def test_a_close_asks_sends_sweeps_and_books(account: Account) -> None:
     position = account.open()
     venue = Venue(account)
     closed = venue.guard.close_position("btc-1", reason="stop-loss")
-    exits = ["held", "place", "fills"]
+    exits = ["held", "fills", "place", "fills"]
     assert venue.calls == [*exits, "open_orders", "held", "cancel", "cancel", "open_orders", "funding"]
     assert closed.exit_price == 59_000
     assert closed.gross_pnl == -10_000
@@ -85,7 +87,7 @@ def test_an_unknown_position_is_not_found_and_nothing_is_sent(account: Account) 
 def test_a_position_of_another_account_is_not_found(account: Account, tmp_path: Any) -> None:
     """A ledger may be shared by accounts; a guard acts on its own."""
     account.open()
-    other = PositionGuard(PaperExchange(tmp_path / "other.db"), lock_dir=account.lock_dir)
+    other = account.guard_on(PaperExchange(tmp_path / "other.db"))
     with pytest.raises(PositionNotFound):
         other.close_position("btc-1")
     assert other.recover() == []
@@ -95,7 +97,7 @@ def test_who_waits_is_told_closed_and_who_does_not_wait_is_told_closing(account:
     """With timeout=0 the answer is immediate and names the holder."""
     account.open()
     with PositionLock("btc-1", lock_dir=elsewhere(account.lock_dir), purpose="close: another bot"):
-        hasty = PositionGuard(account.exchange, lock_dir=account.lock_dir, timeout=0)
+        hasty = account.guard_on(account.exchange, timeout=0)
         with pytest.raises(PositionAlreadyClosingError) as caught:
             hasty.close_position("btc-1")
     assert caught.value.state == "closing"
@@ -292,9 +294,7 @@ def test_a_reopened_position_is_left_alone(account: Account) -> None:
             account.open()
             return super().highest_token(position_id)
 
-    guard = PositionGuard(
-        account.exchange, lock_dir=account.lock_dir, ledger=Waiting(f"{account.lock_dir}/ledger.db"), timeout=5
-    )
+    guard = account.guard_on(account.exchange, ledger=Waiting(f"{account.lock_dir}/ledger.db"), timeout=5)
     with pytest.raises(PositionAlreadyClosingError) as caught:
         guard.close_position("btc-1")
     assert caught.value.state == "closed"
@@ -316,7 +316,7 @@ def test_a_reopened_position_is_not_recovered(account: Account) -> None:
             return super().highest_token(position_id)
 
     path = f"{account.lock_dir}/ledger.db"
-    assert PositionGuard(account.exchange, lock_dir=account.lock_dir, ledger=Waiting(path)).recover() == []
+    assert account.guard_on(account.exchange, ledger=Waiting(path)).recover() == []
     assert account.guard.position("btc-1").state == "open"
 
 
@@ -325,7 +325,7 @@ def test_a_ledger_put_aside_does_not_bring_back_client_order_ids(account: Accoun
     account.open()
     account.guard.close_position("btc-1")
     Path(account.lock_dir, "ledger.db").unlink()
-    account.guard = PositionGuard(account.exchange, lock_dir=account.lock_dir)
+    account.guard = account.guard_on(account.exchange)
     position = account.open()
     account.guard.close_position("btc-1")
     assert account.exchange.held(leg_of(position)) == 0
@@ -356,7 +356,7 @@ def test_a_request_expires_with_the_lease_or_sooner(account: Account, lease: flo
 def test_a_fill_is_booked_once_although_two_closes_could_claim_it(account: Account) -> None:
     """Closed, opened and closed again within one tick of the venue's clock: each close has its own fills."""
     exchange = PaperExchange(account.exchange_path, clock=lambda: 1000.0)
-    account.exchange, account.guard = exchange, PositionGuard(exchange, lock_dir=account.lock_dir)
+    account.exchange, account.guard = exchange, account.guard_on(exchange)
     trades = []
     for _ in range(2):
         account.open()
@@ -392,9 +392,13 @@ def test_a_clock_that_went_back_does_not_make_the_wait_longer(account: Account) 
         venue.guard.close_position("btc-1")
     account.rows("UPDATE attempt SET expires_at_ms = expires_at_ms + 3600000")
     slept: list[float] = []
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("poslock.closing.ports.time.sleep", slept.append)
-        Venue(account).guard.close_position("btc-1")
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+
+    venue = Venue(account)
+    venue.guard._guarding.ports.sleep = sleep  # type: ignore[method-assign]
+    venue.guard.close_position("btc-1")
     assert 5 <= sum(slept) < 10
     account.assert_closed_once(position)
 
@@ -462,7 +466,7 @@ def test_a_request_that_hangs_longer_than_the_lease_loses_the_lock(account: Acco
     position = account.open()
     slow = PaperExchange(account.exchange_path, latency=1.2)
     with pytest.raises(LockLost):
-        PositionGuard(slow, lock_dir=account.lock_dir, stale_after=1.0).close_position("btc-1")
+        account.guard_on(slow, stale_after=1.0).close_position("btc-1")
     account.guard.close_position("btc-1")
     account.assert_closed_once(position)
 
@@ -472,7 +476,7 @@ def test_a_close_longer_than_its_lease_renews_between_steps(account: Account) ->
     position = account.open()
     slow = PaperExchange(account.exchange_path, latency=0.4)
     began = time.monotonic()
-    PositionGuard(slow, lock_dir=account.lock_dir, stale_after=1.0).close_position("btc-1")
+    account.guard_on(slow, stale_after=1.0).close_position("btc-1")
     assert time.monotonic() - began > 2.0  # twice its lease
     account.assert_closed_once(position)
 
@@ -533,11 +537,50 @@ def test_a_venue_that_reads_flat_for_a_moment_is_asked_again_for_the_size(accoun
     account.assert_closed_once(position)
 
 
+def test_a_bot_may_send_the_order_itself(account: Account) -> None:
+    """Under the lock, announced and with the id that it is found by; the booking is the same."""
+    position = account.open()
+    leg = leg_of(position)
+    with account.guard.closing("btc-1", reason="own") as closing:
+        closing.check()
+        window_ms, now_ms = closing.sending(), account.exchange.time_ms()
+        account.exchange.place(CloseOrder(leg, position.contracts, closing.client_order_id, now_ms, window_ms))
+        closing.renew()
+        closed = closing.book(account.exchange.fills(leg, 0))
+        assert (closed.token, closed.client_order_id) == (closing.token, closing.client_order_id)
+    assert closed.net_pnl == -10_295
+    account.assert_closed_once(position)
+
+
+def test_an_error_in_a_bots_own_order_leaves_the_position_closing(account: Account) -> None:
+    """It comes out of the block as it is, the lock is free, and recover goes on."""
+    position = account.open()
+    with pytest.raises(ZeroDivisionError), account.guard.closing("btc-1"):
+        raise ZeroDivisionError
+    assert account.guard.position("btc-1").state == "closing"
+    (recovery,) = account.guard.recover()
+    assert recovery.closed is not None
+    account.assert_closed_once(position)
+
+
+def test_nobody_changes_what_is_being_read(account: Account) -> None:
+    """Several may read at once; whoever would change it gets no lock before all are done."""
+    position = account.open()
+    reader, hasty = (
+        account.guard_on(account.exchange, lock_dir=elsewhere(account.lock_dir), timeout=0.1) for _ in range(2)
+    )
+    with account.guard.reading("btc-1") as tracked, reader.reading("btc-1"):
+        assert tracked.position == position
+        with pytest.raises(LockTimeout):
+            hasty.modify_position("btc-1", stop_loss=56_000)
+    assert hasty.modify_position("btc-1", stop_loss=56_000).stop_loss == 56_000
+
+
 @pytest.mark.parametrize("options", [{"timeout": -1}, {"stale_after": 0}, {"stale_after": "30"}])
 def test_a_guard_refuses_options_out_of_range(account: Account, options: dict[str, Any]) -> None:
     """At once, not at three in the morning."""
     with pytest.raises(ValueError, match=next(iter(options))):
-        PositionGuard(account.exchange, lock_dir=account.lock_dir, **options)
+        account.guard_on(account.exchange, **options)
 
 
 @pytest.mark.parametrize("reason", [None, 7, "x" * 129])

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from poslock import PaperExchange, PositionGuard
+from poslock import PaperExchange
 from poslock.exchange.port import Leg
 
 if TYPE_CHECKING:
     from conftest import Account, Children
     from poslock import ClosedPosition, Position
+
+pytestmark = pytest.mark.parametrize("asynchronous", [False, True], ids=["sync", "async"])
 
 
 @pytest.fixture(params=["close_position", "recover"])
@@ -27,9 +29,7 @@ def killed(start: Children, account: Account, port: str, when: str, method: str,
     nth = more.pop("nth", 1)
     strike = {"method": method, "when": when, "what": "kill", "nth": nth}
     strikes = {port: [strike]}
-    child = start(
-        "close", exchange=account.exchange_path, lock_dir=account.lock_dir, positions=["btc-1"], strikes=strikes, **more
-    )
+    child = start("close", **account.of_child(), positions=["btc-1"], strikes=strikes, **more)
     child.hear()
     child.tell()
     child.wait_killed()
@@ -42,7 +42,7 @@ def step(account: Account) -> str | None:
 
 def go_on(account: Account, next_owner: str, **settings: Any) -> ClosedPosition:
     exchange = PaperExchange(account.exchange_path, **settings)
-    guard = PositionGuard(exchange, lock_dir=account.lock_dir)
+    guard = account.guard_on(exchange)
     if next_owner == "close_position":
         return guard.close_position("btc-1")
     (recovery,) = guard.recover()

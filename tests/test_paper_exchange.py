@@ -527,22 +527,22 @@ def test_concurrent_requests_are_atomic_in_both_legs(path: Path) -> None:
     """Eight processes open and close in one file: no contract is lost, none is taken twice, no entry price moves."""
     market = Market(path, hedge=True)
     for side in ("long", "short"):
-        market.exchange.open_position("BTC/USDT", side, 30)
-    stop = market.stop(90, contracts=30)
+        market.exchange.open_position("BTC/USDT", side, 150)
+    stop = market.stop(90, contracts=150)
 
     def trade(number: int) -> None:
         leg = LONG if number % 2 else SHORT
         own = Market(path, hedge=True)
-        for each in range(10):
+        for each in range(50):
             own.close(1, f"pl-{number}-{each}", leg=leg)
             if each % 2:
                 own.exchange.open_position("BTC/USDT", leg.side, 1)
 
     at_once(8, trade)
     for leg in (LONG, SHORT):
-        held = Holding(Decimal(30 - 4 * 10 + 4 * 5), Decimal(100), Decimal(1), inverse=False, settle="USDT")
+        held = Holding(Decimal(150 - 4 * 50 + 4 * 25), Decimal(100), Decimal(1), inverse=False, settle="USDT")
         assert market.exchange.holding(leg) == held
-        assert sum(fill.contracts for fill in market.exchange.fills(leg, 0)) == 40
+        assert sum(fill.contracts for fill in market.exchange.fills(leg, 0)) == 4 * 50
     assert market.exchange.open_orders(LONG) == [stop]
 
 

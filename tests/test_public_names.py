@@ -1,15 +1,22 @@
 from __future__ import annotations
 
+import inspect
 import pickle
 import subprocess
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import poslock
-from poslock import errors
+from poslock import AsyncPositionGuard, PositionGuard, errors
+from poslock.async_guard import AsyncClosing
+from poslock.exchange.port import AsyncExchange, Exchange
+from poslock.guard import Closing
 from poslock.holder import Holder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 HOLDER = Holder(
     pid=1, host="h", presence="p", purpose="close", token=7, granted_at=0.0, granted_ns=0, renewed_ns=0, lease_ns=1
@@ -21,6 +28,9 @@ RAISED: list[errors.PoslockError] = [
     errors.PositionConflict("a", "why"),
     errors.PositionAlreadyClosingError("a", "closing", HOLDER),
     errors.CloseUnsettled("a", "sending", "why"),
+    errors.InvalidChange("a\nb", "stop_loss", 1, "why"),
+    errors.ChangeRefused("a", "stop_loss", "why"),
+    errors.ChangeUnsettled("a", "stop_loss", "why"),
     errors.LockTimeout("a", "path", HOLDER, waited=1.0, why="held"),
     errors.LockLost("a", "path", "why", HOLDER),
     errors.TokenRefused("a", "ledger", 1, 2),
@@ -30,6 +40,7 @@ RAISED: list[errors.PoslockError] = [
     errors.LedgerError("path", "why", "way out"),
     errors.OrderRefused("why", code="1"),
     errors.NothingToReduce("why", code="2009"),
+    errors.ReduceOnlyBlocked("why", code="-4118"),
     errors.RequestExpired("why"),
     errors.OutcomeUnknown("why"),
     errors.DuplicateClientOrderId("why"),
@@ -40,6 +51,15 @@ RAISED: list[errors.PoslockError] = [
 def tree(kind: type[errors.PoslockError]) -> set[type[errors.PoslockError]]:
     below = [each for each in kind.__subclasses__() if each.__module__ == "poslock.errors"]
     return {kind}.union(*map(tree, below))
+
+
+def public_names(kind: type) -> list[str]:
+    return [name for name in vars(kind) if not name.startswith("_")]
+
+
+def parameters(function: Callable[..., Any]) -> list[tuple[str, object, object]]:
+    """All that a caller sees of them: names, kinds and defaults."""
+    return [(each.name, each.kind, each.default) for each in inspect.signature(function).parameters.values()]
 
 
 @pytest.mark.parametrize("name", sorted(poslock.__all__))
@@ -74,11 +94,28 @@ def test_the_errors_above_are_all_that_are_raised() -> None:
 
 @pytest.mark.parametrize(
     ("kind", "builtin"),
-    [("LockTimeout", TimeoutError), ("InvalidPositionId", ValueError), ("PositionNotFound", LookupError)],
+    [
+        ("LockTimeout", TimeoutError),
+        ("InvalidPositionId", ValueError),
+        ("InvalidChange", ValueError),
+        ("PositionNotFound", LookupError),
+    ],
 )
 def test_errors_are_also_what_python_calls_them(kind: str, builtin: type) -> None:
     """Who catches the builtin catches ours."""
     assert issubclass(getattr(poslock, kind), builtin)
+
+
+@pytest.mark.parametrize(
+    ("kind", "awaited"), [(PositionGuard, AsyncPositionGuard), (Closing, AsyncClosing), (Exchange, AsyncExchange)]
+)
+def test_for_tasks_there_is_all_that_is_there_for_threads(kind: type, awaited: type) -> None:
+    """Every public method and property, with the same parameters."""
+    assert public_names(awaited) == public_names(kind)
+    for name in ("__init__", *public_names(kind)):
+        ours, theirs = getattr(kind, name), getattr(awaited, name)
+        if not isinstance(ours, property):
+            assert parameters(theirs) == parameters(ours), name
 
 
 def test_importing_poslock_loads_no_database_and_no_loop() -> None:

@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
+import pytest
+
 if TYPE_CHECKING:
     from conftest import Account, Children
+
+pytestmark = pytest.mark.parametrize("asynchronous", [False, True], ids=["sync", "async"])
 
 PROCESSES, POSITIONS = 8, 50
 
@@ -15,10 +19,7 @@ def test_eight_processes_close_fifty_positions(start: Children, account: Account
     """Of 400 calls 50 close, each a different position; 350 are told "closing" or "closed"."""
     opened = [account.open(f"p{i}", symbol=f"COIN{i}/USDT", contracts=i + 1) for i in range(POSITIONS)]
     ids = [position.id for position in opened]
-    children = [
-        start("close", exchange=account.exchange_path, lock_dir=account.lock_dir, positions=ids)
-        for _ in range(PROCESSES)
-    ]
+    children = [start("close", **account.of_child(), positions=ids) for _ in range(PROCESSES)]
     for child in children:
         child.hear()
     for child in children:

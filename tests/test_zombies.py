@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from poslock import PositionGuard
 from poslock.exchange.port import Leg
 
 if TYPE_CHECKING:
     from conftest import Account, Children
+
+pytestmark = pytest.mark.parametrize("asynchronous", [False, True], ids=["sync", "async"])
 
 LEASE = 1.0
 WRITES = [(method, when) for method in ("begin", "sending", "filled", "book") for when in ("before", "after")]
@@ -29,18 +30,11 @@ def test_a_stopped_closer_writes_nothing_after_it_resumes(
     """Stopped at any request or write, it raises LockLost, and nothing of it reaches the ledger or the venue."""
     position = account.open()
     strikes = {port: [{"method": method, "when": when, "what": "stop"}]}
-    zombie = start(
-        "close",
-        exchange=account.exchange_path,
-        lock_dir=account.lock_dir,
-        positions=["btc-1"],
-        strikes=strikes,
-        lease=LEASE,
-    )
+    zombie = start("close", **account.of_child(), positions=["btc-1"], strikes=strikes, lease=LEASE)
     zombie.hear()
     zombie.tell()
     zombie.wait_stopped()
-    PositionGuard(account.exchange, lock_dir=account.lock_dir, stale_after=LEASE).close_position("btc-1")
+    account.guard_on(account.exchange, stale_after=LEASE).close_position("btc-1")
     account.assert_closed_once(position)
     written = account.rows("SELECT * FROM audit")
     zombie.resume()
@@ -54,8 +48,7 @@ def test_a_request_held_back_past_the_lease_is_refused_by_the_exchange(start: Ch
     """Stopped between the last check and the send, and nobody else came: its order is too late all the same."""
     position = account.open()
     strikes = {"venue": [{"method": "place", "when": "before", "what": "stop"}]}
-    settings = {"exchange": account.exchange_path, "lock_dir": account.lock_dir, "positions": ["btc-1"]}
-    zombie = start("close", **settings, strikes=strikes, lease=LEASE)
+    zombie = start("close", **account.of_child(), positions=["btc-1"], strikes=strikes, lease=LEASE)
     zombie.hear()
     zombie.tell()
     zombie.wait_stopped()
@@ -66,5 +59,5 @@ def test_a_request_held_back_past_the_lease_is_refused_by_the_exchange(start: Ch
     (outcome,) = zombie.hear()["outcomes"]
     assert outcome["lost"], outcome
     assert account.exchange.held(Leg(position.symbol, position.side)) == 10
-    PositionGuard(account.exchange, lock_dir=account.lock_dir).close_position("btc-1")
+    account.guard_on(account.exchange).close_position("btc-1")
     account.assert_closed_once(position)

@@ -21,9 +21,8 @@ wait and every retry is bounded.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime
-from decimal import Context, Decimal
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from poslock.closing.steps import LONGEST_PAUSE, Machine, Patience, ask_venue, pauses, stamp_now, tell_ledger, wait
@@ -38,8 +37,8 @@ from poslock.errors import (
     ReduceOnlyBlocked,
     RequestExpired,
 )
-from poslock.exchange.port import CloseOrder, Exchange, Leg, Order
-from poslock.ledger.journal import Attempt, CloseKey
+from poslock.exchange.port import CloseOrder, Exchange, Order
+from poslock.ledger.journal import Attempt
 from poslock.ledger.ledger import Ledger
 from poslock.pnl import realized_pnl
 from poslock.position import ClosedPosition, Fill, TrackedPosition
@@ -55,11 +54,9 @@ class CloseMachine(Talk):
     """The close of one position by one owner of its lock; `steps` runs it from wherever the journal says."""
 
     def __init__(self, tracked: TrackedPosition, patience: Patience, *, token: int, reason: str) -> None:
-        super().__init__(Leg(tracked.position.symbol, tracked.position.side), patience)
-        self._tracked = tracked
-        self._key = CloseKey(tracked.position.id, tracked.generation)
-        self._token = token
+        super().__init__(tracked, patience, token=token)
         self._reason = reason
+        self._bare = ""
 
     def steps(self) -> Machine[ClosedPosition]:
         """Go from the journaled step to the booking."""
@@ -80,6 +77,9 @@ class CloseMachine(Talk):
     def begin(self) -> Machine[None]:
         """From here on the position is closing."""
         yield from tell_ledger(Ledger.begin, self._key, self._token, self._reason)
+        # A write of the last owner that came late is in there now, or refused from here on.
+        # (test_a_late_growth_of_the_position_is_closed_too)
+        self._tracked = (yield from tell_ledger(Ledger.find, self._key.position_id)) or self._tracked
 
     def announce(self) -> Machine[Attempt]:
         """Journal that the order with the attempt's id may be out from now on, until the attempt expires."""
@@ -93,27 +93,31 @@ class CloseMachine(Talk):
         return attempt
 
     def finish(self, fills: Sequence[Fill]) -> Machine[ClosedPosition]:
-        """Book these fills of the bot's order, after a sweep.
+        """Book the exits of the position after a sweep; *fills* are what the bot believes its order did.
 
         Raises:
-            InvalidPosition: they are not what is left of the position.
+            InvalidPosition: they are not what is left of the position, or the venue holds some of it still.
         """
-        total = sum((fill.contracts for fill in fills), Decimal(0))
-        if total != self._tracked.left:
-            raise InvalidPosition("fills", total, f"contracts in all; {self._tracked.left} are left to close")
-        reduces = yield from self._fills_of_reduces()
+        yield from self._expect_new(fills)
+        reduced = yield from self._drop_changes()
+        total, left = sum((fill.contracts for fill in fills), Decimal(0)), self._tracked.position.contracts - reduced
+        if total != left:
+            raise InvalidPosition("fills", total, f"contracts in all; {left} are left to close")
+        # What is booked, and that nothing is left, is the venue's to say.
+        exits, held = yield from self._proof("sending", only_while_flat=True)
+        if not exits:
+            raise InvalidPosition("fills", total, f"contracts in all, but the venue still holds {held}")
         yield from tell_ledger(Ledger.filled, self._key, self._token)
-        yield from self._drop_changes()
         yield from self._sweep()
-        return (yield from self._book((*reduces, *fills)))
+        return (yield from self._book(exits))
 
-    def _fills_of_reduces(self) -> Machine[tuple[Fill, ...]]:
-        if not self._tracked.reduced:
-            return ()
-        changes = yield from tell_ledger(Ledger.changes, self._key)
-        ours = {change.client_order_id for change in changes}
-        fills = yield from self._ask(Exchange.fills, self._leg, self._tracked.tracked_at_ms)
-        return tuple(fill for fill in fills if fill.client_order_id in ours)
+    def _expect_new(self, fills: Sequence[Fill]) -> Machine[None]:
+        """Raise `InvalidPosition` if a fill is there twice, or is booked already."""
+        trades = {fill.trade_id for fill in fills}
+        since_ms = min((fill.at_ms for fill in fills), default=0)
+        booked = yield from tell_ledger(Ledger.booked_trades, self._tracked.account, self._leg.symbol, since_ms)
+        if len(trades) < len(fills) or trades & booked:
+            raise InvalidPosition("fills", sorted(fill.trade_id for fill in fills), "must be new, and each there once")
 
     # intent, sending → filled
 
@@ -137,7 +141,12 @@ class CloseMachine(Talk):
                 if fruitless == _FRUITLESS_ORDERS:
                     break
                 yield from wait(LONGEST_PAUSE)
-            attempt, order = yield from self._send(attempt, order, min(left, held))
+            # What is held may be more: opened again after a stop-loss had taken this position.
+            # (test_a_position_opened_again_after_the_stop_is_not_closed)
+            exits, missing = yield from self._exits()
+            if not missing:
+                return exits
+            attempt, order = yield from self._send(attempt, order, min(left, held, missing))
         raise self._unsettled("sending", f"{left} contracts were left after the last order")
 
     def _send(
@@ -161,9 +170,8 @@ class CloseMachine(Talk):
             # This request was not taken. An earlier one with the same id may have been, and may have closed it all.
             return attempt, (yield from self._ask(Exchange.order, self._leg, client_id))
         except ReduceOnlyBlocked:
-            # Only for this reason are protective orders given up before the position is gone. It may have been the
-            # stop-loss that took it, just now.
-            yield from self._cancel_resting()
+            # Only for this reason are protective orders given up before the position is gone.
+            yield from self._make_room()
             return attempt, (yield from self._ask(Exchange.order, self._leg, client_id))
         except OrderRefused as error:
             raise self._unsettled("sending", f"the venue refused the order: {error}") from error
@@ -186,21 +194,6 @@ class CloseMachine(Talk):
                 return (), held
         raise self._unsettled(step, f"the venue holds nothing of it, but shows no fills for {missing} contracts")
 
-    def _exits(self) -> Machine[tuple[tuple[Fill, ...], Decimal]]:
-        """The fills that reduced this position so far, and the contracts that they do not explain yet."""
-        since_ms = self._tracked.tracked_at_ms
-        booked = yield from tell_ledger(Ledger.booked_trades, self._tracked.account, self._leg.symbol, since_ms)
-        fills = yield from self._ask(Exchange.fills, self._leg, since_ms)
-        # Whoever sent them: a stop-loss or the trader's own hand may have been faster. Oldest first, because what comes
-        # after the end of this position belongs to the next one on this leg.
-        exits: list[Fill] = []
-        missing = self._tracked.position.contracts
-        for fill in fills:
-            if missing and fill.trade_id not in booked:
-                exits.append(_part(fill, missing))
-                missing -= exits[-1].contracts
-        return tuple(exits), missing
-
     # filled, before the booking
 
     def _sweep(self) -> Machine[None]:
@@ -208,7 +201,10 @@ class CloseMachine(Talk):
         orders: list[Order] = []
         for pause in (0.0, *pauses(self._patience.settles_within)):
             yield from wait(pause)
-            orders = yield from self._ask(Exchange.open_orders, self._leg)
+            # By their ids too: a venue that denies a new order for a while denies it in its list.
+            # (test_a_stop_that_the_venue_does_not_list_yet_is_not_left_over)
+            listed = yield from self._ask(Exchange.open_orders, self._leg)
+            orders = [*listed, *(yield from self._own_stops(listed))]
             if not orders:
                 return
             yield from self._expect_flat()
@@ -216,8 +212,13 @@ class CloseMachine(Talk):
                 yield from self._cancel(order)
         raise self._unsettled("filled", f"orders still rest: {', '.join(order.order_id for order in orders)}")
 
-    def _cancel_resting(self) -> Machine[None]:
-        for order in (yield from self._ask(Exchange.open_orders, self._leg)):
+    def _make_room(self) -> Machine[None]:
+        """Cancel resting orders that cover the whole position, a stop-loss only if no other is left."""
+        resting = yield from self._ask(Exchange.open_orders, self._leg)
+        others = [order for order in resting if order.family != "stop_loss"]
+        if resting and not others:
+            self._bare = "; its stop-loss was cancelled for that, protect it"
+        for order in others or resting:
             yield from self._cancel(order)
 
     def _expect_flat(self) -> Machine[None]:
@@ -231,12 +232,19 @@ class CloseMachine(Talk):
         why = f"it is closed, but the venue holds {held} more contracts on that side; their orders are left alone"
         raise self._unsettled("filled", f"{why}, close them first")
 
-    def _drop_changes(self) -> Machine[None]:
+    def _drop_changes(self) -> Machine[Decimal]:
+        """Wait until no request of a change can be taken any more; the contracts that reduces have taken off."""
         # A modify died with its request under way: were it taken after the sweep, it would be left over.
         # (test_a_change_under_way_when_its_owner_died_is_not_left_over)
+        reduced = self._tracked.reduced
         for change in (yield from tell_ledger(Ledger.changes, self._key)):
             if change.step == "sending":
-                yield from self._find(change)
+                order = yield from self._find(change)
+                if order is not None and change.kind == "reduce":
+                    reduced += (yield from self._wait_for_end(order)).filled
+                elif order is not None:
+                    yield from self._cancel(order)
+        return reduced
 
     # filled → booked
 
@@ -263,12 +271,4 @@ class CloseMachine(Talk):
         return closed
 
     def _unsettled(self, step: str, why: str) -> CloseUnsettled:
-        return CloseUnsettled(self._key.position_id, step, why)
-
-
-def _part(fill: Fill, contracts: Decimal) -> Fill:
-    """*fill*, or as much of it as *contracts*, with its share of the fee."""
-    if fill.contracts <= contracts:
-        return fill
-    share = Context(prec=28).divide(fill.fee * contracts, fill.contracts)
-    return replace(fill, contracts=contracts, fee=share)
+        return CloseUnsettled(self._key.position_id, step, why + self._bare)

@@ -36,12 +36,13 @@ from poslock.errors import (
     OutcomeUnknown,
     RequestExpired,
 )
-from poslock.exchange.port import CloseOrder, Exchange, Leg, Order, StopOrder
-from poslock.ledger.journal import Change, CloseKey
+from poslock.exchange.port import CloseOrder, Exchange, Order, StopOrder
+from poslock.ledger.journal import Change
 from poslock.ledger.ledger import Ledger
 from poslock.position import ModifiedPosition, TrackedPosition
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from types import EllipsisType
 
     from poslock.ledger.journal import Kind
@@ -71,18 +72,18 @@ class ModifyMachine(Talk):
     """The changes of one position by one owner of its lock."""
 
     def __init__(self, tracked: TrackedPosition, patience: Patience, *, token: int) -> None:
-        super().__init__(Leg(tracked.position.symbol, tracked.position.side), patience)
-        self._tracked = tracked
-        self._key = CloseKey(tracked.position.id, tracked.generation)
-        self._token = token
-        self._kind: Kind = "reduce"
+        super().__init__(tracked, patience, token=token)
+        self._kind: Kind | Literal["change"] = "change"
 
     def steps(self, wanted: Wanted) -> Machine[ModifiedPosition]:
         """Finish what was begun before, then make these changes."""
-        yield from self._check(wanted)
+        before = yield from tell_ledger(Ledger.changes, self._key)
         with suppress(ChangeRefused):  # that was said, or will be, to who asked for it; the audit trail has it
             yield from self.finish()
         begun = yield from tell_ledger(Ledger.changes, self._key)
+        reduced = sum((change.filled or Decimal(0) for change in begun), Decimal(0))
+        self._tracked = replace(self._tracked, reduced=reduced)
+        yield from self._check(wanted, before)
         changes = self._changes(wanted, first=len(begun) + 1)
         yield from tell_ledger(Ledger.change, self._key, self._token, changes)
         yield from self.finish()
@@ -95,11 +96,20 @@ class ModifyMachine(Talk):
                 self._kind = change.kind
                 yield from self._make(change)
 
-    def _check(self, wanted: Wanted) -> Machine[None]:
+    def _check(self, wanted: Wanted, before: Sequence[Change]) -> Machine[None]:
+        if wanted.reduce_by is not None and any(each.kind == "reduce" and each.is_unfinished for each in before):
+            # Who asks for the same again after a time-out would take off twice as much.
+            # (test_a_reduce_that_is_asked_for_again_is_made_once)
+            why = f"was not begun: an earlier reduce was under way and is finished now, {self._tracked.left} are left"
+            raise self._invalid("reduce_by", wanted.reduce_by, why)
         held = yield from self._ask(Exchange.held, self._leg)
         if held == 0:
             raise self._invalid("symbol", self._leg.symbol, "is flat at the venue; close_position books what closed it")
-        left = min(held, self._tracked.left)
+        # Not of a position that was opened again after this one had gone.
+        _, missing = yield from self._exits()
+        if not missing:
+            raise self._invalid("symbol", self._leg.symbol, "has been closed at the venue; close_position books it")
+        left = min(held, self._tracked.left, missing)
         if wanted.reduce_by is not None and wanted.reduce_by >= left:
             why = f"is not below the {left} contracts left; close_position takes off all"
             raise self._invalid("reduce_by", wanted.reduce_by, why)
@@ -110,7 +120,9 @@ class ModifyMachine(Talk):
                 raise self._invalid(kind, wish, f"must be {where} the price of {price} for a {self._leg.side} position")
 
     def _changes(self, wanted: Wanted, *, first: int) -> tuple[Change, ...]:
-        left = self._tracked.left - (wanted.reduce_by or Decimal(0))
+        # For all that is left, although a reduce may follow: that may be refused, or filled in part. An exit order that
+        # is too large takes off what there is; one that is too small leaves contracts bare.
+        left = self._tracked.left
         asked: list[tuple[Kind, Decimal, Decimal | None]] = [(kind, left, price) for kind, price in wanted.prices()]
         if wanted.reduce_by is not None:
             asked.append(("reduce", wanted.reduce_by, None))
@@ -133,9 +145,11 @@ class ModifyMachine(Talk):
                 break
             order = yield from self._send(change)
         if order is None:
-            raise self._unsettled("sending", "the venue takes the order, and does not have it")
+            raise self._unsettled("sending", f"sent {_FRUITLESS_ORDERS} times, and the venue does not have the order")
         if change.kind == "reduce":
             order = yield from self._wait_for_end(order)
+            if not order.filled:
+                yield from self._refuse(change, "it filled nothing of the order")
             yield from self._end(change, order.filled)
             return
         if order.state == "canceled":
@@ -177,18 +191,20 @@ class ModifyMachine(Talk):
         for pause in (0.0, *pauses(self._patience.settles_within)):
             yield from wait(pause)
             resting = yield from self._ask(Exchange.open_orders, self._leg)
-            same = [each for each in resting if each.family == self._kind]
-            others = [each for each in same if new is None or each.order_id != new.order_id]
+            same = [*resting, *(yield from self._own_stops(resting))]
+            others = [each for each in same if each.family == self._kind and not _is_same(each, new)]
             if not others:
                 return
             # A new one that cannot be seen protects nobody yet.
-            if new is None or len(others) < len(same) or (yield from self._has_triggered(new)):
+            is_seen = new is None or any(_is_same(each, new) for each in resting)
+            if is_seen or (yield from self._has_triggered(new)):
                 for order in others:
                     yield from self._cancel(order)
         raise self._unsettled("sending", f"orders still rest: {', '.join(order.order_id for order in others)}")
 
-    def _has_triggered(self, order: Order) -> Machine[bool]:
-        now = yield from self._ask(Exchange.order, self._leg, order.client_order_id or "")
+    def _has_triggered(self, order: Order | None) -> Machine[bool]:
+        client_id = (order and order.client_order_id) or ""
+        now = yield from self._ask(Exchange.order, self._leg, client_id)
         return now is not None and now.state == "filled"
 
     def _refuse(self, change: Change, why: str) -> Machine[None]:
@@ -216,6 +232,10 @@ class ModifyMachine(Talk):
 
     def _unsettled(self, step: str, why: str) -> ChangeUnsettled:
         return ChangeUnsettled(self._tracked.position.id, self._kind, f"step {step}: {why}")
+
+
+def _is_same(order: Order, other: Order | None) -> bool:
+    return other is not None and order.order_id == other.order_id
 
 
 def is_above(kind: Kind, side: Side) -> bool:

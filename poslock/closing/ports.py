@@ -7,7 +7,7 @@ so `finished` runs them like any function; with `TaskPorts` they are awaited.
 from __future__ import annotations
 
 import time
-from inspect import iscoroutinefunction
+from inspect import isawaitable, iscoroutinefunction
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 if TYPE_CHECKING:
@@ -60,7 +60,8 @@ class TaskPorts:
     async def venue(self, method: Callable[..., Any], *args: object) -> Any:
         if iscoroutinefunction(method):
             return await method(*args)
-        return await self.ledger(method, *args)
+        answer = await self.ledger(method, *args)
+        return await answer if isawaitable(answer) else answer  # a coroutine function behind a plain decorator
 
     async def ledger(self, method: Callable[..., T], *args: object) -> T:
         import asyncio  # noqa: PLC0415  # only who awaits pays for it

@@ -7,17 +7,21 @@ process.
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
+from decimal import Context, Decimal
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
 
-from poslock.closing.steps import Machine, Patience, ask_venue, pauses, stamp_now, wait
+from poslock.closing.steps import Machine, Patience, ask_venue, pauses, stamp_now, tell_ledger, wait
 from poslock.errors import ExchangeUnavailable, OrderRefused, OutcomeUnknown, PoslockError
 from poslock.exchange.port import Exchange, Leg, Order
+from poslock.ledger.journal import CloseKey
+from poslock.ledger.ledger import Ledger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from poslock.closing.steps import Stamp
-    from poslock.position import TrackedPosition
+    from poslock.position import Fill, TrackedPosition
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -40,11 +44,14 @@ class Sent(Protocol):
 
 
 class Talk:
-    """Talking to the venue about one leg. Subclasses say how an end that does not come is called."""
+    """Talking to the venue about one position. Subclasses say how an end that does not come is called."""
 
-    def __init__(self, leg: Leg, patience: Patience) -> None:
-        self._leg = leg
+    def __init__(self, tracked: TrackedPosition, patience: Patience, *, token: int) -> None:
+        self._tracked = tracked
+        self._leg = Leg(tracked.position.symbol, tracked.position.side)
+        self._key = CloseKey(tracked.position.id, tracked.generation)
         self._patience = patience
+        self._token = token
 
     def _unsettled(self, step: str, why: str) -> PoslockError:
         raise NotImplementedError
@@ -91,6 +98,36 @@ class Talk:
             return order
         raise self._unsettled("sending", f"order {order.order_id} is still open, with {order.filled} filled")
 
+    def _exits(self) -> Machine[tuple[tuple[Fill, ...], Decimal]]:
+        """The fills that reduced this position so far, and the contracts that they do not explain yet."""
+        since_ms = self._tracked.tracked_at_ms
+        booked = yield from tell_ledger(Ledger.booked_trades, self._tracked.account, self._leg.symbol, since_ms)
+        fills = yield from self._ask(Exchange.fills, self._leg, since_ms)
+        # Whoever sent them: a stop-loss or the trader's own hand may have been faster. Oldest first, because what comes
+        # after the end of this position belongs to the next one on this leg.
+        exits: list[Fill] = []
+        missing = self._tracked.position.contracts
+        for fill in fills:
+            if missing and fill.trade_id not in booked:
+                exits.append(_part(fill, missing))
+                missing -= exits[-1].contracts
+        return tuple(exits), missing
+
+    def _own_stops(self, listed: Sequence[Order]) -> Machine[list[Order]]:
+        """Exit orders that changes have placed, that still rest, and that are not among those *listed*."""
+        placed = {}
+        for change in (yield from tell_ledger(Ledger.changes, self._key)):
+            if change.trigger_price is not None and change.step in {"sending", "done"}:
+                # The ones before were cancelled when this one was placed.
+                placed[change.kind if change.step == "done" else change.number] = change.client_order_id or ""
+        known = {order.client_order_id for order in listed}
+        found = []
+        for client_id in set(placed.values()) - known:
+            order = yield from self._ask(Exchange.order, self._leg, client_id)
+            if order is not None and not order.ended:
+                found.append(order)
+        return found
+
     def _cancel(self, order: Order) -> Machine[None]:
         try:
             yield from ask_venue(Exchange.cancel, order)
@@ -112,3 +149,11 @@ def client_order_id(tracked: TrackedPosition, *what: object) -> str:
     # Length before text: no two different lists of parts run together into one.
     text = "".join(f"{len(part)}:{part}" for part in parts)
     return "pl" + hashlib.sha256(text.encode()).hexdigest()[:30]
+
+
+def _part(fill: Fill, contracts: Decimal) -> Fill:
+    """*fill*, or as much of it as *contracts*, with its share of the fee."""
+    if fill.contracts <= contracts:
+        return fill
+    share = Context(prec=28).divide(fill.fee * contracts, fill.contracts)
+    return replace(fill, contracts=contracts, fee=share)

@@ -73,12 +73,14 @@ class Ledger:
         with self._database.snapshot() as db:
             return latest_position(db, position_id)
 
-    def positions(self, account: str) -> list[TrackedPosition]:
-        """The newest generation of every position on *account*, by id."""
-        sql = "SELECT DISTINCT position_id FROM position WHERE account = ? ORDER BY position_id"
+    def positions(self, account: str | None = None) -> list[TrackedPosition]:
+        """The newest generation of every position, by id; of those on one account if given."""
+        where = "" if account is None else " WHERE account = :account"
+        sql = f"SELECT DISTINCT position_id FROM position{where} ORDER BY position_id"
         with self._database.snapshot() as db:
-            found = [latest_position(db, row["position_id"]) for row in db.execute(sql, (account,)).fetchall()]
-        return [each for each in found if each is not None and each.account == account]
+            rows = db.execute(sql, {"account": account}).fetchall()
+            found = [latest_position(db, row["position_id"]) for row in rows]
+        return [each for each in found if each is not None and account in {None, each.account}]
 
     def on_leg(self, account: str, symbol: str, side: Side) -> TrackedPosition | None:
         """The position that is open or closing on one side of a market."""

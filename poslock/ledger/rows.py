@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sqlite3
 from datetime import datetime
-from decimal import Decimal
+from decimal import Decimal, localcontext
 
 from poslock.ledger.journal import Attempt, Change, Close, CloseKey, Event
-from poslock.position import ClosedPosition, Fill, Position, Side, TrackedPosition
+from poslock.position import EXACT, ClosedPosition, Fill, Position, Side, TrackedPosition
 from poslock.text import quoted
 
 
@@ -19,7 +19,7 @@ def latest_position(db: sqlite3.Connection, position_id: str) -> TrackedPosition
     """
     try:
         return _latest_position(db, position_id)
-    except (ArithmeticError, ValueError, TypeError) as error:
+    except (ArithmeticError, LookupError, ValueError, TypeError) as error:
         raise sqlite3.DatabaseError(f"damaged row of position {quoted(position_id)}: {error}") from error
 
 
@@ -41,7 +41,9 @@ def _latest_position(db: sqlite3.Connection, position_id: str) -> TrackedPositio
         entry_fee=row["entry_fee"],
     )
     generation, tracked_at_ms = row["generation"], row["tracked_at_ms"]
-    reduced = sum((each.filled or Decimal(0) for each in changes_of(db, CloseKey(position_id, generation))), Decimal(0))
+    filled = (each.filled or Decimal(0) for each in changes_of(db, CloseKey(position_id, generation)))
+    with localcontext(EXACT):
+        reduced = sum(filled, Decimal(0))
     return TrackedPosition(position, generation, row["account"], row["state"], tracked_at_ms, closed, reduced)
 
 

@@ -1,0 +1,181 @@
+"""The venue, the bot and the ledger say different things: whose word counts, and what stays untouched."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from faults import Strike
+from poslock import (
+    CloseUnsettled,
+    InvalidChange,
+    InvalidPosition,
+    LockLost,
+    OrderRefused,
+    OutcomeUnknown,
+    Position,
+    PositionConflict,
+    ReduceOnlyBlocked,
+)
+from poslock.exchange.port import CloseOrder
+from poslock.ledger.journal import CloseKey
+from venue import DIED, LEG, SYMBOL, Venue
+
+if TYPE_CHECKING:
+    from conftest import Account
+    from poslock.exchange.port import Order
+
+
+def opened_again(account: Account) -> None:
+    """The stop-loss took the tracked position; the bot opened another one, which it could not track."""
+    account.open()
+    account.exchange.set_price(SYMBOL, 56_000)
+    account.exchange.open_position(SYMBOL, "long", 10)
+    with pytest.raises(PositionConflict):
+        account.guard.track(Position("btc-2", SYMBOL, "long", 10, 56_000))
+
+
+def test_a_position_opened_again_after_the_stop_is_not_closed(account: Account) -> None:
+    """The fills prove that the tracked one has gone: nothing is sent, and its own exits are booked."""
+    opened_again(account)
+    for order in account.exchange.open_orders(LEG):
+        account.exchange.cancel(order)
+    venue = Venue(account)
+    closed = venue.guard.close_position("btc-1")
+    assert "place" not in venue.calls
+    assert closed.exit_price == 56_000
+    assert account.exchange.held(LEG) == 10
+
+
+def test_a_position_opened_again_after_the_stop_is_not_reduced(account: Account) -> None:
+    """It is not the one that was tracked."""
+    opened_again(account)
+    venue = Venue(account)
+    with pytest.raises(InvalidChange, match="has been closed at the venue"):
+        venue.guard.modify_position("btc-1", reduce_by=4)
+    assert account.exchange.held(LEG) == 10
+
+
+def test_fills_that_a_bot_believes_in_do_not_close_what_the_venue_still_holds(account: Account) -> None:
+    """Its order filled 3 of 10: nothing is booked, the stop-loss stays, and the next close closes all."""
+    position = account.open()
+    venue = Venue(account, liquidity=3)
+    with venue.guard.closing("btc-1") as close:
+        window = close.sending()
+        order = CloseOrder(LEG, Decimal(10), close.client_order_id, venue.time_ms(), window)
+        venue.place(order)
+        (fill,) = venue.fills(LEG, 0)
+        believed = replace(fill, contracts=Decimal(10))
+        with pytest.raises(InvalidPosition, match="the venue still holds 7"):
+            close.book([believed])
+    assert len(account.exchange.open_orders(LEG)) == 2
+    account.guard.close_position("btc-1")
+    account.assert_closed_once(position, orders=2)
+
+
+def test_a_late_growth_of_the_position_is_closed_too(account: Account) -> None:
+    """An adopter was stopped in its write, and made it just before the closer's first one."""
+    position = account.open()
+    account.exchange.open_position(SYMBOL, "long", 6)
+    venue = Venue(account)
+    begin, key = venue.ledger.begin, CloseKey("btc-1", 1)
+    grown = position.scaled_in(6, 59_000)
+
+    def late(*args: Any) -> None:
+        venue.ledger.resize(key, venue.ledger.highest_token("btc-1"), grown)
+        begin(*args)
+
+    venue.ledger.begin = late  # type: ignore[assignment]
+    closed = venue.guard.close_position("btc-1")
+    assert account.exchange.held(LEG) == 0
+    assert sum(fill.contracts for fill in closed.fills) == 16
+
+
+@pytest.mark.parametrize("died", [False, True])
+def test_a_stop_that_the_venue_does_not_list_yet_is_not_left_over(account: Account, died: bool) -> None:
+    """A new order is found by its id, and missing in the list for a while."""
+    position = account.open()
+    if died:
+        with pytest.raises(LockLost):
+            Venue(account, Strike("place_stop", "after", DIED)).guard.modify_position("btc-1", stop_loss=50_000)
+    else:
+        account.guard.modify_position("btc-1", stop_loss=50_000)
+    venue = Venue(account)
+    (new,) = [order.order_id for order in account.exchange.open_orders(LEG) if order.trigger_price == 50_000]
+    listed = venue.exchange.open_orders
+    venue.instead["open_orders"] = lambda leg: [order for order in listed(leg) if order.order_id != new]
+    venue.guard.close_position("btc-1")
+    account.assert_closed_once(position)
+
+
+def test_a_reduce_that_is_asked_for_again_is_made_once(account: Account) -> None:
+    """Its owner died after it was sent; the bot restarts and asks for the same: it is told, and may ask anew."""
+    account.open()
+    venue = Venue(account, Strike("place", "after", LockLost("btc-1", "x", "test")))
+    with pytest.raises(LockLost):
+        venue.guard.modify_position("btc-1", reduce_by=3)
+    again = Venue(account)
+    with pytest.raises(InvalidChange, match="an earlier reduce was under way and is finished now, 7 are left"):
+        again.guard.modify_position("btc-1", reduce_by=3)
+    assert account.exchange.held(LEG) == 7
+    assert again.guard.modify_position("btc-1", reduce_by=3).contracts == 4
+
+
+def test_a_stop_loss_is_the_last_that_makes_room(account: Account) -> None:
+    """A venue refuses what resting orders cover: the take-profit goes first, and that is enough."""
+    account.open()
+    venue = Venue(account)
+    refusals = iter([True, False])
+    place = venue.exchange.place
+
+    def covered(order: CloseOrder) -> Order:
+        if next(refusals, False):
+            raise ReduceOnlyBlocked("covered", code="-4118")
+        assert [each.family for each in account.exchange.open_orders(LEG)] == ["stop_loss"]
+        return place(order)
+
+    venue.instead["place"] = covered
+    venue.guard.close_position("btc-1")
+    assert account.exchange.held(LEG) == 0
+
+
+def test_a_close_that_fails_without_its_stop_loss_says_so(account: Account) -> None:
+    """Blocked, blocked again, and then refused for another reason: the trader must know that it is bare."""
+    account.open()
+    venue = Venue(account)
+    outcomes: Any = iter([ReduceOnlyBlocked("covered"), ReduceOnlyBlocked("covered"), OrderRefused("margin")])
+
+    def place(_: CloseOrder) -> Order:
+        raise next(outcomes)
+
+    venue.instead["place"] = place
+    with pytest.raises(CloseUnsettled, match="its stop-loss was cancelled for that, protect it"):
+        venue.guard.close_position("btc-1")
+    assert account.exchange.open_orders(LEG) == []
+
+
+def test_an_unknown_outcome_of_a_bots_own_order_is_found(account: Account) -> None:
+    """The block ends with the bot's error; `recover` finds the order by its client order id."""
+    position = account.open()
+    venue = Venue(account, Strike("place", "after", OutcomeUnknown("connection cut")))
+    with pytest.raises(OutcomeUnknown), venue.guard.closing("btc-1") as close:
+        window = close.sending()
+        venue.place(CloseOrder(LEG, Decimal(10), close.client_order_id, venue.time_ms(), window))
+    (recovery,) = account.guard.recover()
+    assert recovery.error is None
+    account.assert_closed_once(position)
+
+
+def test_no_more_is_sent_than_is_left_of_the_position(account: Account) -> None:
+    """4 of 10 were taken off by hand, then 8 were added by hand: 6 are the position's, 8 are somebody's."""
+    account.open()
+    for order in account.exchange.open_orders(LEG):
+        account.exchange.cancel(order)
+    account.exchange.place(CloseOrder(LEG, Decimal(4), "byhand", account.exchange.time_ms(), 5000))
+    account.exchange.open_position(SYMBOL, "long", 8)
+    closed = account.guard.close_position("btc-1")
+    assert [fill.contracts for fill in closed.fills] == [4, 6]
+    assert account.exchange.held(LEG) == 8
