@@ -6,9 +6,14 @@ import click
 
 from poslock.errors import PoslockError
 from poslock.lock.directory import open_directory
+from poslock.text import printable
 from poslock_cli.clear import clear
+from poslock_cli.close import close
 from poslock_cli.demo.command import demo
 from poslock_cli.doctor import doctor
+from poslock_cli.history import history
+from poslock_cli.positions import positions
+from poslock_cli.recover import recover
 from poslock_cli.run import run
 from poslock_cli.status import status
 
@@ -20,7 +25,7 @@ class _Group(click.Group):
         try:
             return super().invoke(ctx)
         except PoslockError as error:
-            raise click.ClickException(str(error)) from error
+            raise click.ClickException(printable(str(error))) from error
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -38,6 +43,10 @@ def main(context: click.Context, lock_dir: str | None) -> None:
 
 main.add_command(status)
 main.add_command(clear)
+main.add_command(positions)
+main.add_command(history)
+main.add_command(close)
+main.add_command(recover)
 main.add_command(run)
 main.add_command(doctor)
 main.add_command(demo)

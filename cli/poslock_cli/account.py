@@ -1,0 +1,165 @@
+"""The account and the ledger that a command is about, and what became of the account's positions, as text."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from contextlib import closing
+from dataclasses import asdict
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+import click
+
+from poslock import PaperExchange
+from poslock.errors import (
+    ChangeUnsettled,
+    CloseUnsettled,
+    ExchangeUnavailable,
+    LockTimeout,
+    PositionAlreadyClosingError,
+)
+from poslock.ledger.ledger import Ledger
+from poslock.position import EXACT
+from poslock.text import quoted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from poslock.exchange.port import Exchange
+    from poslock.guard import Recovery
+    from poslock.lock.directory import LockDirectory
+    from poslock.position import ClosedPosition
+
+_LONGEST_AMOUNT = 100
+
+
+def _paper(path: str) -> Exchange:
+    if not is_made(path):  # PaperExchange would make one
+        raise FileNotFoundError(f"there is no paper exchange {quoted(path)}; check the path")
+    try:
+        return PaperExchange(path)
+    except ExchangeUnavailable as error:
+        if error.code != "mode":
+            raise
+        return PaperExchange(path, hedge=True)
+
+
+_KINDS: dict[str, Callable[[str], Exchange]] = {"paper": _paper}
+_KNOWN = ", ".join(f"{kind}:PATH" for kind in _KINDS)
+
+
+def _opened(context: click.Context, param: click.Parameter, named: str | None) -> Exchange:
+    """The account that ``KIND:WHERE`` names."""
+    if named is None:
+        raise click.UsageError(f"Name the exchange by --exchange or $POSLOCK_EXCHANGE: {_KNOWN}.", context)
+    kind, _, where = named.partition(":")
+    if kind not in _KINDS:
+        raise click.BadParameter(f"{quoted(kind)} is no kind of exchange; known: {_KNOWN}.", context, param)
+    try:
+        return _KINDS[kind](where)
+    except FileNotFoundError as error:
+        raise click.BadParameter(f"{error}.", context, param) from error
+
+
+exchange_option = click.option(
+    "--exchange",
+    metavar="KIND:PATH",
+    envvar="POSLOCK_EXCHANGE",
+    show_envvar=True,
+    callback=_opened,
+    help=f"Where the account is: {_KNOWN}.",
+)
+ledger_option = click.option("--ledger", metavar="PATH", help="The ledger; by default ledger.db in the lock directory.")
+
+
+def ledger_at(directory: LockDirectory, path: str | None) -> Ledger:
+    """The ledger that ``--ledger`` names, or the one in *directory*; not opened yet."""
+    return Ledger(f"{directory.path}/ledger.db" if path is None else str(Path(path).absolute()))
+
+
+def is_made(path: str) -> bool:
+    """Whether *path* is a file that a `Ledger` or `PaperExchange` made; either would make one where none is.
+
+    True too where that cannot be told: whoever opens it says why.
+    """
+    try:
+        os.stat(path)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    try:
+        with closing(sqlite3.connect(f"file:{quote(os.fsencode(path))}?mode=rw", uri=True, timeout=0)) as db:
+            (version,) = db.execute("PRAGMA user_version").fetchone()
+    except sqlite3.Error:
+        return True
+    return bool(version)
+
+
+def amount(number: Decimal) -> str:
+    """*number* in full, without an exponent."""
+    # A damaged ledger may hold 1E+999999.
+    return f"{number:f}" if number.is_zero() or abs(number.adjusted()) < _LONGEST_AMOUNT else str(number)
+
+
+def moment(seconds: float) -> str:
+    """Seconds since the epoch as UTC in ISO form, to the millisecond."""
+    try:
+        return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+    except (ValueError, OverflowError, OSError):  # damaged
+        return "unknown"
+
+
+def as_json(value: object) -> str:
+    """*value* as JSON, with amounts and moments as text."""
+    return json.dumps(value, indent=2, default=_text)
+
+
+def as_object(outcome: Recovery) -> dict[str, object]:
+    """What became of a position, for scripts."""
+    error = outcome.error
+    holder = error.holder if isinstance(error, PositionAlreadyClosingError | LockTimeout) else None
+    return {
+        "position": outcome.position_id,
+        "outcome": _in_a_word(outcome),
+        "closed": None if outcome.closed is None else asdict(outcome.closed),
+        "holder": None if holder is None else {"pid": holder.pid, "host": holder.host, "purpose": holder.purpose},
+        "error": None if error is None else str(error),
+    }
+
+
+def described(closed: ClosedPosition) -> str:
+    """A finished close as a line."""
+    contracts = Decimal(0)
+    for fill in closed.fills:
+        contracts = EXACT.add(contracts, fill.contracts)
+    parts = f"gross {amount(closed.gross_pnl)}, fees {amount(closed.fees)}, funding {amount(closed.funding)}"
+    exit_price = amount(closed.exit_price)
+    return f"closed {amount(contracts)} contracts at {exit_price}, net P&L {amount(closed.net_pnl)} ({parts})"
+
+
+def _in_a_word(outcome: Recovery) -> str:
+    match outcome.error:
+        case None:
+            return "changes finished" if outcome.closed is None else "closed"
+        case PositionAlreadyClosingError(state=state):
+            return f"already {state}"
+        case CloseUnsettled() | ChangeUnsettled():
+            return "unsettled"
+        case LockTimeout():
+            return "busy"
+        case _:
+            return "failed"
+
+
+def _text(value: object) -> str:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, Decimal):
+        return amount(value)
+    raise TypeError(f"{type(value).__name__} has no form in JSON")
