@@ -43,6 +43,7 @@ from poslock.lock.position_lock import PositionLock
 if TYPE_CHECKING:
     from poslock.async_guard import AsyncPositionGuard
     from poslock.exchange.paper import PaperExchange
+    from poslock.exchange.port import Sending
     from poslock.guard import PositionGuard, Recovery
     from poslock.lock.manager import PositionLockManager
     from poslock.lock.status import HolderStatus, LockStatus
@@ -86,6 +87,7 @@ __all__ = [
     "Recovery",
     "ReduceOnlyBlocked",
     "RequestExpired",
+    "Sending",
     "TokenRefused",
     "TrackedPosition",
 ]
@@ -102,6 +104,7 @@ _LATE = {
     "PositionGuard": "poslock.guard",
     "PositionLockManager": "poslock.lock.manager",
     "Recovery": "poslock.guard",
+    "Sending": "poslock.exchange.port",
     "TrackedPosition": "poslock.position",
 }
 

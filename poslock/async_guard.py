@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Sequence
     from types import EllipsisType
 
-    from poslock.exchange.port import AsyncExchange, Exchange
+    from poslock.exchange.port import AsyncExchange, Exchange, Sending
     from poslock.ledger.ledger import Ledger
     from poslock.lock.directory import LockDirectory
     from poslock.position import ClosedPosition, Fill, ModifiedPosition, Number, Position, Side, TrackedPosition
@@ -124,7 +124,7 @@ class AsyncClosing:
         """Start the lease anew; raises `LockLost` if it is too late."""
         self._begun.lock.renew()
 
-    async def sending(self) -> int:
+    async def sending(self) -> Sending:
         """As `poslock.guard.Closing.sending`."""
         return await self._begun.announce()
 

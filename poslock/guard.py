@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from types import EllipsisType
 
-    from poslock.exchange.port import Exchange
+    from poslock.exchange.port import Exchange, Sending
     from poslock.ledger.ledger import Ledger
     from poslock.lock.directory import LockDirectory
     from poslock.position import ClosedPosition, Fill, ModifiedPosition, Number, Position, Side, TrackedPosition
@@ -173,7 +173,7 @@ class PositionGuard:
 class Closing:
     """A close that your own code carries out; made by `PositionGuard.closing`.
 
-    Calling order: `sending`, then the order with `client_order_id` and the receive window that it returns, then `book`.
+    Calling order: `sending`, then the order with `client_order_id` and what `sending` returns, then `book`.
     """
 
     def __init__(self, begun: OpenClose) -> None:
@@ -197,8 +197,8 @@ class Closing:
         """Start the lease anew; raises `LockLost` if it is too late."""
         self._begun.lock.renew()
 
-    def sending(self) -> int:
-        """Journal that the order may be out from now on; the milliseconds that its request may travel.
+    def sending(self) -> Sending:
+        """Journal that the order may be out from now on; as of when it must be signed, and how long it may travel.
 
         Raises:
             LockLost, LedgerError: send nothing.

@@ -34,10 +34,11 @@ from poslock.position import EXACT, Fill, Position, TrackedPosition, name, posit
 from poslock.text import printable, quoted, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Sequence
+    from collections.abc import Awaitable, Iterable, Sequence
     from types import EllipsisType
 
     from poslock.closing.ports import Ports
+    from poslock.exchange.port import Sending
     from poslock.holder import Holder
     from poslock.lock.directory import LockDirectory
     from poslock.position import ClosedPosition, ModifiedPosition, Number
@@ -197,7 +198,7 @@ class Guarding:
             raise PositionAlreadyClosingError(seen.position.id, "closing")
         machine, driver = CloseMachine(tracked, self._patience(), token=token, reason=reason), self._driver(lock)
         await driver.run(machine.begin())
-        return OpenClose(lock, driver, machine, self.exchange.time_ms, client_order_id(tracked, 1), token)
+        return OpenClose(lock, driver, machine, client_order_id(tracked, 1), token)
 
     async def _attempted(self, position_id: str, attempt: Awaitable[ClosedPosition | None]) -> Recovery:
         try:
@@ -343,14 +344,12 @@ class OpenClose:
     lock: PositionLock
     driver: Driver
     machine: CloseMachine
-    time_ms: Callable[[], int]
     client_order_id: str
     token: int
 
-    async def announce(self) -> int:
-        """Milliseconds that the request may travel from now on."""
-        attempt = await self.driver.run(self.machine.announce())
-        return max(0, attempt.expires_at_ms - self.time_ms())
+    async def announce(self) -> Sending:
+        """Journal it; how to send it."""
+        return await self.driver.run(self.machine.announce())
 
     async def finish(self, fills: Sequence[Fill]) -> ClosedPosition:
         """Book them."""

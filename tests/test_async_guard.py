@@ -406,9 +406,10 @@ def test_a_cancelled_block_gives_the_lock_back(account: Account) -> None:
 
     async def close(guard: AsyncPositionGuard, inside: asyncio.Event) -> None:
         async with guard.closing("btc-1") as closing:
-            window_ms, now_ms = await closing.sending(), account.exchange.time_ms()
-            leg = Leg(position.symbol, position.side)
-            account.exchange.place(CloseOrder(leg, position.contracts, closing.client_order_id, now_ms, window_ms))
+            sending = await closing.sending()
+            signed_at_ms, window_ms = sending.signed_at_ms, sending.receive_window_ms
+            leg, client_id = Leg(position.symbol, position.side), closing.client_order_id
+            account.exchange.place(CloseOrder(leg, position.contracts, client_id, signed_at_ms, window_ms))
             inside.set()
             await asyncio.Event().wait()
 

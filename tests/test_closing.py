@@ -543,8 +543,9 @@ def test_a_bot_may_send_the_order_itself(account: Account) -> None:
     leg = leg_of(position)
     with account.guard.closing("btc-1", reason="own") as closing:
         closing.check()
-        window_ms, now_ms = closing.sending(), account.exchange.time_ms()
-        account.exchange.place(CloseOrder(leg, position.contracts, closing.client_order_id, now_ms, window_ms))
+        sending = closing.sending()
+        signed_at_ms, window_ms = sending.signed_at_ms, sending.receive_window_ms
+        account.exchange.place(CloseOrder(leg, position.contracts, closing.client_order_id, signed_at_ms, window_ms))
         closing.renew()
         closed = closing.book(account.exchange.fills(leg, 0))
         assert (closed.token, closed.client_order_id) == (closing.token, closing.client_order_id)

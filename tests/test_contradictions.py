@@ -19,6 +19,7 @@ from poslock import (
     Position,
     PositionConflict,
     ReduceOnlyBlocked,
+    RequestExpired,
 )
 from poslock.exchange.port import CloseOrder
 from poslock.ledger.journal import CloseKey
@@ -64,9 +65,9 @@ def test_fills_that_a_bot_believes_in_do_not_close_what_the_venue_still_holds(ac
     position = account.open()
     venue = Venue(account, liquidity=3)
     with venue.guard.closing("btc-1") as close:
-        window = close.sending()
-        order = CloseOrder(LEG, Decimal(10), close.client_order_id, venue.time_ms(), window)
-        venue.place(order)
+        sending = close.sending()
+        signed_at_ms, window_ms = sending.signed_at_ms, sending.receive_window_ms
+        venue.place(CloseOrder(LEG, Decimal(10), close.client_order_id, signed_at_ms, window_ms))
         (fill,) = venue.fills(LEG, 0)
         believed = replace(fill, contracts=Decimal(10))
         with pytest.raises(InvalidPosition, match="the venue still holds 7"):
@@ -162,8 +163,9 @@ def test_an_unknown_outcome_of_a_bots_own_order_is_found(account: Account) -> No
     position = account.open()
     venue = Venue(account, Strike("place", "after", OutcomeUnknown("connection cut")))
     with pytest.raises(OutcomeUnknown), venue.guard.closing("btc-1") as close:
-        window = close.sending()
-        venue.place(CloseOrder(LEG, Decimal(10), close.client_order_id, venue.time_ms(), window))
+        sending = close.sending()
+        signed_at_ms, window_ms = sending.signed_at_ms, sending.receive_window_ms
+        venue.place(CloseOrder(LEG, Decimal(10), close.client_order_id, signed_at_ms, window_ms))
     (recovery,) = account.guard.recover()
     assert recovery.error is None
     account.assert_closed_once(position)
@@ -179,3 +181,17 @@ def test_no_more_is_sent_than_is_left_of_the_position(account: Account) -> None:
     closed = account.guard.close_position("btc-1")
     assert [fill.contracts for fill in closed.fills] == [4, 6]
     assert account.exchange.held(LEG) == 8
+
+
+def test_a_bots_own_order_cannot_outlive_its_hold(account: Account) -> None:
+    """Stopped before it sends, replaced, resumed: signed as it was told to, its order is too late at the venue."""
+    account.open()
+    first = Venue(account, stale_after=0.5)
+    with pytest.raises(RequestExpired), first.guard.closing("btc-1") as close:
+        sending = close.sending()
+        Venue(account, timeout=5, denies_for=0.1).guard.close_position("btc-1")
+        account.open()
+        first.place(
+            CloseOrder(LEG, Decimal(10), close.client_order_id, sending.signed_at_ms, sending.receive_window_ms)
+        )
+    assert account.exchange.held(LEG) == 10

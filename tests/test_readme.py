@@ -15,6 +15,7 @@ from click.testing import CliRunner
 import poslock
 from poslock import PaperExchange, PositionLock
 from poslock.database import _BUSY_SECONDS
+from poslock.exchange.port import Leg
 from poslock.lock.directory import ALLOW_NETWORK
 from poslock_cli.main import main
 
@@ -43,17 +44,42 @@ def test_the_first_example_closes_and_then_is_told_so(tmp_path: Path) -> None:
     assert run(second, tmp_path) == "closed by another bot\n"
 
 
+def test_the_example_with_order_code_of_its_own_books_its_fills(tmp_path: Path) -> None:
+    """The bot's function is the only thing that the README leaves out."""
+    exchange = PaperExchange(tmp_path / "exchange.db")
+    exchange.set_price("ETH/USDT:USDT", 3000)
+    exchange.open_position("ETH/USDT:USDT", "long", 3)
+    order_code = """
+from poslock.exchange.port import CloseOrder, Leg
+
+def send_my_order(position, client_order_id, signed_at_ms, receive_window_ms):
+    exchange, leg = PaperExchange("exchange.db"), Leg(position.symbol, position.side)
+    exchange.place(CloseOrder(leg, position.contracts, client_order_id, signed_at_ms, receive_window_ms))
+    return exchange.fills(leg, 0)
+"""
+    assert run(EXAMPLES[1].replace("\n\n", f"\n{order_code}\n", 1), tmp_path) == "-4.5000\n"
+
+
+def test_the_awaited_guard_example_runs(tmp_path: Path) -> None:
+    """On an account that holds its position."""
+    exchange = PaperExchange(tmp_path / "exchange.db")
+    exchange.set_price("SOL/USDT:USDT", 150)
+    exchange.open_position("SOL/USDT:USDT", "short", 20)
+    assert run(EXAMPLES[2], tmp_path) == ""
+    assert exchange.held(Leg("SOL/USDT:USDT", "short")) == 0
+
+
 def test_the_lock_example_holds_and_tells_who_holds(tmp_path: Path) -> None:
     """Free, it passes silently; held, it prints the holder."""
-    assert run(EXAMPLES[1], tmp_path) == ""
+    assert run(EXAMPLES[3], tmp_path) == ""
     with PositionLock("btc-swing-1", lock_dir=tmp_path / "locks", purpose="test"):
-        code = EXAMPLES[1].replace("timeout=5", "timeout=0")
+        code = EXAMPLES[3].replace("timeout=5", "timeout=0")
         assert run(code, tmp_path).endswith("(test)\n")
 
 
 def test_the_async_example_runs(tmp_path: Path) -> None:
     """Shared, and through the manager."""
-    assert run(EXAMPLES[2], tmp_path) == ""
+    assert run(EXAMPLES[4], tmp_path) == ""
 
 
 def test_the_shell_example_runs_under_the_lock(tmp_path: Path) -> None:
@@ -85,7 +111,7 @@ def test_every_option_in_the_readme_is_an_option() -> None:
 
 def test_the_example_is_eight_lines() -> None:
     """Of bot code, blank line and import aside."""
-    assert len(EXAMPLES) == 3
+    assert len(EXAMPLES) == 5
     assert len([line for line in EXAMPLES[0].splitlines() if line.strip()]) <= 8
 
 
@@ -116,7 +142,7 @@ def masked(text: str) -> list[list[str]]:
 def test_every_name_in_the_readme_is_public() -> None:
     """Names in code type that look like ours are ours."""
     for name in set(re.findall(r"`(?:poslock\.)?([A-Z][A-Za-z]+)`", README)):
-        assert name in {"Decimal", "FileLock", "SoftFileLease"} or hasattr(poslock, name), name
+        assert name in {"Decimal", "FileLock", "None", "SoftFileLease"} or hasattr(poslock, name), name
     for method in set(re.findall(r"`([a-z_]+)\(", README)):
         assert any(hasattr(kind, method) for kind in (poslock.PositionGuard, PositionLock)), method
 
@@ -147,6 +173,9 @@ def test_every_test_named_in_the_docs_and_comments_exists() -> None:
     """A race comment that names a test which is gone would be worse than none."""
     tests = "\n".join(path.read_text("utf-8") for path in (ROOT / "tests").glob("test_*.py"))
     sources = [CHANGELOG, *(path.read_text("utf-8") for path in (ROOT / "poslock").rglob("*.py"))]
-    named = {name for text in sources for name in re.findall(r"\btest_[a-z0-9_]+", text)}
+    sources += [path.read_text("utf-8") for path in (ROOT / "docs").rglob("*.md")]
+    named = {name for text in sources for name in re.findall(r"\btest_[a-z0-9_]+\b(?!\.py)", text)}
     assert named
     assert {name for name in named if f"def {name}(" not in tests} == set()
+    files = {name for text in sources for name in re.findall(r"\b(test_[a-z0-9_]+\.py)", text)}
+    assert {name for name in files if not (ROOT / "tests" / name).exists()} == set()

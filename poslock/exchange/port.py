@@ -59,6 +59,18 @@ class StopOrder:
 
 
 @dataclass(frozen=True, slots=True)
+class Sending:
+    """How a bot must send an order of its own: signed as of ``signed_at_ms``, refused ``receive_window_ms`` later.
+
+    Both in milliseconds of the venue's time, and the request must carry both. A bot that was stopped and signed anew
+    when it went on would send under a lock that somebody else has by then.
+    """
+
+    signed_at_ms: int
+    receive_window_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class Order:
     """An order at the venue.
 

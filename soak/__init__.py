@@ -1,0 +1,1 @@
+"""``scripts/soak``: many bots and positions, an exchange that misbehaves, kills and stops; then the books are read."""

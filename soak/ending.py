@@ -1,0 +1,36 @@
+"""After the run: with all bots gone, everything that was begun is finished, and everything open is closed."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from poslock import PositionGuard
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from poslock import Recovery
+    from soak.diary import Diary
+    from soak.setting import Setting
+
+_PATIENCE = 60.0
+
+
+def finish(setting: Setting, diary: Diary) -> None:
+    """Recover until nothing is unfinished, then close the rest; bounded, the books show what was not achieved."""
+    for account in range(setting.accounts):
+        venue = setting.venue(account, blocks_covered=False)  # as it costs a second for each
+        guard = PositionGuard(venue, lock_dir=setting.lock_dir, timeout=setting.patience, stale_after=setting.lease)
+        deadline = time.monotonic() + _PATIENCE
+        while (outcomes := guard.recover()) and time.monotonic() < deadline:
+            _tell(outcomes, diary)
+        ids = [spot.id for spot in setting.spots() if spot.account == account]
+        _tell(guard.close_positions([each for each in ids if guard.position(each).state != "closed"]), diary)
+
+
+def _tell(outcomes: Iterable[Recovery], diary: Diary) -> None:
+    for each in outcomes:
+        if each.closed is not None:
+            diary.tell("closed", each.position_id, each.closed.token, each.closed.net_pnl)
+        diary.tell("finished at the end", each.position_id, each.error or "")

@@ -1,0 +1,43 @@
+"""The figures of a run."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from soak.diary import told
+
+_ROWS = {
+    "closed": "closes that a bot was told it did",
+    "already closing": "closes told that it is closing already",
+    "already closed": "closes told that it is closed already",
+    "own close left open": "closes with own order code left to others",
+    "modified": "modifies",
+    "change invalid": "modifies refused as invalid",
+    "change refused": "modifies refused by the venue",
+    "read": "reads",
+    "recovered": "recoveries during the run",
+    "finished at the end": "recoveries and closes after it",
+    "unsettled": "told unsettled",
+    "lock lost": "told that the lock was lost",
+    "lock timed out": "told that the lock could not be had",
+    "file busy": "told that a file is busy",
+    "killed": "SIGKILL",
+    "stopped": "SIGSTOP for longer than the lease",
+    "lost request": "requests lost",
+    "lost answer": "answers lost",
+    "hanging request": "requests that hung",
+    "partial fill": "orders filled in part",
+    "order under way": "orders still under way at their time-out",
+    "order arrived late": "of these, taken by the venue",
+    "denied order": "orders denied for a while",
+    "reduced by hand": "reduced by hand",
+    "funding paid": "funding payments",
+    "opened": "positions opened",
+}
+
+
+def figures(directory: str, violations: int) -> str:
+    """A table: what happened how often."""
+    counted = Counter(line[0] for line in told(directory))
+    rows = [(text, counted[event]) for event, text in _ROWS.items()]
+    return "\n".join(f"{text:<44} {count:>8}" for text, count in [*rows, ("violations", violations)])
