@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from decimal import Decimal, localcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -24,6 +24,7 @@ from poslock.errors import (
     PoslockError,
 )
 from poslock.exchange.port import AsyncExchange, Exchange, Holding, Leg
+from poslock.growth import grown
 from poslock.ledger.journal import CloseKey
 from poslock.ledger.ledger import Ledger
 from poslock.lock.directory import open_directory
@@ -248,16 +249,14 @@ class Guarding:
             if tracked.state == "closing":  # its closer has died
                 raise PositionAlreadyClosingError(seen.position.id, "closing")
             holding, gone = await self._holding(seen.position.id, leg, tracked.tracked_at_ms)
-            with localcontext(EXACT):
-                if gone + holding.contracts <= tracked.position.contracts:
-                    return tracked
-            grown = replace(tracked.position, contracts=holding.contracts, entry_price=holding.entry_price)
-            if gone:
-                before = replace(tracked.position, contracts=gone)
-                grown = before.scaled_in(holding.contracts, holding.entry_price)
+            position, key = tracked.position, CloseKey(tracked.position.id, tracked.generation)
+            held = max(Decimal(0), EXACT.subtract(position.contracts, gone))
+            if holding.contracts <= held:
+                return tracked
+            entry_price = await self.ports.ledger(self.ledger.held_price, key) or position.entry_price
+            larger = grown(position, held=held, entry_price=entry_price, now=holding)
             lock.check()
-            key = CloseKey(tracked.position.id, tracked.generation)
-            await self.ports.ledger(self.ledger.resize, key, token, grown)
+            await self.ports.ledger(self.ledger.resize, key, token, larger, holding.entry_price)
         finally:
             release(lock)
         return await self.position(seen.position.id)

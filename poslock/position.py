@@ -162,13 +162,13 @@ class Position:
             average = wide.divide(wide.multiply(total, wide.multiply(self.entry_price, paid)), worth)
         else:
             average = wide.divide(wide.fma(held, self.entry_price, wide.multiply(added, paid)), total)
-        digits = min(_MAX_DIGITS, average.adjusted() + 1 + _MAX_EXPONENT)
-        return replace(
-            self,
-            contracts=total,
-            entry_price=Context(prec=digits).plus(average),
-            entry_fee=wide.add(self.entry_fee, cost),
-        )
+        return replace(self, contracts=total, entry_price=price_of(average), entry_fee=wide.add(self.entry_fee, cost))
+
+
+def price_of(average: Decimal) -> Decimal:
+    """*average*, rounded to as many digits as `exact` lets in."""
+    digits = min(_MAX_DIGITS, average.adjusted() + 1 + _MAX_EXPONENT)
+    return Context(prec=max(1, digits)).plus(average)
 
 
 @dataclass(frozen=True, slots=True)

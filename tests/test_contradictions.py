@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from decimal import Decimal
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,8 +17,10 @@ from poslock import (
     LockLost,
     OrderRefused,
     OutcomeUnknown,
+    PaperExchange,
     Position,
     PositionConflict,
+    PositionGuard,
     ReduceOnlyBlocked,
     RequestExpired,
 )
@@ -26,6 +29,8 @@ from poslock.ledger.journal import CloseKey
 from venue import DIED, LEG, SYMBOL, Venue
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from conftest import Account
     from poslock.exchange.port import Order
 
@@ -86,7 +91,7 @@ def test_a_late_growth_of_the_position_is_closed_too(account: Account) -> None:
     grown = position.scaled_in(6, 59_000)
 
     def late(*args: Any) -> None:
-        venue.ledger.resize(key, venue.ledger.highest_token("btc-1"), grown)
+        venue.ledger.resize(key, venue.ledger.highest_token("btc-1"), grown, Decimal(59_625))
         begin(*args)
 
     venue.ledger.begin = late  # type: ignore[assignment]
@@ -195,3 +200,32 @@ def test_a_bots_own_order_cannot_outlive_its_hold(account: Account) -> None:
             CloseOrder(LEG, Decimal(10), close.client_order_id, sending.signed_at_ms, sending.receive_window_ms)
         )
     assert account.exchange.held(LEG) == 10
+
+
+@pytest.mark.parametrize("inverse", [False, True])
+def test_growing_twice_with_an_exit_in_between_books_what_was_earned(tmp_path: Path, inverse: bool) -> None:
+    """Each lot against its own entry: what left early was entered at the price before the position grew."""
+    exchange = PaperExchange(tmp_path / "exchange.db", fee_rate=0, inverse=inverse)
+    guard = PositionGuard(exchange, lock_dir=tmp_path / "locks")
+
+    def enter(contracts: int, price: int) -> str:
+        exchange.set_price(SYMBOL, price)
+        exchange.open_position(SYMBOL, "long", contracts)
+        return guard.adopt(SYMBOL, "long").position.id
+
+    position_id = enter(10, 100)
+    guard.modify_position(position_id, reduce_by=5)
+    enter(5, 200)
+    exchange.set_price(SYMBOL, 125)
+    guard.modify_position(position_id, reduce_by=4)
+    enter(10, 160)
+    exchange.set_price(SYMBOL, 200)
+    closed = guard.close_position(position_id)
+    entries = [(10, 100), (5, 200), (10, 160)]
+    exits = [(int(fill.contracts), int(fill.price)) for fill in closed.fills]
+    assert exits == [(5, 100), (4, 125), (16, 200)]
+    if inverse:
+        earned = sum(Fraction(c, p) for c, p in entries) - sum(Fraction(c, p) for c, p in exits)
+    else:
+        earned = Fraction(sum(c * p for c, p in exits) - sum(c * p for c, p in entries))
+    assert abs(Fraction(closed.gross_pnl) - earned) <= Fraction(1, 10**12)

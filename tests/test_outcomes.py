@@ -206,12 +206,12 @@ def test_a_liquidation_is_booked(account: Account, during: str | None) -> None:
 
 
 def test_orders_that_block_the_close_are_cancelled_first(account: Account) -> None:
-    """The stop-loss and the take-profit cover the position: only once refused for that the close gives them up."""
+    """Only once refused for that the close gives up the take-profit, and once refused again the stop-loss."""
     position = account.open()
     venue = Venue(account, blocks_covered=True)
     closed = venue.guard.close_position("btc-1")
     sent = [name for name in venue.calls if name in {"place", "cancel"}]
-    assert sent == ["place", "cancel", "cancel", "place"]
+    assert sent == ["place", "cancel", "place", "cancel", "place"]
     assert account.rows("SELECT count(*) FROM attempt") == [(1,)]
     assert_flat_and_booked(account, position, closed)
 
@@ -246,7 +246,7 @@ def test_a_blocking_stop_loss_that_fires_first_closes_the_position(account: Acco
     closed = venue.guard.close_position("btc-1")
     assert closed.fills[0].contracts == contracts
     assert closed.fills[0].price == 57_500
-    assert venue.calls.count("place") == (1 if contracts == 10 else 2)
+    assert venue.calls.count("place") == (1 if contracts == 10 else 3)
     assert_flat_and_booked(account, position, closed)
 
 

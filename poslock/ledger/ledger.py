@@ -18,6 +18,7 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import asdict
+from decimal import Decimal
 from importlib import resources
 from typing import TYPE_CHECKING
 
@@ -30,7 +31,6 @@ from poslock.position import ClosedPosition, Fill, Position, Side, TrackedPositi
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Sequence
-    from decimal import Decimal
 
 _KEY = "position_id = :position_id AND generation = :generation"
 _UNFINISHED = "step IN ('intent', 'sending')"
@@ -204,8 +204,17 @@ class Ledger:
             self._update_change(db, key, change)
             _audit(db, key, token, change.step, _described(change))
 
-    def resize(self, key: CloseKey, token: int, position: Position) -> None:
-        """Another size and entry price of an open position: the venue's, after an entry that was not tracked."""
+    def held_price(self, key: CloseKey) -> Decimal | None:
+        """The venue's average entry price when the position was last resized, None if it never was."""
+        with self._database.snapshot() as db:
+            row = db.execute(f"SELECT entry_price FROM growth WHERE {_KEY}", asdict(key)).fetchone()
+            return None if row is None else Decimal(row["entry_price"])
+
+    def resize(self, key: CloseKey, token: int, position: Position, held_price: Decimal) -> None:
+        """Another size and entry price of an open position, after an entry that was not tracked.
+
+        *held_price* is the venue's average of what it holds now.
+        """
         with self._database.transaction() as db:
             self._fence(db, key, token)
             self._expect_open(db, key)
@@ -216,6 +225,8 @@ class Ledger:
                 "fee": str(position.entry_fee),
             }
             db.execute(sql, {**asdict(key), **amounts})
+            sql = "INSERT OR REPLACE INTO growth VALUES (:position_id, :generation, :held)"
+            db.execute(sql, {**asdict(key), "held": str(held_price)})
             _audit(db, key, token, "adopted", f"{position.contracts} from {position.entry_price}")
 
     def took_over(self, key: CloseKey, token: int, broken: str) -> None:

@@ -45,6 +45,15 @@ CREATE TABLE IF NOT EXISTS attempt (
     FOREIGN KEY (position_id, generation) REFERENCES close
 ) STRICT;
 
+-- The venue's average entry price of what it held when a position was last found to have grown.
+CREATE TABLE IF NOT EXISTS growth (
+    position_id TEXT NOT NULL,
+    generation  INTEGER NOT NULL,
+    entry_price TEXT NOT NULL,
+    PRIMARY KEY (position_id, generation),
+    FOREIGN KEY (position_id, generation) REFERENCES position
+) STRICT;
+
 -- Changes of an open position. trigger_price: NULL where none is wanted. filled: what a reduce has reduced by.
 CREATE TABLE IF NOT EXISTS change (
     position_id     TEXT NOT NULL,
