@@ -47,8 +47,10 @@ class InstantVenue:
         return Order("1", client_id, "order", order.leg, contracts, contracts, "filled")
 
     def fills(self, leg: Leg, since_ms: int) -> list[Fill]:
-        """One."""
-        order = self._placed[leg.symbol]
+        """One, once it was closed."""
+        order = self._placed.get(leg.symbol)
+        if order is None:
+            return []
         return [Fill(leg.symbol, order.client_order_id, Decimal(2), order.contracts, Decimal(0), "USDT", since_ms)]
 
     def open_orders(self, _leg: Leg) -> list[Order]:

@@ -13,6 +13,7 @@ import os
 import shutil
 from contextlib import suppress
 from dataclasses import dataclass, field
+from errno import EBADF
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -20,6 +21,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from poslock import (
     ExchangeUnavailable,
+    LedgerError,
+    LockLost,
     OutcomeUnknown,
     PaperExchange,
     Position,
@@ -27,7 +30,7 @@ from poslock import (
     PoslockError,
 )
 from poslock.closing.ports import finished
-from poslock.errors import ExchangeError
+from poslock.errors import DuplicateClientOrderId, ExchangeError
 from poslock.exchange.port import CloseOrder, Leg, Order, StopOrder
 from poslock.guarding import Guarding
 from poslock.ledger.ledger import Ledger
@@ -109,7 +112,7 @@ class Image:
 
 
 @dataclass
-class Killed:
+class Left:
     """An owner's end at a blow, what it left, and how many blows would have left the same."""
 
     blow: Blow
@@ -179,7 +182,10 @@ class World:
 
     def ask(self, method: str, *args: Any) -> Any:
         """What the venue answers now. It denies an order for as long as it says that it may."""
-        answer = getattr(self.exchange, method)(*args)
+        try:
+            answer = getattr(self.exchange, method)(*args)
+        except DuplicateClientOrderId as error:  # not every venue would have noticed
+            raise AssertionError("an order was sent again that the venue has") from error
         if method in _ORDERS:
             self._taken_ns[args[0].client_order_id] = self.now_ns
         is_denied = method == "order" and self.now_ns < self._taken_ns.get(args[1], 0) + self.exchange.denies_for * 1e9
@@ -218,17 +224,27 @@ class World:
         self.now_ns = until_ns
 
 
+class Killed(BaseException):
+    """The process has ended."""
+
+
 class Process:
     """The system as one process sees it: with its own open files, and in the world's time."""
 
     def __init__(self, world: World) -> None:
         self._world = world
         self._open: set[int] = set()
+        self._lives = True
 
     def end(self) -> None:
         """Close what it has open, as the kernel does; its presence too."""
         for descriptor in tuple(self._open):
             self.close(descriptor)
+        self._lives = False
+
+    def process_id(self) -> int:
+        """Nobody's, once it has ended: so a lock object of its holds nothing, and releases nothing."""
+        return os.getpid() if self._lives else 0
 
     def open(self, path: str, *, create: bool = False, write: bool = True) -> int:
         return self._noted(SYSTEM.open(path, create=create, write=write))
@@ -253,6 +269,8 @@ class Process:
         return ""
 
     def __getattr__(self, name: str) -> Any:
+        if not self._lives:
+            raise OSError(EBADF, "the process has ended")
         return getattr(SYSTEM, name)
 
     def _noted(self, descriptor: int) -> int:
@@ -278,15 +296,23 @@ class Venue:
 class Owner:
     """One process with a guard, and its ports. What is *lost* befalls it; after a step, all kills that could are noted.
 
-    Of those that leave the same behind, as after a step that only reads, one image is kept.
+    *before* a step something else may happen: it is stopped there, and resumed when that is over. Of the kills that
+    leave the same behind, as after a step that only reads, one image is kept.
     """
 
-    def __init__(self, world: World, *lost: Blow, watched_after: int | None = None) -> None:
+    def __init__(
+        self,
+        world: World,
+        *lost: Blow,
+        watched_after: int | None = None,
+        before: tuple[int, Callable[[], object]] | None = None,
+    ) -> None:
         self.steps: list[Step] = []
         self.kills: list[Blow] = []
-        self.different: dict[tuple[object, ...], Killed] = {}
+        self.different: dict[tuple[object, ...], Left] = {}
         self._world = world
         self._watched_after = watched_after
+        self._before = before
         self._lost = {blow.number: blow for blow in lost}
         self._system: Any = Process(world)
         directory = LockDirectory(world.lock_dir, self._system)
@@ -302,12 +328,19 @@ class Owner:
         except PositionAlreadyClosingError as error:
             if error.state != "closed":
                 raise
+        except Killed:
+            pass
         except outcomes:
             pass
         finally:
             assert all(self.steps[number] == blow.step for number, blow in self._lost.items()), "a blow went astray"
             self._system.end()
         return None
+
+    def kill(self) -> None:
+        """End its process at once."""
+        self._system.end()
+        raise Killed
 
     # The ports of its guard.
 
@@ -318,9 +351,7 @@ class Owner:
         return self.carry_out(Step("ledger", method.__name__), method, *args)
 
     async def acquire(self, lock: PositionLock, timeout: float | None) -> int:  # noqa: ASYNC109  # as in `Ports`
-        slept_ns = self._world._slept_ns
-        token: int = self.carry_out(Step("lock", "acquire"), lock.acquire, timeout)
-        assert self._world._slept_ns == slept_ns, "it waited for a dead owner"
+        token: int = self.carry_out(Step("lock", "acquire"), self._acquired, lock, timeout)
         return token
 
     async def sleep(self, seconds: float) -> None:
@@ -331,12 +362,20 @@ class Owner:
         number = len(self.steps)
         self.steps.append(step)
         self._world.step()
+        if self._before is not None and self._before[0] == number:
+            self._before[1]()
         self._may_die(number, "killed before", *args)
         self._may_die(number, "killed, request late", *args)
         try:
             return self._asked(self._lost.get(number), call, *args)
         finally:
             self._may_die(number, "killed after", *args)
+
+    def _acquired(self, lock: PositionLock, timeout: float | None) -> int:
+        slept_ns = self._world._slept_ns
+        token = lock.acquire(timeout)
+        assert self._world._slept_ns == slept_ns, "it waited for a dead owner"
+        return token
 
     def _asked(self, blow: Blow | None, call: Callable[..., Any], *args: object) -> Any:
         if blow is None:
@@ -358,7 +397,7 @@ class Owner:
         if kind == "killed, request late":
             self._world.delay(step.method, *args)
         image = self._world.image()
-        same = self.different.setdefault(self._world.marks(), Killed(blow, image))
+        same = self.different.setdefault(self._world.marks(), Left(blow, image))
         assert same.image.files == image.files
         same.times += 1
         self._world._under_way = under_way
@@ -468,6 +507,39 @@ class Telling:
 
     def _failed(self, told: str, error: Exception) -> None:
         self.tally.failures.append(f"{told}: {type(error).__name__}: {error}")
+
+
+def stopped_and_resumed(start: World, operation: Operation, finish: Callable[[World], None], *, one_in: int = 1) -> int:
+    """Stop an owner before each of its steps for longer than its lease, and resume it when the next one was killed.
+
+    The next one is killed before each of its steps, or before every *one_in*-th, or not at all. How many cases there
+    were.
+    """
+    cases, image = 0, start.image()
+    for number in range(_steps(start.again(image), operation)):
+        for until in count(number % one_in, one_in):
+            world = start.again(image)
+            second = Owner(world)
+            second._before = (until, second.kill)
+
+            def meanwhile(world: World = world, second: Owner = second) -> None:
+                world.sleep(LEASE + 1)
+                second.run(operation)
+
+            Owner(world, before=(number, meanwhile)).run(operation, LockLost, LedgerError)
+            finish(world)
+            world.end()
+            cases += 1
+            if len(second.steps) <= until:
+                break
+    return cases
+
+
+def _steps(world: World, operation: Operation) -> int:
+    owner = Owner(world)
+    owner.run(operation)
+    world.end()
+    return len(owner.steps)
 
 
 def opened(folder: Path, **settings: Any) -> World:

@@ -14,7 +14,19 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from every_step import CONTRACTS, ID, LEG, OTHER_LEG, Operation, Owner, Story, Telling, World, opened
+from every_step import (
+    CONTRACTS,
+    ID,
+    LEG,
+    OTHER_LEG,
+    Operation,
+    Owner,
+    Story,
+    Telling,
+    World,
+    opened,
+    stopped_and_resumed,
+)
 from poslock import CloseUnsettled, InvalidChange
 
 if TYPE_CHECKING:
@@ -46,13 +58,23 @@ def _unheard() -> Iterator[None]:
 
 
 @pytest.fixture
-def tell(capsys: pytest.CaptureFixture[str], request: pytest.FixtureRequest) -> Callable[[Story, World], None]:
-    """Tells a story every way, and prints how many there were; to the stream that is seen from any process."""
+def say(capsys: pytest.CaptureFixture[str], request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Prints what is to be seen of a test that passes; on the stream that is seen from any process."""
+
+    def said(what: str) -> None:
+        with capsys.disabled():
+            sys.stderr.write(f"\n{request.node.name}: {what}\n")
+
+    return said
+
+
+@pytest.fixture
+def tell(say: Callable[[str], None]) -> Callable[[Story, World], None]:
+    """Tells a story every way, and prints how many there were."""
 
     def told(story: Story, world: World) -> None:
         tally = Telling(story, world).tell()
-        with capsys.disabled():
-            sys.stderr.write(f"\n{request.node.name}: {tally}\n")
+        say(str(tally))
         failures = "\n".join(tally.failures[:20])
         assert not tally.failures, f"{len(tally.failures)} of {tally.tried} cases failed:\n{failures}"
 
@@ -154,13 +176,13 @@ def test_a_close(folder: Path, tell: Any) -> None:
 
 def test_a_close_in_parts(folder: Path, tell: Any) -> None:
     """The venue fills a part, and the rest of the order stays for a while: no part is sent twice."""
-    story = Story(close, (recover, close), finish_close, one_in=4)
+    story = Story(close, (recover, close), finish_close, one_in=6)
     tell(story, opened(folder, liquidity="6", remainder_rests=1.0))
 
 
 def test_a_close_that_the_resting_orders_block(folder: Path, tell: Any) -> None:
     """The protective orders must go first: they go, and the position with them."""
-    story = Story(close, (recover, close), finish_close, outcomes=(CloseUnsettled,), one_in=4)
+    story = Story(close, (recover, close), finish_close, outcomes=(CloseUnsettled,), one_in=6)
     tell(story, opened(folder, blocks_covered=True))
 
 
@@ -206,5 +228,15 @@ def test_a_reduce(folder: Path, tell: Any, settings: dict[str, Any]) -> None:
 def test_a_change_of_everything(folder: Path, tell: Any) -> None:
     """Both prices are moved and contracts are taken off, in one call."""
     everything = modify(stop_loss=58_000, take_profit=64_000, reduce_by=_REDUCE)
-    story = Story(everything, (recover, everything), finish_change, assert_protected, _UNDER_WAY, one_in=6)
+    story = Story(everything, (recover, everything), finish_change, assert_protected, _UNDER_WAY, one_in=8)
     tell(story, opened(folder))
+
+
+@pytest.mark.parametrize(
+    ("operation", "finish", "one_in"), [(close, finish_close, 1), (_SET, finish_change, 4)], ids=["close", "change"]
+)
+def test_an_owner_that_is_stopped_and_resumed(
+    folder: Path, say: Any, operation: Operation, finish: Callable[[World], None], one_in: int
+) -> None:
+    """Stopped at any step till its lock is taken over, it does nothing more, however far the next one got."""
+    say(f"{stopped_and_resumed(opened(folder), operation, finish, one_in=one_in)} cases tried")

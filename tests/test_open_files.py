@@ -13,6 +13,7 @@ import pytest
 from poslock import LockFileError, LockLost, LockTimeout, PositionLock
 from poslock.lock.directory import LockDirectory, open_directory
 from poslock.lock.file import LockFile
+from poslock.lock.open_file import let_go
 from poslock.lock.record import RECORD_SIZE, Record, Unreadable
 from poslock.lock.system import SYSTEM
 from systems import Amiss, elsewhere, once_after, once_before
@@ -54,6 +55,7 @@ def test_a_descriptor_that_somebody_else_closed_and_uses_is_not_touched(tmp_path
 def test_so_many_files_stay_open_and_no_more(tmp_path: Path) -> None:
     """The latest ones; a bot with thousands of positions does not run out of descriptors."""
     directory = elsewhere(tmp_path / "locks")
+    let_go()
     before = len(os.listdir("/proc/self/fd"))
     locks = [PositionLock(f"btc-{number}", lock_dir=directory) for number in range(MOST + 20)]
     for lock in locks:
