@@ -26,6 +26,7 @@ from poslock import (
     PositionNotFound,
 )
 from poslock.closing.talk import client_order_id
+from poslock.database import Database
 from poslock.exchange.port import CloseOrder, Leg, Order
 from poslock.ledger.ledger import Ledger
 from poslock.position import TrackedPosition
@@ -591,3 +592,19 @@ def test_a_reason_is_short_text(account: Account, reason: Any) -> None:
     with pytest.raises(ValueError, match="reason"):
         account.guard.close_position("btc-1", reason=reason)
     assert account.guard.position("btc-1").state == "open"
+
+
+def test_a_close_makes_four_durable_commits(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Intent, sending, filled, booked; everything else that the ledger is asked is a read."""
+    account.open()
+    commits = []
+    transaction = Database.transaction
+
+    def counted(database: Database) -> Any:
+        if database.path.endswith("ledger.db"):
+            commits.append(database.path)
+        return transaction(database)
+
+    monkeypatch.setattr(Database, "transaction", counted)
+    account.guard.close_position("btc-1")
+    assert len(commits) == 4
