@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import sqlite3
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, cast
 
 from bench.contestants import POSLOCK
 from bench.rows import Bound, Row
 from bench.series import interleave
-from poslock import Fill, Position, PositionGuard
+from poslock import ClosedPosition, Fill, Position, PositionGuard
 from poslock.exchange.port import Order
+from poslock.ledger.journal import Attempt, CloseKey
+from poslock.ledger.ledger import Ledger
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,7 +22,8 @@ if TYPE_CHECKING:
     from poslock.exchange.port import CloseOrder, Exchange, Leg
 
 COMMITS = 4
-_BARE = f"{COMMITS} bare durable commits"
+_ONE_ROW = f"{COMMITS} durable commits of one row each"
+_BARE = f"its {COMMITS} commits and nothing else"
 
 
 class InstantVenue:
@@ -64,7 +68,11 @@ class InstantVenue:
 
 def close(directory: str, settings: Settings) -> Row:
     """A close of a position without resting orders."""
-    works = {POSLOCK.name: _closes(f"{directory}/guard", settings.closes), _BARE: _commits(f"{directory}/bare.db")}
+    works: dict[str, Callable[[], object]] = {
+        POSLOCK.name: _closes(f"{directory}/guard", settings.closes),
+        _BARE: _bare(f"{directory}/ledger.db", settings.closes),
+        _ONE_ROW: _commits(f"{directory}/rows.db"),
+    }
     series = interleave(works, rounds=settings.closes, repeats=1)
     return Row("close_position at a venue that answers at once", "s", series, (Bound(1.5, _BARE),))
 
@@ -78,8 +86,29 @@ def _closes(directory: str, closes: int) -> Callable[[], object]:
     return lambda: guard.close_position(next(left))
 
 
+def _bare(path: str, closes: int) -> Callable[[], object]:
+    """The writes of a close, without lock, venue and reads; same rows, same durability."""
+    ledger = Ledger(path)
+    names = [f"position-{number}" for number in range(closes + 1)]
+    for name in names:
+        ledger.track(Position(name, name, "long", 1, 1), "bench", 1)
+    left = iter(names)
+
+    def work() -> None:
+        name, zero, one = next(left), Decimal(0), Decimal(1)
+        key, client_id = CloseKey(name, 1), f"pl{name}"
+        fill = Fill(name, client_id, one, one, zero, "USDT", 1)
+        closed = ClosedPosition(name, one, zero, zero, zero, zero, (fill,), client_id, 1, datetime.now(UTC))
+        ledger.begin(key, 1, "")
+        ledger.sending(key, 1, Attempt(1, client_id, one, 1), None)
+        ledger.filled(key, 1)
+        ledger.book(key, 1, closed)
+
+    return work
+
+
 def _commits(path: str) -> Callable[[], None]:
-    """As many transactions as a close makes, each of one row, as durable as the ledger's."""
+    """As many transactions, each of one row."""
     db = sqlite3.connect(path, isolation_level=None)
     for statement in (
         "PRAGMA journal_mode = TRUNCATE",

@@ -32,7 +32,7 @@ ROWS = {
     "a waiter's CPU while it waits 0.2 s, of a core": [None],
     "acquire + release with 20 lock files in the directory": ["poslock, 10 files"],
     "poslock status over 20 lock files": [None],
-    "close_position at a venue that answers at once": ["4 bare durable commits"],
+    "close_position at a venue that answers at once": ["its 4 commits and nothing else"],
     "import poslock": ["import filelock and portalocker"],
     "import poslock: how many of asyncio, ccxt, sqlite3 it loads": [None],
 }

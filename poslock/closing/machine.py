@@ -57,11 +57,14 @@ class CloseMachine(Talk):
         super().__init__(tracked, patience, token=token)
         self._reason = reason
         self._bare = ""
+        self._sent: set[str] = set()
+        self._was_changed = False
 
     def steps(self) -> Machine[ClosedPosition]:
         """Go from the journaled step to the booking."""
         close = yield from tell_ledger(Ledger.close, self._key)
         step = close.step if close else "open"
+        self._sent.update(attempt.client_order_id for attempt in (close.attempts if close else ()))
         exits: tuple[Fill, ...] | None = None
         if step == "open":
             yield from self.begin()
@@ -89,6 +92,7 @@ class CloseMachine(Talk):
         sending = Sending(stamp.at_ms, receive_window_ms(stamp))
         client_id, expires_at_ms = client_order_id(self._tracked, 1), sending.signed_at_ms + sending.receive_window_ms
         attempt = Attempt(1, client_id, self._tracked.left - filled, expires_at_ms)
+        self._sent.add(client_id)
         yield from tell_ledger(Ledger.sending, self._key, self._token, attempt, None)
         return sending
 
@@ -162,6 +166,7 @@ class CloseMachine(Talk):
         window_ms = receive_window_ms(stamp)
         client_id = client_order_id(self._tracked, number)
         attempt = Attempt(number, client_id, contracts, stamp.at_ms + window_ms)
+        self._sent.add(client_id)
         # Durable before the request leaves, and under the token: whoever lost the lock stops here, and whoever comes
         # next knows that an order may be out.
         yield from tell_ledger(Ledger.sending, self._key, self._token, attempt, ended.filled if ended else None)
@@ -206,7 +211,7 @@ class CloseMachine(Talk):
             # By their ids too: a venue that denies a new order for a while denies it in its list.
             # (test_a_stop_that_the_venue_does_not_list_yet_is_not_left_over)
             listed = yield from self._ask(Exchange.open_orders, self._leg)
-            orders = [*listed, *(yield from self._own_stops(listed))]
+            orders = [*listed, *((yield from self._own_stops(listed)) if self._was_changed else ())]
             if not orders:
                 return
             yield from self._expect_flat()
@@ -239,7 +244,9 @@ class CloseMachine(Talk):
         # A modify died with its request under way: were it taken after the sweep, it would be left over.
         # (test_a_change_under_way_when_its_owner_died_is_not_left_over)
         reduced = self._tracked.reduced
-        for change in (yield from tell_ledger(Ledger.changes, self._key)):
+        changes = yield from tell_ledger(Ledger.changes, self._key)
+        self._was_changed = bool(changes)
+        for change in changes:
             if change.step == "sending":
                 order = yield from self._find(change)
                 if order is not None and change.kind == "reduce":
@@ -254,8 +261,6 @@ class CloseMachine(Talk):
         fills = exits or (yield from self._proof("filled", only_while_flat=False))[0]
         since_ms, until_ms = self._tracked.tracked_at_ms, fills[-1].at_ms
         funding = yield from self._ask(Exchange.funding, self._leg, since_ms, until_ms)
-        close = yield from tell_ledger(Ledger.close, self._key)
-        ours = {attempt.client_order_id for attempt in close.attempts} if close else set()
         pnl = realized_pnl(self._tracked.position, fills, funding)
         closed = ClosedPosition(
             position_id=self._key.position_id,
@@ -265,7 +270,7 @@ class CloseMachine(Talk):
             funding=pnl.funding,
             net_pnl=pnl.net,
             fills=fills,
-            client_order_id=next((f.client_order_id for f in reversed(fills) if f.client_order_id in ours), None),
+            client_order_id=next((f.client_order_id for f in reversed(fills) if f.client_order_id in self._sent), None),
             token=self._token,
             closed_at=datetime.fromtimestamp(until_ms / 1000, UTC),
         )
