@@ -74,7 +74,7 @@ LEDGER, VENUE = "locks/ledger.db", "venue-0.db"
         (LEDGER, "UPDATE booking SET gross_pnl = '0.1' WHERE rowid = 3", "booked gross_pnl"),
         (LEDGER, "UPDATE booking SET funding = '0.1' WHERE rowid = 3", "booked funding"),
         (LEDGER, "UPDATE booking SET exit_price = exit_price || '1' WHERE rowid = 3", "booked exit price"),
-        (LEDGER, "UPDATE booking SET token = token + 1 WHERE rowid = 3", "were told that they closed"),
+        (LEDGER, "UPDATE booking SET token = token + 1", "were told that they closed"),
         (LEDGER, "DELETE FROM booking WHERE rowid = 3", "0 bookings"),
         (LEDGER, "UPDATE fill SET fee = fee || '1' WHERE rowid = 3", "booked only"),
         (LEDGER, "DELETE FROM fill WHERE rowid = 3", "at the venue only"),
