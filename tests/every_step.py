@@ -433,6 +433,7 @@ class Tally:
     steps: int = 0
     single: int = 0
     pairs: int = 0
+    once: int = 0
     different: int = 0
     tried: int = 0
     failures: list[str] = field(default_factory=list)
@@ -456,17 +457,18 @@ class Telling:
         first = self._case(self._start, self._story.first, "undisturbed", watched_after=-1)
         self.tally.steps = len(first.steps)
         self.tally.single = len(blows(first.steps))
+        lost = [blow for blow in blows(first.steps) if not blow.kills]
+        self.tally.once = 1 + len(first.different) * len(self._story.seconds) + len(lost)
         for killed in first.different.values():
             for second in self._story.seconds:
                 told = f"{killed.blow}, {second.__name__}"
                 owner = self._case(killed.image, second, told, watched_after=-1)
                 self.tally.pairs += killed.times * len(blows(owner.steps))
                 self._struck_again(owner, killed.image, second, told)
-        for blow in blows(first.steps):
-            if not blow.kills:
-                owner = self._case(self._start, self._story.first, str(blow), blow, watched_after=blow.number)
-                self.tally.pairs += len(blows(owner.steps, after=blow.number))
-                self._struck_again(owner, self._start, self._story.first, str(blow), blow)
+        for blow in lost:
+            owner = self._case(self._start, self._story.first, str(blow), blow, watched_after=blow.number)
+            self.tally.pairs += len(blows(owner.steps, after=blow.number))
+            self._struck_again(owner, self._start, self._story.first, str(blow), blow)
         return self.tally
 
     def _struck_again(self, owner: Owner, image: Image, operation: Operation, told: str, *before: Blow) -> None:

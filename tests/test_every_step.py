@@ -77,6 +77,7 @@ def tell(say: Callable[[str], None]) -> Callable[[Story, World], None]:
         say(str(tally))
         failures = "\n".join(tally.failures[:20])
         assert not tally.failures, f"{len(tally.failures)} of {tally.tried} cases failed:\n{failures}"
+        assert tally.tried == tally.once + tally.different // story.one_in
 
     return told
 
