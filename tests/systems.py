@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from poslock.lock.directory import LockDirectory
 from poslock.lock.system import SYSTEM
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Callable
 
 
@@ -78,3 +78,11 @@ def once_after(happens: Callable[[], object], call: Callable[..., Any]) -> Calla
         return answer
 
     return interleaved
+
+
+def descriptors_of(path: str) -> dict[int, str]:
+    """What this process has open of *path*, or in it: of nothing else, which garbage collection may close meanwhile."""
+    numbers = [int(each) for each in os.listdir("/proc/self/fd")]
+    links = {number: f"/proc/self/fd/{number}" for number in numbers}
+    opened = {number: os.readlink(link) for number, link in links.items() if os.path.lexists(link)}
+    return {number: target for number, target in opened.items() if target == path or target.startswith(f"{path}/")}
