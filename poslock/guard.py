@@ -11,7 +11,8 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from poslock.closing.ports import ThreadPorts, finished
+from poslock.closing.ports import ThreadPorts
+from poslock.coroutine import finished
 from poslock.guarding import Guarding, OpenClose, Recovery, release
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class PositionGuard:
         An id that was closed before starts a new generation. P&L counts fills from this moment on.
 
         Raises:
-            InvalidPositionId: nothing is written then.
+            InvalidPositionId, ExchangeUnavailable: nothing is written then.
             PositionConflict: the id, or this side of the market, belongs to a position that is open or closing.
         """
         return finished(self._guarding.track(position))
@@ -75,6 +76,7 @@ class PositionGuard:
             PositionConflict: the venue holds nothing there, or is filling its orders at this very moment.
             PositionAlreadyClosingError: what was there before is being closed.
             LockTimeout: somebody modifies it, and does not come to an end.
+            ExchangeUnavailable: the venue does not answer; nothing is written then.
         """
         return finished(self._guarding.adopt(symbol, side))
 

@@ -89,11 +89,13 @@ class Guarding:
     async def track(self, position: Position) -> TrackedPosition:
         check_position_id(position.id)
         self.directory.prepare()
+        await self.ports.venue(self.exchange.prepare)
         return await self.ports.ledger(self.ledger.track, position, self.exchange.account, self.exchange.time_ms())
 
     async def adopt(self, symbol: str, side: str) -> TrackedPosition:
         leg = Leg(name("symbol", symbol), side_of(side))
         self.directory.prepare()
+        await self.ports.venue(self.exchange.prepare)
         known = await self.ports.ledger(self.ledger.on_leg, self.exchange.account, leg.symbol, leg.side)
         position_id = known.position.id if known else f"{leg.symbol} {leg.side}"
         if known is not None and known.state == "closing":
@@ -137,7 +139,7 @@ class Guarding:
         # In one order for everybody: two bots that close the same legs do not hold each other up.
         return [await self._attempted(each, self.close_position(each, why)) for each in sorted(set(position_ids))]
 
-    async def modify_position(  # what can be changed
+    async def modify_position(
         self,
         position_id: str,
         stop_loss: Number | EllipsisType | None,
@@ -167,7 +169,7 @@ class Guarding:
         return found
 
     async def begin_closing(self, position_id: str, reason: str) -> OpenClose:
-        """Take the lock and begin a close that the bot's own code carries out; `end_closing` must follow."""
+        """Take the lock and begin a close that the bot's own code carries out; the caller releases it."""
         why = _checked_reason(reason)
         seen = await self.position(position_id)
         if seen.state == "closed":

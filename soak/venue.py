@@ -29,6 +29,7 @@ _DIES_WAITING = 0.5
 _DENIED = 0.3
 _DENIES_FOR = 0.4  # seconds; less than the accounts say of themselves
 _ORDERS = ("place", "place_stop")
+_LOOKS = ("order", "stop")
 
 
 class FaultyExchange:
@@ -64,7 +65,7 @@ class FaultyExchange:
         answer = getattr(venue, name)(*args)
         if name in _ORDERS:
             self._taken = {answer.client_order_id: monotonic()}
-        if name == "order" and answer is not None and self._denies(answer.client_order_id):
+        if name in _LOOKS and answer is not None and self._denies(answer.client_order_id):
             self._diary.tell("denied order", answer.client_order_id)
             return None
         if name == "place" and answer.filled < answer.contracts:

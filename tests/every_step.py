@@ -29,7 +29,7 @@ from poslock import (
     PositionAlreadyClosingError,
     PoslockError,
 )
-from poslock.closing.ports import finished
+from poslock.coroutine import finished
 from poslock.errors import DuplicateClientOrderId, ExchangeError
 from poslock.exchange.port import CloseOrder, Leg, Order, StopOrder
 from poslock.guarding import Guarding
@@ -52,6 +52,7 @@ LEASE = 30.0
 _STEP_NS = 10**6
 _CANCEL_TRAVELS_NS = 3 * 10**9
 _ALL_ARRIVED = 10.0
+_LOOKS = ("order", "stop")
 _ORDERS = ("place", "place_stop")
 _WRITES = (*_ORDERS, "cancel")
 _KILLS = ("killed before", "killed, request late", "killed after")
@@ -188,8 +189,10 @@ class World:
             raise AssertionError("an order was sent again that the venue has") from error
         if method in _ORDERS:
             self._taken_ns[args[0].client_order_id] = self.now_ns
-        is_denied = method == "order" and self.now_ns < self._taken_ns.get(args[1], 0) + self.exchange.denies_for * 1e9
-        return None if is_denied else answer
+        if method in _LOOKS and answer is not None:
+            denied_until_ns = self._taken_ns.get(answer.client_order_id, 0) + self.exchange.denies_for * 1e9
+            return None if self.now_ns < denied_until_ns else answer
+        return answer
 
     def delay(self, method: str, *args: Any) -> None:
         """Let a request arrive as late as it may."""

@@ -60,7 +60,7 @@ def test_a_close_asks_sends_sweeps_and_books(account: Account) -> None:
     position = account.open()
     venue = Venue(account)
     closed = venue.guard.close_position("btc-1", reason="stop-loss")
-    exits = ["held", "fills", "place", "fills"]
+    exits = ["prepare", "held", "fills", "place", "fills"]
     assert venue.calls == [*exits, "open_orders", "held", "cancel", "cancel", "open_orders", "funding"]
     assert closed.exit_price == 59_000
     assert closed.gross_pnl == -10_000

@@ -372,7 +372,7 @@ def test_an_exit_order_that_the_venue_denies_for_a_while_is_not_sent_again(accou
     account.open()
     venue = Venue(account, Strike("place_stop", "after", OutcomeUnknown("time-out")), clock=clock)
     denials = [None] * 3
-    venue.instead["order"] = lambda leg, client_id: denials.pop() if denials else venue.exchange.order(leg, client_id)
+    venue.instead["stop"] = lambda order: denials.pop() if denials else venue.exchange.stop(order)
     venue.guard.modify_position("btc-1", stop_loss=58_000)
     assert denials == []
     assert venue.calls.count("place_stop") == 1
@@ -383,9 +383,7 @@ def test_an_exit_order_denied_for_longer_than_promised_is_not_made_twice(account
     """Sent again it is a duplicate, because its id is the same; so it is there, and is found."""
     account.open()
     venue = Venue(account, Strike("place_stop", "after", OutcomeUnknown("time-out")), clock=clock)
-    venue.instead["order"] = lambda leg, client_id: (
-        venue.exchange.order(leg, client_id) if venue.calls.count("place_stop") == 2 else None
-    )
+    venue.instead["stop"] = lambda order: venue.exchange.stop(order) if venue.calls.count("place_stop") == 2 else None
     venue.guard.modify_position("btc-1", stop_loss=58_000)
     assert resting(account) == exits(58_000, 66_000)
 
@@ -432,7 +430,7 @@ def test_a_new_order_that_is_never_seen_leaves_the_old_one(account: Account, clo
     account.open()
     venue = Venue(account, clock=clock)
     venue.instead["open_orders"] = lambda leg: [o for o in venue.exchange.open_orders(leg) if not o.client_order_id]
-    venue.instead["order"] = lambda *_: None
+    venue.instead["stop"] = lambda _: None
     with pytest.raises(ChangeUnsettled, match="orders still rest: 2"):
         venue.guard.modify_position("btc-1", stop_loss=58_000)
     assert resting(account)["stop_loss"] == [57_000, 58_000]
@@ -462,12 +460,12 @@ def test_a_cancel_without_an_answer_is_judged_by_the_next_read(account: Account,
     assert resting(account) == exits(58_000, 66_000)
 
 
-@pytest.mark.parametrize("method", ["held", "price", "open_orders", "place_stop", "order"])
+@pytest.mark.parametrize("method", ["prepare", "held", "price", "open_orders", "place_stop", "stop"])
 def test_a_question_without_an_answer_is_asked_again(account: Account, clock: Any, method: str) -> None:
     """One failure of any request is no reason to stop."""
     account.open()
     strikes = [Strike(method, "before", ExchangeUnavailable("busy"))]
-    if method == "order":
+    if method == "stop":
         strikes.append(Strike("place_stop", "after", OutcomeUnknown("cut")))
     Venue(account, *strikes, clock=clock).guard.modify_position("btc-1", stop_loss=58_000)
     assert resting(account) == exits(58_000, 66_000)

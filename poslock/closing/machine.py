@@ -32,6 +32,7 @@ from poslock.errors import (
     ExchangeUnavailable,
     InvalidPosition,
     NothingToReduce,
+    NotServed,
     OrderRefused,
     OutcomeUnknown,
     ReduceOnlyBlocked,
@@ -57,6 +58,7 @@ class CloseMachine(Talk):
         super().__init__(tracked, patience, token=token)
         self._reason = reason
         self._bare = ""
+        self._refusal = ""
         self._sent: set[str] = set()
         self._was_changed = False
 
@@ -68,6 +70,8 @@ class CloseMachine(Talk):
         exits: tuple[Fill, ...] | None = None
         if step == "open":
             yield from self.begin()
+        else:
+            yield from self._ask(Exchange.prepare)
         if step != "filled":
             exits = yield from self._flatten(close.attempts if close else ())
             yield from tell_ledger(Ledger.filled, self._key, self._token)
@@ -83,6 +87,7 @@ class CloseMachine(Talk):
         # A write of the last owner that came late is in there now, or refused from here on.
         # (test_a_late_growth_of_the_position_is_closed_too)
         self._tracked = (yield from tell_ledger(Ledger.find, self._key.position_id)) or self._tracked
+        yield from self._ask(Exchange.prepare)
 
     def announce(self) -> Machine[Sending]:
         """Journal that the bot's order may be out from now on."""
@@ -153,7 +158,7 @@ class CloseMachine(Talk):
             if not missing:
                 return exits
             attempt, order = yield from self._send(attempt, order, min(left, held, missing))
-        raise self._unsettled("sending", f"{left} contracts were left after the last order")
+        raise self._unsettled("sending", f"{left} contracts were left after the last order{self._refusal}")
 
     def _send(
         self, last: Attempt | None, ended: Order | None, contracts: Decimal
@@ -173,8 +178,9 @@ class CloseMachine(Talk):
         request = CloseOrder(self._leg, contracts, client_id, stamp.at_ms, window_ms)
         try:
             return attempt, (yield from ask_venue(Exchange.place, request))
-        except (NothingToReduce, RequestExpired):
+        except (NothingToReduce, RequestExpired, NotServed) as error:
             # This request was not taken. An earlier one with the same id may have been, and may have closed it all.
+            self._refusal = f": {error}"
             return attempt, (yield from self._ask(Exchange.order, self._leg, client_id))
         except ReduceOnlyBlocked:
             # Only for this reason are protective orders given up before the position is gone.

@@ -32,11 +32,12 @@ from poslock.errors import (
     ExchangeUnavailable,
     InvalidChange,
     NothingToReduce,
+    NotServed,
     OrderRefused,
     OutcomeUnknown,
     RequestExpired,
 )
-from poslock.exchange.port import CloseOrder, Exchange, Order, StopOrder
+from poslock.exchange.port import CloseOrder, Exchange, Order
 from poslock.ledger.journal import Change
 from poslock.ledger.ledger import Ledger
 from poslock.position import ModifiedPosition, TrackedPosition
@@ -91,6 +92,7 @@ class ModifyMachine(Talk):
 
     def finish(self) -> Machine[None]:
         """Finish the changes that were begun."""
+        yield from self._ask(Exchange.prepare)
         for change in (yield from tell_ledger(Ledger.changes, self._key)):
             if change.is_unfinished:
                 self._kind = change.kind
@@ -136,7 +138,7 @@ class ModifyMachine(Talk):
 
     def _make(self, change: Change) -> Machine[None]:
         if change.client_order_id is None:
-            yield from self._cancel_others(None)
+            yield from self._cancel_others(change, None)
             yield from self._end(change)
             return
         order = (yield from self._find(change)) if change.step == "sending" else None
@@ -154,7 +156,7 @@ class ModifyMachine(Talk):
             return
         if order.state == "canceled":
             yield from self._refuse(change, "it cancelled the order by itself")
-        yield from self._cancel_others(order)
+        yield from self._cancel_others(change, order)
         yield from self._end(change)
 
     def _send(self, change: Change) -> Machine[Order | None]:
@@ -168,15 +170,13 @@ class ModifyMachine(Talk):
             if change.trigger_price is None:
                 reduce = CloseOrder(self._leg, change.contracts, client_id, stamp.at_ms, window_ms)
                 return (yield from ask_venue(Exchange.place, reduce))
-            kind: Literal["stop_loss", "take_profit"] = "stop_loss" if change.kind == "stop_loss" else "take_profit"
-            price, contracts = change.trigger_price, change.contracts
-            stop = StopOrder(self._leg, kind, contracts, price, client_id, stamp.at_ms, window_ms)
+            stop = self._stop_order(change, signed_at_ms=stamp.at_ms, receive_window_ms=window_ms)
             return (yield from ask_venue(Exchange.place_stop, stop))
-        except RequestExpired:
+        except (RequestExpired, NotServed):
             # This request was not taken. An earlier one with the same id may have been.
-            order = yield from self._ask(Exchange.order, self._leg, client_id)
+            order = yield from self._look_up(sending)
         except (NothingToReduce, OrderRefused) as error:
-            order = yield from self._ask(Exchange.order, self._leg, client_id)
+            order = yield from self._look_up(sending)
             if order is None:
                 yield from self._refuse(change, str(error))
         except (OutcomeUnknown, ExchangeUnavailable):
@@ -185,7 +185,7 @@ class ModifyMachine(Talk):
             yield from wait(LONGEST_PAUSE)
         return order
 
-    def _cancel_others(self, new: Order | None) -> Machine[None]:
+    def _cancel_others(self, change: Change, new: Order | None) -> Machine[None]:
         """Cancel every order of this kind but *new*, until a read shows none; the reads decide, not the cancels."""
         others: list[Order] = []
         for pause in (0.0, *pauses(self._patience.settles_within)):
@@ -197,14 +197,13 @@ class ModifyMachine(Talk):
                 return
             # A new one that cannot be seen protects nobody yet.
             is_seen = new is None or any(_is_same(each, new) for each in resting)
-            if is_seen or (yield from self._has_triggered(new)):
+            if is_seen or (yield from self._has_triggered(change)):
                 for order in others:
                     yield from self._cancel(order)
         raise self._unsettled("sending", f"orders still rest: {', '.join(order.order_id for order in others)}")
 
-    def _has_triggered(self, order: Order | None) -> Machine[bool]:
-        client_id = (order and order.client_order_id) or ""
-        now = yield from self._ask(Exchange.order, self._leg, client_id)
+    def _has_triggered(self, change: Change) -> Machine[bool]:
+        now = yield from self._look_up(change)
         return now is not None and now.state == "filled"
 
     def _refuse(self, change: Change, why: str) -> Machine[None]:

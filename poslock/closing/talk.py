@@ -9,12 +9,12 @@ from __future__ import annotations
 import hashlib
 from dataclasses import replace
 from decimal import Context, Decimal
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar
 
 from poslock.closing.steps import Machine, Patience, ask_venue, pauses, stamp_now, tell_ledger, wait
 from poslock.errors import ExchangeUnavailable, OrderRefused, OutcomeUnknown, PoslockError
-from poslock.exchange.port import Exchange, Leg, Order
-from poslock.ledger.journal import CloseKey
+from poslock.exchange.port import Exchange, Leg, Order, StopOrder
+from poslock.ledger.journal import Change, CloseKey
 from poslock.ledger.ledger import Ledger
 
 if TYPE_CHECKING:
@@ -73,15 +73,25 @@ class Talk:
         # A sent and died, or was stopped before it sent. B must not send before A's request can no longer be taken:
         # its receive window must be over, and the venue's time of denying what it has. If a clock went back, a window
         # still is what is left at most. (test_died_after_sending_before_the_request_left)
-        client_id = sent.client_order_id or ""
         stamp = yield from stamp_now()
         in_flight = min(_RECEIVE_WINDOW, max(0, sent.expires_at_ms - stamp.at_ms) / 1000)
         for pause in pauses(in_flight + self._patience.denies_for):
-            order = yield from self._ask(Exchange.order, self._leg, client_id)
+            order = yield from self._look_up(sent)
             if order is not None:
                 return order
             yield from wait(pause)
-        return (yield from self._ask(Exchange.order, self._leg, client_id))
+        return (yield from self._look_up(sent))
+
+    def _look_up(self, sent: Sent) -> Machine[Order | None]:
+        """The order that this became; None if the venue says there is none, which it may say for a while."""
+        if isinstance(sent, Change) and sent.trigger_price is not None:
+            return (yield from self._ask(Exchange.stop, self._stop_order(sent, signed_at_ms=0, receive_window_ms=0)))
+        return (yield from self._ask(Exchange.order, self._leg, sent.client_order_id or ""))
+
+    def _stop_order(self, change: Change, *, signed_at_ms: int, receive_window_ms: int) -> StopOrder:
+        kind: Literal["stop_loss", "take_profit"] = "stop_loss" if change.kind == "stop_loss" else "take_profit"
+        trigger, client_id = change.trigger_price or Decimal(0), change.client_order_id or ""
+        return StopOrder(self._leg, kind, change.contracts, trigger, client_id, signed_at_ms, receive_window_ms)
 
     def _wait_for_end(self, order: Order) -> Machine[Order]:
         """The same order once nothing of it can be filled any more; cancelled if it takes too long."""
@@ -115,17 +125,18 @@ class Talk:
 
     def _own_stops(self, listed: Sequence[Order]) -> Machine[list[Order]]:
         """Exit orders that changes have placed, that still rest, and that are not among those *listed*."""
-        placed = {}
+        placed: dict[object, Change] = {}
         for change in (yield from tell_ledger(Ledger.changes, self._key)):
             if change.trigger_price is not None and change.step in {"sending", "done"}:
                 # The ones before were cancelled when this one was placed.
-                placed[change.kind if change.step == "done" else change.number] = change.client_order_id or ""
-        known = {order.client_order_id for order in listed}
+                placed[change.kind if change.step == "done" else change.number] = change
+        client_ids, order_ids = {each.client_order_id for each in listed}, {each.order_id for each in listed}
         found = []
-        for client_id in set(placed.values()) - known:
-            order = yield from self._ask(Exchange.order, self._leg, client_id)
-            if order is not None and not order.ended:
-                found.append(order)
+        for change in placed.values():
+            if change.client_order_id not in client_ids:
+                order = yield from self._look_up(change)
+                if order is not None and not order.ended and order.order_id not in order_ids:
+                    found.append(order)
         return found
 
     def _cancel(self, order: Order) -> Machine[None]:

@@ -101,6 +101,9 @@ class PaperExchange:
 
     # What a closing poslock asks: the port.
 
+    def prepare(self) -> None:
+        """Nothing is unknown."""
+
     def time_ms(self) -> int:
         """The account's clock."""
         return int(self._clock() * 1000)
@@ -153,6 +156,10 @@ class PaperExchange:
         with self._request() as account:
             found = account.order_by_client_id(client_order_id)
             return found if found and found.leg == leg else None
+
+    def stop(self, order: StopOrder) -> Order | None:
+        """The order with its client order id, if there is one."""
+        return self.order(order.leg, order.client_order_id)
 
     def open_orders(self, leg: Leg) -> list[Order]:
         """Every resting order that would reduce *leg*."""

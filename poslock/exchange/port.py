@@ -1,8 +1,8 @@
 """The port: what the close asks of an exchange account, embedded or real.
 
-Questions (`price`, `held`, `holding`, `order`, `open_orders`, `fills`, `funding`) raise `ExchangeUnavailable` when they
-could not be answered. `place` and `place_stop` distinguish three outcomes: they return the order (taken), raise
-`OrderRefused` (definitely not taken), or raise `OutcomeUnknown` (perhaps taken).
+Questions (`prepare`, `price`, `held`, `holding`, `order`, `stop`, `open_orders`, `fills`, `funding`) raise
+`ExchangeUnavailable` when they could not be answered. `place` and `place_stop` distinguish three outcomes: they return
+the order (taken), raise `OrderRefused` (definitely not taken), or raise `OutcomeUnknown` (perhaps taken).
 
 `Exchange` is the port for threads, `AsyncExchange` the same for an event loop.
 """
@@ -115,8 +115,15 @@ class Exchange(Protocol):
     denies_for: float
     settles_within: float
 
+    def prepare(self) -> None:
+        """Find out what the rest needs to know: the venue's clock, the account's mode. Often there is nothing to do.
+
+        Raises:
+            UnsupportedMarket: the account is in a mode that the adapter does not know.
+        """
+
     def time_ms(self) -> int:
-        """The clock by which the venue judges requests, as known here; asks nobody."""
+        """The clock by which the venue judges requests, as known since `prepare`; asks nobody."""
 
     def price(self, leg: Leg) -> Decimal:
         """The price by which the venue triggers the stop orders of *leg*."""
@@ -146,6 +153,12 @@ class Exchange(Protocol):
     def order(self, leg: Leg, client_order_id: str) -> Order | None:
         """The order with this client order id, None if the venue says there is none."""
 
+    def stop(self, order: StopOrder) -> Order | None:
+        """What became of a request to rest *order*, None if the venue says that there is no such order.
+
+        Where stop orders have no client order id, it is one of that leg, kind, size and trigger price.
+        """
+
     def open_orders(self, leg: Leg) -> list[Order]:
         """Every resting order, of every family, that would reduce *leg*."""
 
@@ -159,18 +172,15 @@ class Exchange(Protocol):
         """Funding received (paid, if negative) on *leg* from *since_ms* to *until_ms*."""
 
 
-class AsyncExchange(Protocol):
-    """`Exchange` for an event loop: attributes, questions and outcomes are the same.
+class AsyncRequests(Protocol):
+    """The requests of an `AsyncExchange`."""
 
-    A call that is cancelled on its way may or may not have reached the venue; for an order that is `OutcomeUnknown`.
-    """
+    async def prepare(self) -> None:
+        """Find out what the rest needs to know: the venue's clock, the account's mode. Often there is nothing to do.
 
-    account: str
-    denies_for: float
-    settles_within: float
-
-    def time_ms(self) -> int:
-        """The clock by which the venue judges requests, as known here; asks nobody."""
+        Raises:
+            UnsupportedMarket: the account is in a mode that the adapter does not know.
+        """
 
     async def price(self, leg: Leg) -> Decimal:
         """The price by which the venue triggers the stop orders of *leg*."""
@@ -200,6 +210,12 @@ class AsyncExchange(Protocol):
     async def order(self, leg: Leg, client_order_id: str) -> Order | None:
         """The order with this client order id, None if the venue says there is none."""
 
+    async def stop(self, order: StopOrder) -> Order | None:
+        """What became of a request to rest *order*, None if the venue says that there is no such order.
+
+        Where stop orders have no client order id, it is one of that leg, kind, size and trigger price.
+        """
+
     async def open_orders(self, leg: Leg) -> list[Order]:
         """Every resting order, of every family, that would reduce *leg*."""
 
@@ -211,3 +227,17 @@ class AsyncExchange(Protocol):
 
     async def funding(self, leg: Leg, since_ms: int, until_ms: int) -> Decimal:
         """Funding received (paid, if negative) on *leg* from *since_ms* to *until_ms*."""
+
+
+class AsyncExchange(AsyncRequests, Protocol):
+    """`Exchange` for an event loop: attributes, questions and outcomes are the same.
+
+    A call that is cancelled on its way may or may not have reached the venue; for an order that is `OutcomeUnknown`.
+    """
+
+    account: str
+    denies_for: float
+    settles_within: float
+
+    def time_ms(self) -> int:
+        """The clock by which the venue judges requests, as known since `prepare`; asks nobody."""
