@@ -20,6 +20,7 @@ from poslock.errors import (
     InvalidChange,
     InvalidPosition,
     InvalidPositionId,
+    KeysRefused,
     LedgerError,
     LockAlreadyHeld,
     LockError,
@@ -28,15 +29,19 @@ from poslock.errors import (
     LockStillHeld,
     LockTimeout,
     NothingToReduce,
+    NotServed,
     OrderRefused,
     OutcomeUnknown,
     PositionAlreadyClosingError,
     PositionConflict,
     PositionNotFound,
     PoslockError,
+    RateLimited,
     ReduceOnlyBlocked,
     RequestExpired,
     TokenRefused,
+    UnderMaintenance,
+    UnsupportedMarket,
 )
 from poslock.lock.position_lock import PositionLock
 
@@ -44,6 +49,7 @@ if TYPE_CHECKING:
     from poslock.async_guard import AsyncPositionGuard
     from poslock.exchange.paper import PaperExchange
     from poslock.exchange.port import Sending
+    from poslock.exchange.venues.adapter import CcxtExchange
     from poslock.guard import PositionGuard, Recovery
     from poslock.lock.manager import PositionLockManager
     from poslock.lock.status import HolderStatus, LockStatus
@@ -51,6 +57,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AsyncPositionGuard",
+    "CcxtExchange",
     "ChangeRefused",
     "ChangeUnsettled",
     "CloseUnsettled",
@@ -63,6 +70,7 @@ __all__ = [
     "InvalidChange",
     "InvalidPosition",
     "InvalidPositionId",
+    "KeysRefused",
     "LedgerError",
     "LockAlreadyHeld",
     "LockError",
@@ -72,6 +80,7 @@ __all__ = [
     "LockStillHeld",
     "LockTimeout",
     "ModifiedPosition",
+    "NotServed",
     "NothingToReduce",
     "OrderRefused",
     "OutcomeUnknown",
@@ -84,17 +93,21 @@ __all__ = [
     "PositionLockManager",
     "PositionNotFound",
     "PoslockError",
+    "RateLimited",
     "Recovery",
     "ReduceOnlyBlocked",
     "RequestExpired",
     "Sending",
     "TokenRefused",
     "TrackedPosition",
+    "UnderMaintenance",
+    "UnsupportedMarket",
 ]
 
 _LATE = {
     "ModifiedPosition": "poslock.position",
     "AsyncPositionGuard": "poslock.async_guard",
+    "CcxtExchange": "poslock.exchange.venues.adapter",
     "ClosedPosition": "poslock.position",
     "Fill": "poslock.position",
     "HolderStatus": "poslock.lock.status",

@@ -18,6 +18,7 @@
     │   ├── LockStillHeld
     │   └── LockFileError
     ├── LedgerError
+    ├── UnsupportedMarket            also ValueError
     └── ExchangeError
         ├── OrderRefused
         │   ├── NothingToReduce
@@ -25,7 +26,11 @@
         │   └── RequestExpired
         ├── OutcomeUnknown
         │   └── DuplicateClientOrderId
-        └── ExchangeUnavailable
+        ├── ExchangeUnavailable
+        └── NotServed                also OrderRefused and ExchangeUnavailable
+            ├── RateLimited
+            ├── UnderMaintenance
+            └── KeysRefused
 
 Each docstring says what the caller should do. All of them pickle, so they cross process boundaries whole.
 """
@@ -239,6 +244,10 @@ class LedgerError(PoslockError):
         self.why = why
 
 
+class UnsupportedMarket(PoslockError, ValueError):
+    """The adapter does not know this venue, market type or position mode. Nothing was sent; use what it knows."""
+
+
 class ExchangeError(PoslockError):
     """Base of what an exchange adapter raises. ``code`` is the venue's own code, where it gave one."""
 
@@ -273,3 +282,19 @@ class DuplicateClientOrderId(OutcomeUnknown):
 
 class ExchangeUnavailable(ExchangeError):
     """A question could not be answered now. Nothing was changed; ask again."""
+
+
+class NotServed(OrderRefused, ExchangeUnavailable):
+    """The venue turned the request away unseen: no order was taken, no question answered."""
+
+
+class RateLimited(NotServed):
+    """Too many requests came from this key or address. Ask again later, and less often."""
+
+
+class UnderMaintenance(NotServed):
+    """The venue, or this market, takes no requests at the moment. Ask again later."""
+
+
+class KeysRefused(NotServed):
+    """The venue does not accept the API key, its signature, its permissions or this address. See `poslock doctor`."""

@@ -16,13 +16,13 @@ from faults import Strike, StruckExchange, StruckLedger
 from poslock import (
     LockLost,
     LockTimeout,
-    PaperExchange,
     PositionAlreadyClosingError,
     PositionLock,
     PoslockError,
 )
 from poslock.lock.directory import LockDirectory
 from poslock.lock.system import SYSTEM
+from reach import reached
 from systems import Amiss
 
 
@@ -214,7 +214,8 @@ def close(
 ) -> None:
     """Close positions one after the other; say what became of each call."""
     planned = {port: [Strike(**strike) for strike in each] for port, each in (strikes or {}).items()}
-    venue = StruckExchange(PaperExchange(exchange, **(settings or {})), *planned.get("venue", ()))
+    account = reached(exchange, asynchronous=asynchronous, **(settings or {}))
+    venue = StruckExchange(account, *planned.get("venue", ()))
     ledger = StruckLedger(f"{lock_dir}/ledger.db", *planned.get("ledger", ()))
     options = {"lock_dir": lock_dir, "ledger": ledger, "timeout": timeout, "stale_after": lease}
     guard = guard_on(venue, asynchronous=asynchronous, **options)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AbstractAsyncContextManager, ExitStack, contextmanager
-from inspect import iscoroutine
+from inspect import iscoroutine, iscoroutinefunction
 from typing import TYPE_CHECKING, Any, cast
 
 from poslock import AsyncPositionGuard, PositionGuard
@@ -16,9 +16,28 @@ if TYPE_CHECKING:
 
 def guard_on(exchange: Any, *, asynchronous: bool, **options: Any) -> PositionGuard:
     """A guard for threads; or one for tasks, called in the same way, on an exchange whose requests are coroutines."""
-    if asynchronous:
-        return cast("PositionGuard", Awaited(AsyncPositionGuard(Coroutines(exchange), **options)))
-    return PositionGuard(exchange, **options)
+    if not asynchronous:
+        return PositionGuard(exchange, **options)
+    if iscoroutinefunction(exchange.held):
+        return cast("PositionGuard", Awaited(AsyncPositionGuard(exchange, **options), one_session(exchange)))
+    return cast("PositionGuard", Awaited(AsyncPositionGuard(Coroutines(exchange), **options)))
+
+
+def one_session(exchange: Any) -> Callable[..., Any]:
+    """Runs a coroutine in a loop of its own, with the connections of a real client open as long as it lasts."""
+
+    async def connected(coroutine: Any) -> Any:
+        client = exchange._client.ccxt
+        # Of another loop: a client keeps to the first one that it saw.
+        client.asyncio_loop = client.throttler.loop = asyncio.get_running_loop()
+        client.timeout_on_exit = 0
+        try:
+            return await coroutine
+        finally:
+            await client.close()
+            client.closed_by_user = False
+
+    return lambda coroutine: asyncio.run(connected(coroutine))
 
 
 class Awaited:

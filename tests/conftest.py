@@ -3,21 +3,25 @@ from __future__ import annotations
 import os
 import sqlite3
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from awaited import guard_on
+from key_hygiene import pytest_configure, pytest_runtest_makereport  # noqa: F401  # pytest finds hooks by their names
 from poslock import PaperExchange, Position
 from poslock.exchange.port import Leg
 from poslock.lock.system import SYSTEM
 from processes import Child
+from reach import reached, serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from loopback.server import Loopback
     from poslock import PositionGuard
 
 SYMBOL = "BTC/USDT:USDT"
@@ -50,16 +54,38 @@ def start() -> Iterator[Children]:
 
 @dataclass
 class Account:
-    """A paper account with a guard over it, and a look at what both have written."""
+    """A paper account with a guard over it, and a look at what both have written.
+
+    Guards reach it at *where*: in its file, or through *server*, a venue on this machine.
+    """
 
     exchange: PaperExchange
-    exchange_path: str
+    where: str
     lock_dir: str
     asynchronous: bool
+    server: Loopback | None = None
     guard: PositionGuard = field(init=False)
+    settings: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.guard = self.guard_on(self.exchange)
+        self.guard = self.guard_on(self.reached())
+
+    @property
+    def exchange_path(self) -> str:
+        """The file of the account."""
+        return self.exchange._database.path
+
+    def fills_in_parts(self, *, liquidity: str, remainder_rests: float) -> None:
+        """From now on a market order takes so much at once, and the rest of it stays open for so many seconds."""
+        if self.where == self.exchange_path:
+            self.settings = {"liquidity": liquidity, "remainder_rests": remainder_rests}
+            return
+        self.exchange._liquidity = Decimal(liquidity)
+        self.exchange._terms = replace(self.exchange._terms, remainder_rests_ms=int(remainder_rests * 1000))
+
+    def reached(self) -> Any:
+        """The account as another bot gets at it."""
+        return reached(self.where, asynchronous=self.asynchronous, **self.settings)
 
     def guard_on(self, exchange: Any, **options: Any) -> PositionGuard:
         """Another guard of the same kind."""
@@ -67,7 +93,8 @@ class Account:
 
     def of_child(self) -> dict[str, Any]:
         """Settings of a child that closes on this account, with a guard of the same kind."""
-        return {"exchange": self.exchange_path, "lock_dir": self.lock_dir, "asynchronous": self.asynchronous}
+        places = {"exchange": self.where, "lock_dir": self.lock_dir}
+        return {**places, "asynchronous": self.asynchronous, "settings": self.settings}
 
     def open(
         self, position_id: str = "btc-1", *, contracts: int = 10, symbol: str = SYMBOL, side: Any = "long"
@@ -116,9 +143,26 @@ def asynchronous() -> bool:
 
 
 @pytest.fixture
-def account(tmp_path: Path, lock_dir: str, *, asynchronous: bool) -> Account:
+def venue() -> str:
+    """What is in front of the account; a module whose tests go for several parametrizes it."""
+    return "paper"
+
+
+@pytest.fixture
+def account(tmp_path: Path, lock_dir: str, venue: str, *, asynchronous: bool) -> Iterator[Account]:
     path = str(tmp_path / "exchange.db")
-    return Account(PaperExchange(path), path, lock_dir, asynchronous)
+    if venue == "paper":
+        yield Account(PaperExchange(path), path, lock_dir, asynchronous)
+        return
+    with serving(venue, path) as server:
+        yield Account(server.book, f"{venue.partition(' ')[0]} {server.url}", lock_dir, asynchronous, server)
+
+
+@pytest.fixture(autouse=True)
+def _no_configuration_of_ours(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a developer has set up for an account of their own is not for tests."""
+    monkeypatch.delenv("POSLOCK_CONFIG", raising=False)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.getbasetemp() / "no configuration"))
 
 
 @pytest.fixture(autouse=True)

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import signal
 from collections import Counter
+from contextlib import contextmanager
 from dataclasses import dataclass
+from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any, Literal
 
 from poslock.ledger.ledger import Ledger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from poslock.exchange.paper import PaperExchange
 
@@ -45,19 +47,27 @@ class _Struck:
 
     def around(self, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: object) -> object:
-            self._counted[name] += 1
-            self.calls.append(name)
-            due = [s for s in self.strikes if s.method == name and s.nth == self._counted[name]]
-            for strike in due:
-                if strike.when == "before":
-                    strike.now()
-            answer = method(*args)
-            for strike in due:
-                if strike.when == "after":
-                    strike.now()
-            return answer
+            with self._struck(name):
+                return method(*args)
 
-        return call
+        async def request(*args: object) -> object:
+            with self._struck(name):
+                return await method(*args)
+
+        return request if iscoroutinefunction(method) else call
+
+    @contextmanager
+    def _struck(self, name: str) -> Iterator[None]:
+        self._counted[name] += 1
+        self.calls.append(name)
+        due = [s for s in self.strikes if s.method == name and s.nth == self._counted[name]]
+        for strike in due:
+            if strike.when == "before":
+                strike.now()
+        yield
+        for strike in due:
+            if strike.when == "after":
+                strike.now()
 
 
 class StruckExchange:

@@ -523,8 +523,8 @@ def test_all_bots_adopt_at_once(account: Account) -> None:
 
 def test_the_legs_of_a_hedge_are_adopted_changed_and_closed_side_by_side(account: Account, tmp_path: Path) -> None:
     """Long and short of one market are two positions, each with its own orders and its own P&L."""
-    account.exchange_path = str(tmp_path / "hedge.db")
-    account.exchange = PaperExchange(account.exchange_path, hedge=True)
+    account.where = str(tmp_path / "hedge.db")
+    account.exchange = PaperExchange(account.where, hedge=True)
     guard = account.guard = PositionGuard(account.exchange, lock_dir=account.lock_dir)
     account.exchange.set_price(SYMBOL, 60_000)
     account.exchange.open_position(SYMBOL, "long", 10)

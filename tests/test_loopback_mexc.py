@@ -7,7 +7,7 @@ import time
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-import ccxt  # type: ignore[import-untyped]
+import ccxt
 import pytest
 
 from loopback.mexc import BANNED, MAINTENANCE, RATE_LIMITED, Mexc

@@ -12,6 +12,7 @@ import poslock
 from poslock import AsyncPositionGuard, PositionGuard, errors
 from poslock.async_guard import AsyncClosing
 from poslock.exchange.port import AsyncExchange, Exchange
+from poslock.exchange.venues.adapter import AsyncCcxtExchange, CcxtExchange
 from poslock.guard import Closing
 from poslock.holder import Holder
 
@@ -45,6 +46,11 @@ RAISED: list[errors.PoslockError] = [
     errors.OutcomeUnknown("why"),
     errors.DuplicateClientOrderId("why"),
     errors.ExchangeUnavailable("why"),
+    errors.UnsupportedMarket("why"),
+    errors.NotServed("why"),
+    errors.RateLimited("why", code="429"),
+    errors.UnderMaintenance("why"),
+    errors.KeysRefused("why", code="401"),
 ]
 
 
@@ -54,7 +60,7 @@ def tree(kind: type[errors.PoslockError]) -> set[type[errors.PoslockError]]:
 
 
 def public_names(kind: type) -> list[str]:
-    return [name for name in vars(kind) if not name.startswith("_")]
+    return [name for name in dir(kind) if not name.startswith("_")]
 
 
 def parameters(function: Callable[..., Any]) -> list[tuple[str, object, object]]:
@@ -107,7 +113,13 @@ def test_errors_are_also_what_python_calls_them(kind: str, builtin: type) -> Non
 
 
 @pytest.mark.parametrize(
-    ("kind", "awaited"), [(PositionGuard, AsyncPositionGuard), (Closing, AsyncClosing), (Exchange, AsyncExchange)]
+    ("kind", "awaited"),
+    [
+        (PositionGuard, AsyncPositionGuard),
+        (Closing, AsyncClosing),
+        (Exchange, AsyncExchange),
+        (CcxtExchange, AsyncCcxtExchange),
+    ],
 )
 def test_for_tasks_there_is_all_that_is_there_for_threads(kind: type, awaited: type) -> None:
     """Every public method and property, with the same parameters."""

@@ -145,7 +145,7 @@ class ModifyMachine(Talk):
         for _ in range(_FRUITLESS_ORDERS):
             if order is not None:
                 break
-            order = yield from self._send(change)
+            change, order = yield from self._send(change)
         if order is None:
             raise self._unsettled("sending", f"sent {_FRUITLESS_ORDERS} times, and the venue does not have the order")
         if change.kind == "reduce":
@@ -159,8 +159,8 @@ class ModifyMachine(Talk):
         yield from self._cancel_others(change, order)
         yield from self._end(change)
 
-    def _send(self, change: Change) -> Machine[Order | None]:
-        """Journal that the order may be out, then send it once; None if the venue does not have it."""
+    def _send(self, change: Change) -> Machine[tuple[Change, Order | None]]:
+        """Journal that the order may be out, then send it once; the order is None if the venue does not have it."""
         stamp = yield from stamp_now()
         window_ms, client_id = receive_window_ms(stamp), change.client_order_id or ""
         # Durable before the request leaves, and under the token, as in a close.
@@ -169,9 +169,9 @@ class ModifyMachine(Talk):
         try:
             if change.trigger_price is None:
                 reduce = CloseOrder(self._leg, change.contracts, client_id, stamp.at_ms, window_ms)
-                return (yield from ask_venue(Exchange.place, reduce))
+                return sending, (yield from ask_venue(Exchange.place, reduce))
             stop = self._stop_order(change, signed_at_ms=stamp.at_ms, receive_window_ms=window_ms)
-            return (yield from ask_venue(Exchange.place_stop, stop))
+            return sending, (yield from ask_venue(Exchange.place_stop, stop))
         except (RequestExpired, NotServed):
             # This request was not taken. An earlier one with the same id may have been.
             order = yield from self._look_up(sending)
@@ -183,7 +183,7 @@ class ModifyMachine(Talk):
             order = yield from self._find(sending)
         if order is None:
             yield from wait(LONGEST_PAUSE)
-        return order
+        return sending, order
 
     def _cancel_others(self, change: Change, new: Order | None) -> Machine[None]:
         """Cancel every order of this kind but *new*, until a read shows none; the reads decide, not the cancels."""

@@ -85,7 +85,10 @@ class Talk:
     def _look_up(self, sent: Sent) -> Machine[Order | None]:
         """The order that this became; None if the venue says there is none, which it may say for a while."""
         if isinstance(sent, Change) and sent.trigger_price is not None:
-            return (yield from self._ask(Exchange.stop, self._stop_order(sent, signed_at_ms=0, receive_window_ms=0)))
+            # Not before it was signed: an older one that is just like it is not this one, which may still come.
+            signed_at_ms = sent.expires_at_ms - int(_RECEIVE_WINDOW * 1000)
+            stop = self._stop_order(sent, signed_at_ms=signed_at_ms, receive_window_ms=0)
+            return (yield from self._ask(Exchange.stop, stop))
         return (yield from self._ask(Exchange.order, self._leg, sent.client_order_id or ""))
 
     def _stop_order(self, change: Change, *, signed_at_ms: int, receive_window_ms: int) -> StopOrder:

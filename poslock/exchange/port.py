@@ -156,7 +156,8 @@ class Exchange(Protocol):
     def stop(self, order: StopOrder) -> Order | None:
         """What became of a request to rest *order*, None if the venue says that there is no such order.
 
-        Where stop orders have no client order id, it is one of that leg, kind, size and trigger price.
+        Where stop orders have no client order id, it is one of that leg, kind, size and trigger price that was placed
+        at ``signed_at_ms`` or later.
         """
 
     def open_orders(self, leg: Leg) -> list[Order]:
@@ -213,7 +214,8 @@ class AsyncRequests(Protocol):
     async def stop(self, order: StopOrder) -> Order | None:
         """What became of a request to rest *order*, None if the venue says that there is no such order.
 
-        Where stop orders have no client order id, it is one of that leg, kind, size and trigger price.
+        Where stop orders have no client order id, it is one of that leg, kind, size and trigger price that was placed
+        at ``signed_at_ms`` or later.
         """
 
     async def open_orders(self, leg: Leg) -> list[Order]:

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import ccxt  # type: ignore[import-untyped]
-import ccxt.async_support  # type: ignore[import-untyped]
+import ccxt
+import ccxt.async_support
 
 from loopback.mexc_books import Asked, Books, Family
 from loopback.mexc_orders import ORDERS

@@ -1,0 +1,219 @@
+"""One request through a ccxt client: signed as of a given moment, sent once, its failure judged by the venue's code.
+
+The client is the bot's own: its keys, proxies, session and rate limiter are used, and nothing about it is changed.
+ccxt's own retries are passed by, because a request for an order leaves once or not at all.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+from dataclasses import dataclass, field
+from inspect import isawaitable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from poslock.errors import (
+    ExchangeError,
+    ExchangeUnavailable,
+    KeysRefused,
+    NotServed,
+    OutcomeUnknown,
+    PoslockError,
+    RateLimited,
+    RequestExpired,
+)
+from poslock.exchange.venues.clock import VenueClock
+from poslock.exchange.venues.pinned import carry, pinned
+from poslock.exchange.venues.secrecy import scrubbed
+from poslock.text import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+T = TypeVar("T")
+
+_QUESTION_WINDOW_MS = 10_000
+_LONGEST_MESSAGE = 300
+# Answers without a code of the venue: from its gate, which did not let the request in.
+_BY_STATUS: dict[str, type[ExchangeError]] = {"401": KeysRefused, "418": RateLimited, "429": RateLimited}
+# "mexc POST https://... 503 Service Unavailable ...", or without the address, as ccxt puts it.
+_STATUS = re.compile(r"^\S+ (?:[A-Z]+ \S+ )?(\d{3}) ")
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One of a venue's endpoints, as ccxt's table of them names it."""
+
+    api: tuple[str, ...]
+    method: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """How a request says when it was signed and how long it may travel, beyond ccxt's ``nonce``: what to add to it."""
+
+    options: Mapping[str, Any] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """How a venue says things.
+
+    ``stamp`` makes a `Stamp` of a time of signing and a window, both in milliseconds; ``code`` finds the venue's code
+    and its words in an answer that is an error; ``meanings`` says what a code means for an order that carried it, or,
+    as ``"HTTP 403"``, what a status means without a code. What is not there leaves the outcome unknown.
+    """
+
+    stamp: Callable[[int, int], Stamp]
+    code: Callable[[dict[str, Any]], tuple[str | None, str]]
+    meanings: Mapping[str, type[ExchangeError]]
+    clock: Endpoint
+    read_clock: Callable[[Any], int]
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    meaning: type[ExchangeError] | None
+    code: str | None
+    said: str
+
+
+class Client:
+    """Asks and tells a venue through *ccxt*, an instance of `ccxt` or `ccxt.async_support`."""
+
+    def __init__(self, ccxt: Any, dialect: Dialect) -> None:
+        self.ccxt = ccxt
+        self.clock = VenueClock()
+        self._dialect = dialect
+
+    async def ask(self, endpoint: Endpoint, params: Any, read: Callable[[Any], T]) -> T:
+        """What *read* makes of the answer; may be asked again by the caller, because asking changes nothing.
+
+        Raises:
+            ExchangeUnavailable: there was no answer, or none that can be read. ``code`` is the venue's.
+        """
+        await self.set_clock()
+        return await self._ask(endpoint, params, read)
+
+    async def send(
+        self, endpoint: Endpoint, params: Any, read: Callable[[Any], T], *, signed_at_ms: int, receive_window_ms: int
+    ) -> T:
+        """As `ask`, for what changes something: signed as of then, and sent once.
+
+        Raises:
+            OrderRefused: by the venue, or it did not leave.
+            OutcomeUnknown: it may have been carried out.
+        """
+        # The rate limiter may hold it back meanwhile. That takes from the window, as travelling does.
+        # (test_a_request_held_back_by_the_rate_limiter_keeps_its_time)
+        try:
+            return read(await self._request(endpoint, params, signed_at_ms, receive_window_ms))
+        except PoslockError:
+            raise
+        except Exception as error:  # noqa: BLE001  # whatever went wrong, it may have gone wrong after the send
+            failure = self._judged(error)
+            raise (failure.meaning or OutcomeUnknown)(failure.said, code=failure.code) from None
+
+    async def set_clock(self) -> None:
+        """Ask the venue for its time, unless that is known."""
+        if not self.clock.is_known:
+            self.clock.set(await self._ask(self._dialect.clock, {}, self._dialect.read_clock))
+
+    async def markets(self, kind: str | None = None) -> None:
+        """Have ccxt load its table of markets, unless it has; of *kind* there must be some."""
+        if self.ccxt.markets:
+            return
+        try:
+            # Not its load_markets: that asks for currencies too, by this machine's clock and with rights that a key for
+            # trading may not have. (test_markets_are_loaded_without_asking_for_more)
+            found = await _answer(self.ccxt.fetch_markets())
+        except Exception as error:  # noqa: BLE001  # ccxt's, the network's, anything that keeps it from loading
+            raise self._unavailable(error) from None
+        # An answer that is none may look like a venue without markets.
+        # (test_what_has_to_be_known_first_is_asked_for_again)
+        if not any(kind is None or market.get(kind) for market in found):
+            raise ExchangeUnavailable(f"{self.ccxt.id}: the markets cannot be read")
+        self.ccxt.set_markets(found)
+
+    async def _ask(self, endpoint: Endpoint, params: Any, read: Callable[[Any], T]) -> T:
+        try:
+            return read(await self._request(endpoint, params, self.clock.now_ms(), _QUESTION_WINDOW_MS))
+        except PoslockError:
+            raise
+        except Exception as error:  # noqa: BLE001  # a question that failed is a question that failed
+            raise self._unavailable(error) from None
+
+    async def _request(self, endpoint: Endpoint, params: Any, signed_at_ms: int, window_ms: int) -> Any:
+        if self.ccxt.enableRateLimit:
+            await _answer(self.ccxt.throttle(self._cost(endpoint, params)))
+            self.ccxt.set_last_rest_request_timestamp()  # by which a client for threads throttles the next one
+        stamp = self._dialect.stamp(signed_at_ms, window_ms)
+        with pinned(self.ccxt, signed_at_ms=signed_at_ms, options=stamp.options) as one:
+            signed = self._signed(one, endpoint, params)
+            carry(one, {**(signed["headers"] or {}), **stamp.headers})
+            return await _answer(one.fetch(signed["url"], signed["method"], None, signed["body"]))
+
+    def _cost(self, endpoint: Endpoint, params: Any) -> float:
+        entry: Any = self.ccxt.api
+        for name in (*endpoint.api, endpoint.method.lower(), endpoint.path):
+            entry = entry.get(name, {}) if isinstance(entry, dict) else {}
+        config = entry if isinstance(entry, dict) else {"cost": entry}
+        arguments = (list(endpoint.api), endpoint.method, endpoint.path, params if isinstance(params, dict) else {})
+        return float(self.ccxt.calculate_rate_limiter_cost(*arguments, config))
+
+    def _signed(self, one: Any, endpoint: Endpoint, params: Any) -> dict[str, Any]:
+        try:
+            signed: dict[str, Any] = one.sign(endpoint.path, list(endpoint.api), endpoint.method, copy.deepcopy(params))
+        except Exception as error:  # noqa: BLE001  # no keys, a key that cannot be read, ...
+            why = f"{self.ccxt.id}: the request could not be signed: {self._scrubbed(str(error))}"
+            raise KeysRefused(why) from None
+        return signed
+
+    def _unavailable(self, error: Exception) -> ExchangeError:
+        failure = self._judged(error)
+        served = failure.meaning is None or not issubclass(failure.meaning, NotServed)
+        return (ExchangeUnavailable if served else failure.meaning)(failure.said, code=failure.code)  # type: ignore[misc]
+
+    def _judged(self, error: Exception) -> _Failure:
+        """What became of the request; by the venue's code, because ccxt's classes put different codes into one."""
+        text = str(error)
+        body = _body(text)
+        if body is None and not _STATUS.match(text):  # where ccxt knows the words, it leaves out the code
+            body = {"msg": text.removeprefix(f"{self.ccxt.id} ")}
+        if body is not None:
+            code, words = self._dialect.code(body)
+            if code is not None:
+                meaning, said = self._dialect.meanings.get(code), f"{self.ccxt.id} answered {code}: {words}"
+                if meaning is RequestExpired:
+                    self.clock.doubt()
+                return _Failure(meaning, code, self._scrubbed(said))
+        if status := _STATUS.match(text):
+            said = f"{self.ccxt.id} answered HTTP {status[1]}"
+            meaning = self._dialect.meanings.get(f"HTTP {status[1]}", _BY_STATUS.get(status[1]))
+            return _Failure(meaning, status[1], said)
+        # Not the text: it has the address, and with it the signature.
+        why = " from ".join(type(each).__name__ for each in (error, error.__cause__) if each is not None)
+        return _Failure(None, None, f"{self.ccxt.id}: no answer that can be read ({why})")
+
+    def _scrubbed(self, text: str) -> str:
+        return printable(scrubbed(self.ccxt, text)[:_LONGEST_MESSAGE])
+
+
+async def _answer(answer: Any) -> Any:
+    """Of a client for threads it is the answer, of one for tasks it will be."""
+    return await answer if isawaitable(answer) else answer
+
+
+def _body(text: str) -> dict[str, Any] | None:
+    """The JSON object that one of ccxt's errors ends with. One inside of a page is not the venue's word."""
+    start = text.find("{")
+    if start < 0:
+        return None
+    try:
+        body = json.loads(text[start:])
+    except ValueError:
+        return None
+    return body if isinstance(body, dict) else None

@@ -1,0 +1,198 @@
+"""What MEXC's answers mean: rows of its lists, and its codes."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, Literal
+
+from poslock.errors import (
+    DuplicateClientOrderId,
+    ExchangeError,
+    KeysRefused,
+    NothingToReduce,
+    NotServed,
+    OrderRefused,
+    RateLimited,
+    ReduceOnlyBlocked,
+    RequestExpired,
+    UnderMaintenance,
+    UnsupportedMarket,
+)
+from poslock.exchange.port import Leg, Order
+from poslock.exchange.venues.venue import Held, decimal
+from poslock.position import Fill
+
+if TYPE_CHECKING:
+    from poslock.position import Side
+
+POSITION_TYPE: dict[Side, int] = {"long": 1, "short": 2}
+CLOSING: dict[Side, int] = {"long": 4, "short": 2}
+# By side: the leg that it takes from. In one-way mode opening the other side takes from a leg, too.
+REDUCES: dict[int, Side] = {1: "short", 2: "short", 3: "long", 4: "long"}
+HEDGE, ONE_WAY = 1, 2
+# States of a trigger order.
+RESTS, TRIGGERED = 1, 3
+
+_State = Literal["open", "filled", "canceled"]
+_STATES: dict[int, _State] = {1: "open", 2: "open", 3: "filled", 4: "canceled", 5: "canceled"}
+_LIVE_TRACKS = {0, 1}
+_RISES = 1
+
+# Not here, so that their outcome is unknown: 500, 501, 503, 504, 506, 603 (repeated request), 9999.
+MEANINGS: dict[str, type[ExchangeError]] = {
+    **dict.fromkeys(("401", "402", "403", "406", "511", "602", "701", "702", "703", "704", "1000"), KeysRefused),
+    "HTTP 403": KeysRefused,  # from the gate, which does not let this address in
+    **dict.fromkeys(("510", "2013", "2037"), RateLimited),
+    **dict.fromkeys(("604", "801", "8921", "8922", "9068"), UnderMaintenance),
+    "513": RequestExpired,
+    "2042": DuplicateClientOrderId,
+    "2056": NotServed,  # another market close is under way
+    # Which of the two it is, the position tells: `Mexc.place` looks.
+    **dict.fromkeys(("2008", "7005"), ReduceOnlyBlocked),
+    **dict.fromkeys(("2009", "2043"), NothingToReduce),
+    **dict.fromkeys(map(str, (600, 601, *range(1001, 1005), *range(2001, 2008), 2011, 2015, 2016)), OrderRefused),
+    **dict.fromkeys(map(str, (2021, 2022, *range(2027, 2034), 2036, 2049, 2051, 2057)), OrderRefused),
+    **dict.fromkeys(map(str, (*range(3001, 3016), *range(5001, 5007), 6001, 6002)), OrderRefused),
+    **dict.fromkeys(map(str, (7002, 7003, 7004, 7008, 8817, 8917, 8920, 8930, 8932, 8934)), OrderRefused),
+    **dict.fromkeys(("9069", "9070", "9071", "9998", "200005", "200006"), OrderRefused),
+}
+
+
+def data(answer: dict[str, Any]) -> Any:
+    """What a good answer carries. ccxt lets bad ones through that have no code."""
+    if answer["success"] is not True:
+        raise ValueError("it was no success")
+    return answer.get("data")
+
+
+def rows(found: Any) -> list[dict[str, Any]]:
+    """A list, or one that is wrapped into its pages."""
+    listed = found["resultList"] if isinstance(found, dict) else found
+    if not isinstance(listed, list):
+        raise TypeError("it is no list")
+    return listed
+
+
+def identifier(said: Any) -> str:
+    """An id, which some answers have as text and some as a number."""
+    if isinstance(said, bool) or not isinstance(said, int | str) or not said:
+        raise TypeError(f"{said!r} is no id")
+    return str(said)
+
+
+def position_mode(found: Any) -> int:
+    """`HEDGE` or `ONE_WAY`."""
+    mode = int(found["positionMode"] if isinstance(found, dict) else found)
+    if mode not in {HEDGE, ONE_WAY}:
+        raise UnsupportedMarket(f"mexc: position mode {mode} is not known")
+    return mode
+
+
+def position(found: Any, symbol: str, leg: Leg) -> Held | None:
+    """*leg* among the positions, with all that an order to reduce it has to repeat."""
+    for row in rows(found):
+        contracts = decimal(row["holdVol"])
+        if row["symbol"] == symbol and int(row["positionType"]) == POSITION_TYPE[leg.side] and contracts > 0:
+            said = {name: int(row[name]) for name in ("positionId", "openType", "leverage")}
+            return Held(contracts, decimal(row["holdAvgPrice"]), said)
+    return None
+
+
+def cancelled(answer: dict[str, Any]) -> str:
+    """The code of a cancel: plain orders have one each inside an answer that is a success."""
+    found = data(answer)
+    codes = {str(each["errorCode"]) for each in found} if isinstance(found, list) else set()
+    return next(iter(codes - {"0"}), "0")
+
+
+def reduces(row: dict[str, Any], leg: Leg) -> bool:
+    """Whether a resting order could only take from *leg*."""
+    side = int(row["side"])
+    return side == CLOSING[leg.side] or (row.get("reduceOnly") is True and REDUCES[side] == leg.side)
+
+
+def order(row: dict[str, Any], leg: Leg) -> Order:
+    """A plain order."""
+    return Order(
+        order_id=identifier(row["orderId"]),
+        client_order_id=row.get("externalOid") or None,
+        family="order",
+        leg=leg,
+        contracts=decimal(row["vol"]),
+        filled=decimal(row["dealVol"]),
+        state=_STATES[int(row["state"])],
+    )
+
+
+def resting(row: dict[str, Any], symbol: str, leg: Leg) -> Order | None:
+    """A plain order, if it would reduce *leg*."""
+    return order(row, leg) if row["symbol"] == symbol and reduces(row, leg) else None
+
+
+def plan(row: dict[str, Any], symbol: str, leg: Leg, state: int) -> tuple[int, Order] | None:
+    """A trigger order that is in that state and would reduce *leg*, and when it was made.
+
+    Which kind it is, the direction of its trigger says.
+    """
+    if row["symbol"] != symbol or int(row["state"]) != state or not reduces(row, leg):
+        return None
+    rises, contracts, rests = int(row["triggerType"]) == _RISES, decimal(row["vol"]), state == RESTS
+    found = Order(
+        order_id=f"plan:{identifier(row['id'])}",
+        client_order_id=None,
+        family="take_profit" if rises == (leg.side == "long") else "stop_loss",
+        leg=leg,
+        contracts=contracts,
+        filled=Decimal(0) if rests else contracts,
+        state="open" if rests else "filled",
+        trigger_price=decimal(row["triggerPrice"]),
+    )
+    return int(row["createTime"]), found
+
+
+def stops(found: Any, symbol: str, leg: Leg) -> list[Order]:
+    """The TP/SL orders of a position that rest, each as the one or two orders that it stands for."""
+    mine = [row for row in rows(found) if row["symbol"] == symbol and not int(row["isFinished"])]
+    of_leg = [row for row in mine if int(row["positionType"]) == POSITION_TYPE[leg.side]]
+    return [each for row in of_leg for each in _halves(row, leg)]
+
+
+def _halves(row: dict[str, Any], leg: Leg) -> list[Order]:
+    prices = {"stop_loss": row.get("stopLossPrice"), "take_profit": row.get("takeProfitPrice")}
+    given = {kind: decimal(price) for kind, price in prices.items() if price and decimal(price)}
+    # One half cannot be cancelled by itself: its id says so, and `Mexc.cancel` looks.
+    family, contracts = "stop:half" if len(given) > 1 else "stop", decimal(row["vol"])
+    name = f"{family}:{identifier(row['id'])}"
+    return [Order(name, None, kind, leg, contracts, Decimal(0), "open", given[kind]) for kind in given]
+
+
+def track(row: dict[str, Any], symbol: str, leg: Leg) -> Order | None:
+    """A trailing order, if it rests and would reduce *leg*."""
+    if row["symbol"] != symbol or int(row["state"]) not in _LIVE_TRACKS or not reduces(row, leg):
+        return None
+    return Order(f"track:{identifier(row['id'])}", None, "trailing", leg, decimal(row["vol"]), Decimal(0), "open")
+
+
+def exit_of(row: dict[str, Any], symbol: str, leg: Leg, mode: int) -> tuple[str, Fill] | None:
+    """An execution that took from *leg*, and the id of its order. Its fee is positive when it was paid."""
+    side = int(row["side"])
+    takes = side == CLOSING[leg.side] or (mode == ONE_WAY and REDUCES[side] == leg.side)
+    if row["symbol"] != symbol or not takes:
+        return None
+    fill = Fill(
+        trade_id=identifier(row["id"]),
+        client_order_id=None,
+        price=decimal(row["price"]),
+        contracts=decimal(row["vol"]),
+        fee=decimal(row["fee"]),
+        fee_currency=str(row["feeCurrency"]),
+        at_ms=int(row["timestamp"]),
+    )
+    return identifier(row["orderId"]), fill
+
+
+def funding(row: dict[str, Any], symbol: str, leg: Leg) -> tuple[str, int, Decimal] | None:
+    """The id, the time and the amount of a payment, if it was to *leg*."""
+    if row["symbol"] != symbol or int(row["positionType"]) != POSITION_TYPE[leg.side]:
+        return None
+    return identifier(row["id"]), int(row["settleTime"]), decimal(row["funding"])
