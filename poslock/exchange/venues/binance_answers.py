@@ -1,0 +1,248 @@
+"""What Binance's answers mean: rows of its lists, and its codes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
+
+from poslock.errors import (
+    DuplicateClientOrderId,
+    ExchangeError,
+    KeysRefused,
+    NothingToReduce,
+    NotServed,
+    OrderRefused,
+    RateLimited,
+    ReduceOnlyBlocked,
+    RequestExpired,
+    UnderMaintenance,
+)
+from poslock.exchange.port import Leg, Order
+from poslock.exchange.venues.venue import Held, decimal
+from poslock.position import Fill
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from poslock.position import Side
+
+T = TypeVar("T")
+
+POSITION_SIDE: dict[Side, str] = {"long": "LONG", "short": "SHORT"}
+REDUCING: dict[Side, str] = {"long": "SELL", "short": "BUY"}
+STOP_TYPE = {"stop_loss": "STOP_MARKET", "take_profit": "TAKE_PROFIT_MARKET"}
+
+_State = Literal["open", "filled", "canceled"]
+_ONE_WAY = "BOTH"
+_FAMILIES = {
+    "STOP": "stop_loss",
+    "STOP_MARKET": "stop_loss",
+    "TAKE_PROFIT": "take_profit",
+    "TAKE_PROFIT_MARKET": "take_profit",
+    "TRAILING_STOP_MARKET": "trailing",
+}
+_STATES: dict[str, _State] = {
+    "NEW": "open",
+    "PARTIALLY_FILLED": "open",
+    "FILLED": "filled",
+    **dict.fromkeys(("CANCELED", "REJECTED", "EXPIRED", "EXPIRED_IN_MATCH"), "canceled"),
+}
+# Of a conditional order that has not become an order of the book; one that has is that order.
+_ALGO_STATES: dict[str, _State] = {
+    **dict.fromkeys(("NEW", "TRIGGERING", "TRIGGERED"), "open"),
+    **dict.fromkeys(("CANCELED", "REJECTED", "EXPIRED", "FINISHED"), "canceled"),
+}
+# The same words come with various codes; they say that nobody knows.
+_UNKNOWN, _UNAVAILABLE = "Unknown error, please check your request", "Service Unavailable."
+_NO_ERROR = {"None", "0", "200"}
+# The clock by which funding is charged is seconds from the one that its rate is published under.
+_SAME_FUNDING_MS = 30 * 60_000
+
+
+def _codes(*numbers: int) -> list[str]:
+    return [str(-number) for number in numbers]
+
+
+WRONG_MODE = frozenset(_codes(1106, 4060, 4061, 4062))
+NO_SUCH_ORDER = frozenset(_codes(2011, 2013))
+
+# Not here, so that their outcome is unknown: -1000, -1001, -1006, -1007, -1010, -2020, and what is documented nowhere.
+MEANINGS: dict[str, type[ExchangeError]] = {
+    **dict.fromkeys(_codes(1013, 1014, 1020, 1023, *range(1099, 1137)), OrderRefused),
+    **dict.fromkeys(_codes(2010, 2018, 2019, 2021, 2023, *range(2025, 2029)), OrderRefused),
+    **dict.fromkeys(_codes(*range(4000, 4089), 4104, 4109, *range(4120, 4145), 4164), OrderRefused),
+    **dict.fromkeys(_codes(4183, 4184, 4192, 4210, 4211, *range(4400, 4404), *range(5021, 5044)), OrderRefused),
+    **dict.fromkeys(_codes(1002, 1011, 1022, 2014, 2015, 2017), KeysRefused),
+    **dict.fromkeys(_codes(1003, 1015), RateLimited),
+    **dict.fromkeys([*_codes(1008, 1016), _UNAVAILABLE], UnderMaintenance),
+    **dict.fromkeys(_codes(1021, 5028), RequestExpired),
+    "-4131": NotServed,  # the best price is too far off at the moment
+    "-4116": DuplicateClientOrderId,
+    "-4118": ReduceOnlyBlocked,
+    # Flat, or covered by other orders: the position tells, and `BinanceUsdm.place` looks.
+    **dict.fromkeys(_codes(2022, 2024), NothingToReduce),
+}
+
+
+def code(body: dict[str, Any]) -> tuple[str | None, str]:
+    """The venue's code and words; where its words decide and not the code, they are the code."""
+    words = str(body.get("msg", ""))
+    for deciding in (_UNKNOWN, _UNAVAILABLE):
+        if deciding in words:
+            return deciding, words
+    found = str(body.get("code"))
+    return (None if found in _NO_ERROR else found), words
+
+
+def position(answer: Any, leg: Leg, symbol: str) -> Held | None:
+    """*leg* among the positions; in one-way mode the sign of the amount is its side."""
+    for row in _listed(answer):
+        amount = decimal(row["positionAmt"])
+        is_leg = row["positionSide"] == POSITION_SIDE[leg.side] or (
+            row["positionSide"] == _ONE_WAY and (amount > 0) == (leg.side == "long")
+        )
+        if row["symbol"] == symbol and is_leg and amount:
+            return Held(abs(amount), decimal(row["entryPrice"]), row)
+    return None
+
+
+def reducing(row: dict[str, Any], leg: Leg, read: Callable[[dict[str, Any], Leg], T]) -> T | None:
+    """What *read* makes of an order that could only take from *leg*, None for any other."""
+    only = row["positionSide"] != _ONE_WAY or is_true(row["reduceOnly"]) or is_true(row["closePosition"])
+    return read(row, leg) if only and _takes_from(row, leg) else None
+
+
+def all_reducing(answer: Any, leg: Leg, read: Callable[[dict[str, Any], Leg], T]) -> list[T]:
+    """As `reducing`, of a list."""
+    found = (reducing(row, leg, read) for row in _listed(answer))
+    return [each for each in found if each is not None]
+
+
+def _takes_from(row: dict[str, Any], leg: Leg) -> bool:
+    # In one-way mode it may also open the other side.
+    return row["side"] == REDUCING[leg.side] and row["positionSide"] in {POSITION_SIDE[leg.side], _ONE_WAY}
+
+
+def order(row: dict[str, Any], leg: Leg) -> Order:
+    """A plain order."""
+    return Order(
+        order_id=f"order:{int(row['orderId'])}",
+        client_order_id=row["clientOrderId"] or None,
+        family=_FAMILIES.get(row["type"], "order"),
+        leg=leg,
+        contracts=decimal(row["origQty"]),
+        filled=decimal(row["executedQty"]),
+        state=_STATES[row["status"]],
+        trigger_price=_price(row.get("stopPrice")),
+    )
+
+
+def algo(row: dict[str, Any], leg: Leg) -> Order:
+    """A conditional order, as long as it is no order of the book."""
+    return Order(
+        order_id=f"algo:{int(row['algoId'])}",
+        client_order_id=row["clientAlgoId"] or None,
+        family=_FAMILIES.get(row["orderType"], "order"),
+        leg=leg,
+        contracts=decimal(row["quantity"] or 0),  # none, if it closes the whole position
+        filled=Decimal(0),
+        state=_ALGO_STATES[row["algoStatus"]],
+        trigger_price=_price(row["triggerPrice"]),
+    )
+
+
+def conditional(row: dict[str, Any], leg: Leg) -> tuple[Order, int]:
+    """As `algo`, and the id of the order of the book that it has become, 0 for none."""
+    return algo(row, leg), int(row.get("actualOrderId") or 0)
+
+
+def triggered(conditional: Order, actual: Order) -> Order:
+    """The order that a conditional one has become."""
+    return replace(
+        actual,
+        client_order_id=conditional.client_order_id,
+        family=conditional.family,
+        trigger_price=conditional.trigger_price,
+    )
+
+
+def filled_by(conditional: Order, trades: Sequence[Trade]) -> Order:
+    """A conditional order that has triggered, as far as its fills tell."""
+    filled = sum((trade.fill.contracts for trade in trades), Decimal(0))
+    is_whole = filled > 0 and filled >= conditional.contracts
+    return replace(conditional, filled=filled, state="filled" if is_whole else conditional.state)
+
+
+class Trade(NamedTuple):
+    """An execution without its client order id, the id of its order, and whether it took from the leg asked about."""
+
+    fill: Fill
+    order_id: int
+    is_of_leg: bool
+
+
+def trades(answer: Any, leg: Leg) -> list[Trade]:
+    """Executions. A commission is taken for positive if it was paid; the documentation has had it both ways."""
+    return [Trade(_fill(row), int(row["orderId"]), _takes_from(row, leg)) for row in _listed(answer)]
+
+
+class Payment(NamedTuple):
+    """Funding that was received, or paid if it is negative; ``position_side`` is there should the venue tell it."""
+
+    symbol: str
+    at_ms: int
+    amount: Decimal
+    currency: str
+    position_side: str | None
+
+
+def payments(answer: Any) -> list[Payment]:
+    """Funding payments."""
+    return [
+        Payment(row["symbol"], int(row["time"]), decimal(row["income"]), row["asset"], row.get("positionSide"))
+        for row in _listed(answer)
+    ]
+
+
+def rates(answer: Any) -> dict[int, Decimal]:
+    """Funding rates by their time."""
+    return {int(row["fundingTime"]): decimal(row["fundingRate"]) for row in _listed(answer)}
+
+
+def is_of_leg(paid: Payment, leg: Leg, rates: Mapping[int, Decimal]) -> bool:
+    """Whether *leg* has received or paid this, in hedge mode: a long pays while the rate is positive."""
+    if paid.position_side in POSITION_SIDE.values():
+        return paid.position_side == POSITION_SIDE[leg.side]
+    nearest = min(rates, key=lambda at_ms: abs(at_ms - paid.at_ms), default=None)
+    if nearest is None or abs(nearest - paid.at_ms) > _SAME_FUNDING_MS:
+        return False
+    received_by_long = rates[nearest] < 0
+    return ((paid.amount > 0) == received_by_long) == (leg.side == "long")
+
+
+def is_true(value: object) -> bool:
+    """A boolean, which some answers have as text."""
+    return str(value).lower() == "true"
+
+
+def _fill(row: dict[str, Any]) -> Fill:
+    return Fill(
+        trade_id=str(int(row["id"])),
+        client_order_id=None,
+        price=decimal(row["price"]),
+        contracts=decimal(row["qty"]),
+        fee=decimal(row["commission"]),
+        fee_currency=str(row["commissionAsset"]),
+        at_ms=int(row["time"]),
+    )
+
+
+def _listed(answer: Any) -> list[dict[str, Any]]:
+    if not isinstance(answer, list):
+        raise TypeError("it is no list")
+    return answer
+
+
+def _price(number: Any) -> Decimal | None:
+    return decimal(number or 0) or None
