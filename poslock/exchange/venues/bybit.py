@@ -1,0 +1,246 @@
+"""Bybit linear perpetuals (API v5, category "linear"), one-way and hedge mode, of unified accounts.
+
+A leg is its ``positionIdx``: 0 in one-way mode, 1 the long and 2 the short leg of hedge mode; the mode is that of the
+symbol, read with every position. Sizes are in the base coin, which is one contract here. Conditional orders, TP/SL
+orders of a position and trailing ones have ids of one space and stand in one list.
+
+An order is carried out after it is answered, so an answer says no more than that it was taken.
+
+Source: the venue's documentation of its API v5. What it leaves open is said where it matters.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from decimal import Decimal, localcontext
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+from poslock.errors import ExchangeUnavailable, NothingToReduce, OrderRefused, UnsupportedMarket
+from poslock.exchange.port import Leg, Order
+from poslock.exchange.venues import bybit_answers as answers
+from poslock.exchange.venues.client import Client, Dialect, Endpoint, Stamp
+from poslock.exchange.venues.venue import Held, Inspection, Swap, decimal, spans
+from poslock.position import EXACT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from poslock.exchange.port import CloseOrder, StopOrder
+    from poslock.position import Fill
+
+T = TypeVar("T")
+
+_PRIVATE, _PUBLIC = ("private",), ("public",)
+_LINEAR = "linear"
+_UNIFIED = {3, 4, 5, 6}
+_MOST_PAGES = 100
+_ORDERS, _EXECUTIONS, _POSITIONS = 50, 100, 200
+_DAY_MS = 86_400_000
+_SPAN_MS = 7 * _DAY_MS
+_KEPT_MS = 730 * _DAY_MS
+_CANCEL_WINDOW_MS = 5000
+
+
+def _stamp(_signed_at_ms: int, window_ms: int) -> Stamp:
+    # The window is signed, and ccxt takes it from its options.
+    return Stamp(options={"recvWindow": window_ms})
+
+
+def _code(body: dict[str, Any]) -> tuple[str | None, str]:
+    code = body.get("retCode", body.get("ret_code"))
+    return (None if code in {None, 0, "0"} else str(code)), str(body.get("retMsg", body.get("ret_msg", "")))
+
+
+class Bybit(Swap):
+    """An account at Bybit derivatives."""
+
+    # The documentation admits delays and names no length.
+    denies_for: ClassVar[float] = 10.0
+    dialect: ClassVar[Dialect] = Dialect(
+        stamp=_stamp,
+        code=_code,
+        meanings=answers.MEANINGS,
+        clock=Endpoint(_PUBLIC, "GET", "v5/market/time"),
+        read_clock=lambda answer: int(answers.result(answer)["timeNano"]) // 10**6,
+    )
+
+    def __init__(self, client: Client) -> None:
+        super().__init__(client)
+        self._is_known = False
+
+    async def prepare(self) -> None:
+        """Load the markets, read the clock, and see that the account is a unified one."""
+        if self._is_known and self.client.clock.is_known:
+            return
+        await self.client.markets()
+        await self.client.set_clock()
+        status = await self._get(
+            "v5/account/info", {}, lambda answer: int(answers.result(answer)["unifiedMarginStatus"])
+        )
+        if status not in _UNIFIED:
+            raise UnsupportedMarket(f"bybit: account status {status} is no unified account")
+        self._is_known = True
+
+    async def inspect(self) -> Inspection:
+        """The clock, and what the key may do. The position mode is each symbol's own."""
+        await self.prepare()
+        ahead_ms = time.time_ns() // 10**6 - self.client.clock.now_ms()
+        trades, withdraws = await self._get("v5/user/query-api", {}, answers.rights)
+        return Inspection(ahead_ms, None, trades, withdraws)
+
+    async def price(self, leg: Leg) -> Decimal:
+        """The last price, which `place_stop` triggers on."""
+        query = {"category": _LINEAR, "symbol": self._id(leg)}
+        return await self.client.ask(
+            Endpoint(_PUBLIC, "GET", "v5/market/tickers"),
+            query,
+            lambda answer: answers.last_price(answer, query["symbol"]),
+        )
+
+    async def place(self, order: CloseOrder) -> Order:
+        """Send a reduce-only market order, of at most the venue's largest size: less than was asked for, then."""
+        # Of more it would make several orders by itself, and one client order id finds one.
+        contracts = min(order.contracts, self._largest(order.leg))
+        return await self._send(order, "order", contracts, {})
+
+    async def place_stop(self, order: StopOrder) -> Order:
+        """Rest a conditional reduce-only order that closes at market."""
+        rises = (order.kind == "take_profit") == (order.leg.side == "long")
+        trigger = {
+            "triggerPrice": format(order.trigger_price, "f"),
+            "triggerDirection": answers.RISES if rises else answers.FALLS,
+            "triggerBy": "LastPrice",
+        }
+        taken = await self._send(order, order.kind, order.contracts, trigger)
+        return replace(taken, trigger_price=order.trigger_price)
+
+    async def order(self, leg: Leg, client_order_id: str) -> Order | None:
+        """The order with this client order id, of any family."""
+        symbol = self._id(leg)
+
+        def read(row: dict[str, Any]) -> Order | None:
+            is_it = (row["orderLinkId"], row["symbol"]) == (client_order_id, symbol)
+            return answers.order(row, leg) if is_it and answers.takes_from(row, leg) else None
+
+        # The first list forgets what has ended when the venue restarts, the second one may lag.
+        for path in ("v5/order/realtime", "v5/order/history"):
+            if found := await self._all(path, {"symbol": symbol, "orderLinkId": client_order_id}, _ORDERS, read):
+                return found[0]
+        return None
+
+    async def open_orders(self, leg: Leg) -> list[Order]:
+        """What rests and would reduce *leg*: plain, conditional, TP/SL and trailing orders."""
+        symbol = self._id(leg)
+
+        def read(row: dict[str, Any]) -> Order | None:
+            return answers.order(row, leg) if row["symbol"] == symbol and answers.reduces(row, leg) else None
+
+        orders = await self._all("v5/order/realtime", {"symbol": symbol, "openOnly": 0}, _ORDERS, read)
+        return [order for order in orders if not order.ended]
+
+    async def cancel(self, order: Order) -> None:
+        """Cancel *order*, of any family; no error if it has ended."""
+        await self.client.set_clock()
+        try:
+            await self.client.send(
+                Endpoint(_PRIVATE, "POST", "v5/order/cancel"),
+                {"category": _LINEAR, "symbol": self._id(order.leg), "orderId": order.order_id},
+                answers.result,
+                signed_at_ms=self.client.clock.now_ms(),
+                receive_window_ms=_CANCEL_WINDOW_MS,
+            )
+        except OrderRefused as error:
+            if error.code not in answers.ENDED:
+                raise
+
+    async def fills(self, leg: Leg, since_ms: int) -> list[Fill]:
+        """Fills that took from *leg*, oldest first; those of the last two years."""
+        now_ms, symbol, currency = self.client.clock.now_ms(), self._id(leg), str(self.market(leg)["settle"])
+
+        def read(row: dict[str, Any]) -> Fill | None:
+            return answers.fill(row, leg, currency) if row["symbol"] == symbol else None
+
+        fills: dict[str, Fill] = {}
+        # Asked for without an end they reach seven days from their start, beyond what is now by our clock.
+        for start_ms in range(max(since_ms, now_ms - _KEPT_MS), now_ms + 1, _SPAN_MS):
+            query = {"symbol": symbol, "startTime": start_ms}
+            found = await self._all("v5/execution/list", query, _EXECUTIONS, read)
+            fills.update({fill.trade_id: fill for fill in found if fill.at_ms >= since_ms})
+        return sorted(fills.values(), key=lambda fill: (fill.at_ms, fill.trade_id))
+
+    async def funding(self, leg: Leg, since_ms: int, until_ms: int) -> Decimal:
+        """Funding received by *leg*; the venue states it as a fee, positive when it was paid."""
+        symbol = self._id(leg)
+
+        def read(row: dict[str, Any]) -> tuple[str, int, Decimal] | None:
+            is_leg = row["symbol"] == symbol and row["side"] == answers.HOLDING[leg.side]
+            return (str(row["execId"]), int(row["execTime"]), decimal(row["execFee"])) if is_leg else None
+
+        paid: dict[str, Decimal] = {}
+        for start_ms, end_ms in spans(since_ms, until_ms, _SPAN_MS):
+            query = {"symbol": symbol, "execType": "Funding", "startTime": start_ms, "endTime": end_ms}
+            found = await self._all("v5/execution/list", query, _EXECUTIONS, read)
+            paid.update({execution: fee for execution, at_ms, fee in found if since_ms <= at_ms <= until_ms})
+        with localcontext(EXACT):
+            return -sum(paid.values(), Decimal(0))
+
+    # Inside.
+
+    async def _position(self, leg: Leg) -> Held | None:
+        symbol = self._id(leg)
+        for side, position in await self._all("v5/position/list", {"symbol": symbol}, _POSITIONS, answers.position):
+            if (position.said["symbol"], side) == (symbol, leg.side):
+                return position
+        return None
+
+    async def _send(
+        self, order: CloseOrder | StopOrder, family: str, contracts: Decimal, what: dict[str, Any]
+    ) -> Order:
+        position = await self._position(order.leg)
+        if position is None:
+            raise NothingToReduce(f"bybit holds no {order.leg.side} position in {order.leg.symbol}")
+        params = {
+            "category": _LINEAR,
+            "symbol": self._id(order.leg),
+            "side": answers.REDUCING[order.leg.side],
+            "orderType": "Market",
+            "qty": format(contracts, "f"),
+            "positionIdx": position.said["positionIdx"],
+            "reduceOnly": True,
+            "orderLinkId": order.client_order_id,
+            **what,
+        }
+        order_id = await self.client.send(
+            Endpoint(_PRIVATE, "POST", "v5/order/create"),
+            params,
+            lambda answer: answers.accepted(answer, order.client_order_id),
+            signed_at_ms=order.signed_at_ms,
+            receive_window_ms=order.receive_window_ms,
+        )
+        return Order(order_id, order.client_order_id, family, order.leg, contracts, Decimal(0), "open")
+
+    def _id(self, leg: Leg) -> str:
+        return str(self.market(leg)["id"])
+
+    def _largest(self, leg: Leg) -> Decimal:
+        try:
+            return decimal(self.market(leg)["info"]["lotSizeFilter"]["maxMktOrderQty"])
+        except (KeyError, TypeError, ValueError, ArithmeticError):
+            raise UnsupportedMarket(f"bybit: the largest market order of {leg.symbol} is not known") from None
+
+    async def _get(self, path: str, params: dict[str, Any], read: Callable[[Any], T]) -> T:
+        return await self.client.ask(Endpoint(_PRIVATE, "GET", path), params, read)
+
+    async def _all(
+        self, path: str, query: dict[str, Any], size: int, read: Callable[[dict[str, Any]], T | None]
+    ) -> list[T]:
+        """What *read* makes of all rows of a list, but for None."""
+        params, found = {"category": _LINEAR, "limit": size, **query}, list[T]()
+        for _ in range(_MOST_PAGES):
+            rows, cursor = await self._get(path, params, lambda answer: answers.page(answer, read))
+            found.extend(row for row in rows if row is not None)
+            if not rows or not cursor:
+                return found
+            params = {**params, "cursor": cursor}
+        raise ExchangeUnavailable(f"bybit's list has more than {_MOST_PAGES} pages of {size}")

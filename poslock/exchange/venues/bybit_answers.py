@@ -1,0 +1,179 @@
+"""What Bybit's answers mean: rows of its lists, and its codes."""
+
+from __future__ import annotations
+
+from decimal import Context
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from poslock.errors import (
+    DuplicateClientOrderId,
+    ExchangeError,
+    KeysRefused,
+    NothingToReduce,
+    OrderRefused,
+    RateLimited,
+    RequestExpired,
+    UnderMaintenance,
+    UnsupportedMarket,
+)
+from poslock.exchange.port import Leg, Order
+from poslock.exchange.venues.venue import Held, decimal
+from poslock.position import EXACT, Fill
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from decimal import Decimal
+
+    from poslock.position import Side
+
+T = TypeVar("T")
+
+HOLDING: dict[Side, str] = {"long": "Buy", "short": "Sell"}
+REDUCING: dict[Side, str] = {"long": "Sell", "short": "Buy"}
+HEDGE_INDEX: dict[Side, int] = {"long": 1, "short": 2}
+ONE_WAY_INDEX = 0
+RISES, FALLS = 1, 2
+_SIDES: dict[str, Side] = {"Buy": "long", "Sell": "short"}
+
+_State = Literal["open", "filled", "canceled"]
+_STATES: dict[str, _State] = {
+    **dict.fromkeys(("New", "PartiallyFilled", "Untriggered", "Triggered"), "open"),
+    "Filled": "filled",
+    **dict.fromkeys(("Cancelled", "Rejected", "Deactivated"), "canceled"),
+}
+_FAMILIES = {
+    "TakeProfit": "take_profit",
+    "PartialTakeProfit": "take_profit",
+    "StopLoss": "stop_loss",
+    "PartialStopLoss": "stop_loss",
+    "TrailingStop": "trailing",
+}
+
+# Answers to a cancel of what has ended.
+ENDED = frozenset({"110001", "110008", "110010"})
+
+# Not here, so that their outcome is unknown: 429, 5004, 10000, 10014 (duplicate request), 10016, 40004, 110079, and
+# what is documented nowhere.
+MEANINGS: dict[str, type[ExchangeError]] = {
+    **dict.fromkeys(("10002", "-1"), RequestExpired),
+    **dict.fromkeys(("10003", "10004", "10005", "10007", "10008", "10009", "10010", "10024", "33004"), KeysRefused),
+    # Its gate answers without a code. 403 is an address that asks too often, or one of a country that is not served.
+    **dict.fromkeys(("10006", "HTTP 403"), RateLimited),
+    **dict.fromkeys(("110063", "110074", "110095"), UnderMaintenance),
+    "110072": DuplicateClientOrderId,
+    **dict.fromkeys(("110017", "110034", "130125"), NothingToReduce),
+    **dict.fromkeys((*ENDED, "10001", "10017", "10027", "10028", "10029", "30228"), OrderRefused),
+    **dict.fromkeys(("110003", "110004", "110005", "110006", "110007", "110009", "110012", "110018"), OrderRefused),
+    **dict.fromkeys(("110020", "110021", "110023", "110032", "110037", "110040", "110042", "110044"), OrderRefused),
+    **dict.fromkeys(("110045", "110049", "110051", "110052", "110053", "110057", "110066", "110069"), OrderRefused),
+    **dict.fromkeys(("110092", "110093", "110094", "110118", "110124", "110132", "110137"), OrderRefused),
+    **dict.fromkeys(("130074", "130075"), OrderRefused),
+}
+
+
+def result(answer: dict[str, Any]) -> dict[str, Any]:
+    """What a good answer carries. ccxt lets one code through that is no success."""
+    if answer["retCode"] != 0 or not isinstance(answer["result"], dict):
+        raise ValueError("it was no success")
+    found: dict[str, Any] = answer["result"]
+    return found
+
+
+def page(answer: dict[str, Any], read: Callable[[dict[str, Any]], T]) -> tuple[list[T], str]:
+    """What *read* makes of the rows of a list, and where it goes on; empty at its end."""
+    found = result(answer)
+    if not isinstance(found["list"], list):
+        raise TypeError("it is no list")
+    return [read(row) for row in found["list"]], found.get("nextPageCursor") or ""
+
+
+def rights(answer: dict[str, Any]) -> tuple[bool, bool]:
+    """Whether a key may trade, and whether it may withdraw."""
+    key = result(answer)
+    allowed = {area: set(rights or ()) for area, rights in key["permissions"].items()}
+    trades = not key["readOnly"] and {"Order", "Position"} <= allowed.get("ContractTrade", set())
+    return trades, "Withdraw" in allowed.get("Wallet", set())
+
+
+def last_price(answer: dict[str, Any], symbol: str) -> Decimal:
+    """The last price of a market."""
+    [row] = result(answer)["list"]
+    if row["symbol"] != symbol:
+        raise ValueError("it is about another market")
+    return decimal(row["lastPrice"])
+
+
+def position(row: dict[str, Any]) -> tuple[Side, Held] | None:
+    """A leg that holds something, and its side.
+
+    Raises:
+        UnsupportedMarket: it is a leg of a position mode that is not known.
+    """
+    contracts, index = decimal(row["size"]), row["positionIdx"]
+    if not contracts:
+        return None
+    side = _SIDES[row["side"]]
+    if index not in {ONE_WAY_INDEX, HEDGE_INDEX[side]}:
+        raise UnsupportedMarket(f"bybit: position index {index!r} of {row['symbol']} is not known")
+    return side, Held(contracts, decimal(row["avgPrice"]), row)
+
+
+def accepted(answer: dict[str, Any], client_order_id: str) -> str:
+    """The id of the order that was taken."""
+    found = result(answer)
+    if found["orderLinkId"] != client_order_id or not found["orderId"]:
+        raise ValueError("it is about another order")
+    return str(found["orderId"])
+
+
+def takes_from(row: dict[str, Any], leg: Leg) -> bool:
+    """Whether an order's side is the one that takes from *leg*; in one-way mode it may open the other one."""
+    index = row["positionIdx"]
+    return row["side"] == REDUCING[leg.side] and index in {ONE_WAY_INDEX, HEDGE_INDEX[leg.side]}
+
+
+def reduces(row: dict[str, Any], leg: Leg) -> bool:
+    """Whether a resting order could only take from *leg*."""
+    only = row["positionIdx"] != ONE_WAY_INDEX or row["reduceOnly"] is True or row["closeOnTrigger"] is True
+    return only and takes_from(row, leg)
+
+
+def order(row: dict[str, Any], leg: Leg) -> Order:
+    """An order that takes from *leg*, of any kind: conditional ones stand in the same lists."""
+    trigger = decimal(row["triggerPrice"] or 0)
+    return Order(
+        order_id=str(row["orderId"]),
+        client_order_id=row["orderLinkId"] or None,
+        family=_family(row, leg, trigger),
+        leg=leg,
+        contracts=decimal(row["qty"]),
+        filled=decimal(row["cumExecQty"]),
+        state=_STATES[row["orderStatus"]],
+        trigger_price=trigger or None,
+    )
+
+
+def _family(row: dict[str, Any], leg: Leg, trigger: Decimal) -> str:
+    """A plain conditional order has no kind: which one it is, the direction of its trigger says."""
+    if known := _FAMILIES.get(row["stopOrderType"]):
+        return known
+    if not trigger:
+        return "order"
+    rises = {RISES: True, FALLS: False}[row["triggerDirection"]]
+    return "take_profit" if rises == (leg.side == "long") else "stop_loss"
+
+
+def fill(row: dict[str, Any], leg: Leg, currency: str) -> Fill | None:
+    """What an execution took from *leg*, if anything: one that turns a position round opens with the rest."""
+    closed, executed, fee = decimal(row["closedSize"] or 0), decimal(row["execQty"]), decimal(row["execFee"])
+    if row["execType"] == "Funding" or row["side"] != REDUCING[leg.side] or not closed:
+        return None
+    return Fill(
+        trade_id=str(row["execId"]),
+        client_order_id=row["orderLinkId"] or None,
+        price=decimal(row["execPrice"]),
+        contracts=closed,
+        fee=fee if closed == executed else Context(prec=28).divide(EXACT.multiply(fee, closed), executed),
+        fee_currency=currency,
+        at_ms=int(row["execTime"]),
+    )

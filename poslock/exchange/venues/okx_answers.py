@@ -1,0 +1,253 @@
+"""What OKX's answers mean: rows of its lists, and its codes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from decimal import Context, Decimal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from poslock.errors import (
+    DuplicateClientOrderId,
+    ExchangeError,
+    ExchangeUnavailable,
+    KeysRefused,
+    NothingToReduce,
+    OrderRefused,
+    RateLimited,
+    ReduceOnlyBlocked,
+    RequestExpired,
+    UnderMaintenance,
+    UnsupportedMarket,
+)
+from poslock.exchange.port import Leg, Order
+from poslock.exchange.venues.venue import Held, decimal
+from poslock.position import EXACT, Fill
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from poslock.position import Side
+
+T = TypeVar("T")
+
+REDUCING: dict[Side, str] = {"long": "sell", "short": "buy"}
+NET = "net"
+STOP_PRICE = {"stop_loss": "sl", "take_profit": "tp"}
+
+_State = Literal["open", "filled", "canceled"]
+_STATES: dict[str, _State] = {
+    **dict.fromkeys(("live", "partially_filled"), "open"),
+    "filled": "filled",
+    **dict.fromkeys(("canceled", "mmp_canceled"), "canceled"),
+}
+# Of a conditional order by itself; one that is "effective" is what became of the orders that it sent.
+_ALGO_STATES: dict[str, _State] = {
+    **dict.fromkeys(("live", "pause", "partially_effective", "effective"), "open"),
+    **dict.fromkeys(("canceled", "order_failed", "partially_failed"), "canceled"),
+}
+_TRIGGERED = frozenset({"effective", "partially_effective", "partially_failed"})
+
+NO_SUCH_ORDER = "51603"
+# Answers to a cancel of what has ended, or is about to.
+ENDED = frozenset({"51400", "51401", "51402", "51410", "51416", NO_SUCH_ORDER})
+
+
+def _codes(*numbers: int | range) -> list[str]:
+    return [str(number) for each in numbers for number in (each if isinstance(each, range) else (each,))]
+
+
+# Not here, so that their outcome is unknown: 50001, 50004, 50013, 50026, 50042 (duplicate request), 51032, 51054,
+# 51149, 51412, and what is documented nowhere.
+MEANINGS: dict[str, type[ExchangeError]] = {
+    **dict.fromkeys(_codes(50036, 50037, 50102, 50112), RequestExpired),
+    **dict.fromkeys(_codes(50030, 50035, 50100, 50101, range(50103, 50108), 50110, 50111, 50113, 50114), KeysRefused),
+    **dict.fromkeys(_codes(range(50119, 50122)), KeysRefused),
+    **dict.fromkeys(_codes(50011, 50040, 50061, 51113), RateLimited),
+    **dict.fromkeys(_codes(50005, range(50017, 50024), 50046, 50062, 51021, 51022), UnderMaintenance),
+    **dict.fromkeys(_codes(range(51027, 51031)), UnderMaintenance),
+    **dict.fromkeys(_codes(51016, 51065, 51068), DuplicateClientOrderId),
+    **dict.fromkeys(_codes(51023, 51127, 51169, 51170), NothingToReduce),
+    # Which of the two it is, the position tells: `Okx.place` looks.
+    **dict.fromkeys(_codes(51112, 51115, 51117, 51148, 51165, 51168, 51206), ReduceOnlyBlocked),
+    **dict.fromkeys(ENDED, OrderRefused),
+    **dict.fromkeys(_codes(50000, 50002, 50006, 50007, 50008, 50009, 50012, range(50014, 50017)), OrderRefused),
+    **dict.fromkeys(_codes(50024, 50025, range(50027, 50030), 50032, 50033, 50051, 50052, 50060), OrderRefused),
+    **dict.fromkeys(_codes(range(51000, 51011), 51012, 51015, 51020, 51024, 51025, 51031, 51037), OrderRefused),
+    **dict.fromkeys(_codes(range(51046, 51054), 51087, 51088, range(51100, 51107), 51109, 51110), OrderRefused),
+    **dict.fromkeys(_codes(51116, 51120, 51121, 51124, 51131, 51135, 51136, 51150, 51155, 51174), OrderRefused),
+    **dict.fromkeys(_codes(51201, 51202, 51203, 51205, range(51250, 51310), 51327, 51328), OrderRefused),
+}
+
+
+def rows(answer: dict[str, Any], read: Callable[[dict[str, Any]], T]) -> list[T]:
+    """What *read* makes of the rows of an answer, none of which may be an error of its own."""
+    # ccxt lets through what succeeded in part.
+    if answer["code"] != "0" or any(row.get("sCode", "0") != "0" for row in answer["data"]):
+        raise ValueError(json.dumps(answer))
+    return [read(row) for row in answer["data"]]
+
+
+def only(answer: dict[str, Any], read: Callable[[dict[str, Any]], T]) -> T:
+    """As `rows`, of an answer that has one."""
+    [found] = rows(answer, read)
+    return found
+
+
+def accepted(row: dict[str, Any], client_order_id: str, kind: Literal["ord", "algo"]) -> str:
+    """The id of the order that was taken."""
+    number, client_id = {"ord": ("ordId", "clOrdId"), "algo": ("algoId", "algoClOrdId")}[kind]
+    if row[client_id] != client_order_id or not row[number]:
+        raise ValueError("it is about another order")
+    return str(row[number])
+
+
+def hedge(row: dict[str, Any]) -> bool:
+    """Whether the account holds long and short side by side.
+
+    Raises:
+        UnsupportedMarket: its level or its mode is not known.
+    """
+    # In portfolio margin (4) orders cannot be reduce-only, and at level 1 there are no swaps.
+    if row["acctLv"] not in {"2", "3"}:
+        raise UnsupportedMarket(f"okx: account level {row['acctLv']!r} is not known, only 2 and 3 are")
+    known = {"long_short_mode": True, "net_mode": False}
+    if row["posMode"] not in known:
+        raise UnsupportedMarket(f"okx: position mode {row['posMode']!r} is not known")
+    return known[row["posMode"]]
+
+
+def position(row: dict[str, Any]) -> tuple[Side, Held] | None:
+    """A leg that holds something, and its side: in net mode the sign of its size.
+
+    Raises:
+        UnsupportedMarket: its margin mode is not known.
+    """
+    contracts, mode = decimal(row["pos"] or 0), row["mgnMode"]
+    if not contracts:
+        return None
+    if mode not in {"cross", "isolated"}:
+        raise UnsupportedMarket(f"okx: margin mode {mode!r} of {row['instId']} is not known")
+    sides: dict[str, Side] = {"long": "long", "short": "short", NET: "long" if contracts > 0 else "short"}
+    return sides[row["posSide"]], Held(abs(contracts), decimal(row["avgPx"]), row)
+
+
+def takes_from(row: dict[str, Any], leg: Leg) -> bool:
+    """Whether an order's side is the one that takes from *leg*; in net mode it may open the other one."""
+    return row["side"] == REDUCING[leg.side] and row["posSide"] in {NET, leg.side}
+
+
+def reduces(row: dict[str, Any], leg: Leg) -> bool:
+    """Whether a resting order could only take from *leg*."""
+    return takes_from(row, leg) and (row["posSide"] != NET or row["reduceOnly"] == "true")
+
+
+def order(row: dict[str, Any], leg: Leg) -> Order:
+    """A plain order; one that a conditional order has sent bears the id of that."""
+    return Order(
+        order_id=f"order:{row['ordId']}",
+        client_order_id=row["clOrdId"] or row["algoClOrdId"] or None,
+        family="order",
+        leg=leg,
+        contracts=decimal(row["sz"]),
+        filled=decimal(row["accFillSz"] or 0),
+        state=_STATES[row["state"]],
+    )
+
+
+def algos(row: dict[str, Any], leg: Leg) -> list[Order]:
+    """A conditional order, as the one or two orders that it stands for."""
+    trigger = {"stop_loss": row["slTriggerPx"], "take_profit": row["tpTriggerPx"]}
+    given: dict[str, Decimal | None] = {kind: decimal(each) for kind, each in trigger.items() if each}
+    if row["ordType"] == "trigger":
+        # It does not say in which direction. "last" is the price at which it was made.
+        at = decimal(row["triggerPx"])
+        given = {"take_profit" if (at > decimal(row["last"])) == (leg.side == "long") else "stop_loss": at}
+    elif row["ordType"] == "conditional" and len(given) > 1:
+        del given["take_profit"]  # which the venue ignores then
+    elif not given:
+        given = {"trailing" if row["ordType"] == "move_order_stop" else "order": None}
+    # One half cannot be cancelled by itself: its id says so, and `Okx.cancel` looks.
+    name = f"algo:half:{row['algoId']}" if len(given) > 1 else f"algo:{row['algoId']}"
+    state, client_id = _ALGO_STATES[row["state"]], row["algoClOrdId"] or None
+    # What closes all of the position, whatever that is then, has no size.
+    contracts = decimal(row["sz"] or 0)
+    return [Order(name, client_id, kind, leg, contracts, Decimal(0), state, at) for kind, at in given.items()]
+
+
+def children(row: dict[str, Any]) -> list[str]:
+    """The ids of the orders that a conditional order has sent."""
+    sent = row["ordIdList"]
+    if not isinstance(sent, list):
+        raise TypeError("it is no list")
+    return [str(each) for each in sent] if row["state"] in _TRIGGERED else []
+
+
+def rate(row: dict[str, Any]) -> tuple[int, Decimal]:
+    """The time of a funding, and its rate."""
+    return int(row["fundingTime"]), decimal(row["realizedRate"])
+
+
+@dataclass(frozen=True, slots=True)
+class Deal:
+    """An execution, before it is known what it took from whom."""
+
+    at: tuple[int, int]
+    order_id: str
+    client_order_id: str | None
+    trade_id: str
+    side: str
+    leg: str
+    price: Decimal
+    contracts: Decimal
+    gain: Decimal
+    fee: Decimal
+    fee_currency: str
+
+    def as_fill(self, contracts: Decimal, client_order_id: str | None) -> Fill:
+        """As much of it as *contracts*."""
+        whole = contracts == self.contracts
+        fee = self.fee if whole else Context(prec=28).divide(EXACT.multiply(self.fee, contracts), self.contracts)
+        return Fill(self.trade_id, client_order_id, self.price, contracts, fee, self.fee_currency, self.at[0])
+
+
+def deal(row: dict[str, Any]) -> Deal:
+    """A row of a list of fills; the venue states what it charges as a negative fee."""
+    return Deal(
+        at=(int(row["fillTime"]), int(row["billId"])),
+        order_id=str(row["ordId"]),
+        client_order_id=row["clOrdId"] or None,
+        trade_id=str(row["tradeId"]),
+        side=row["side"],
+        leg=row["posSide"],
+        price=decimal(row["fillPx"]),
+        contracts=decimal(row["fillSz"]),
+        gain=decimal(row["fillPnl"] or 0),
+        fee=-decimal(row["fee"] or 0),
+        fee_currency=str(row["feeCcy"]),
+    )
+
+
+def hedge_exits(deals: Sequence[Deal], leg: Leg) -> list[tuple[Deal, Decimal]]:
+    """What took from *leg*, and how much, where long and short are held side by side."""
+    return [(each, each.contracts) for each in deals if (each.leg, each.side) == (leg.side, REDUCING[leg.side])]
+
+
+def net_exits(deals: Sequence[Deal], net: Decimal, leg: Leg) -> list[tuple[Deal, Decimal]]:
+    """The same in net mode, where fills do not say whether they opened or closed; *deals* are oldest first.
+
+    What is held now (*net*, below zero if short) less what a fill added was held before it.
+
+    Raises:
+        ExchangeUnavailable: *net* and *deals* are not of one moment.
+    """
+    exits = []
+    for each in reversed([each for each in deals if each.leg == NET]):
+        sells = each.side == REDUCING["long"]
+        net = EXACT.add(net, each.contracts if sells else -each.contracts)
+        reduced = min(each.contracts, max(net if sells else -net, Decimal(0)))
+        if each.gain and not reduced:
+            raise ExchangeUnavailable("okx shows a position and fills that are not of one moment")
+        if reduced and each.side == REDUCING[leg.side]:
+            exits.append((each, reduced))
+    return exits[::-1]
