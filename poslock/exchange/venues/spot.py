@@ -1,0 +1,301 @@
+"""Spot markets of Binance and MEXC, whose spot APIs (v3) are alike: a balance as a position that can only be long.
+
+What is held is the whole balance of the base currency, free and locked by orders alike, down to the market's step; less
+than the smallest market order is nothing. There is no reduce-only: a sale is never for more than is free, and sells
+what is somebody's, but cannot open a short.
+
+What a bot must know:
+
+- Track what arrived, rounded down to the step. Where the fee of a purchase is taken from what was bought, less arrives
+  than the order was for. A position that was tracked larger than that sells what there is, and its close then stays
+  unsettled, because no sale explains the rest. Buy the rest, or sell as much by hand of what else you buy on that
+  market, and `recover` books it.
+- A balance has no owner, nor has a sale: every sale on the market since the tracking is an exit of the position. Keep
+  nothing else of that currency in the account: a close sells no more than was tracked, but does not end while orders
+  rest that may be for the other part. Two markets with one base share its balance.
+- Orders lock what they are for. A close cancels them to make room, a stop-loss last, and the position has none then
+  until it is sold. A stop-loss cannot be moved while it locks all there is: remove it, then set it anew. It cannot
+  stand beside a take-profit for the same amount either, unless you place both as one OCO list, and then a close cancels
+  both at once.
+- MEXC has no stop orders. No venue knows what a balance was bought for, so it cannot be adopted.
+- A contract is one unit of the base currency, and P&L is in the quote currency: name it as the position's ``settle``.
+  Fees are in the currency that the trade names.
+
+Not covered: margin, and portfolio margin accounts. Source: the venues' documentation of their spot APIs. What it leaves
+open is said where it matters.
+"""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from dataclasses import replace
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+from poslock.errors import (
+    ExchangeUnavailable,
+    NothingToReduce,
+    NotServed,
+    OrderRefused,
+    ReduceOnlyBlocked,
+    UnsupportedMarket,
+)
+from poslock.exchange.venues import spot_answers as answers
+from poslock.exchange.venues.client import Client, Dialect, Endpoint, Stamp
+from poslock.exchange.venues.spot_answers import SELL, Stock, Trade, plain
+from poslock.exchange.venues.venue import Inspection, decimal
+from poslock.text import quoted
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from poslock.exchange.port import CloseOrder, Holding, Leg, Order, StopOrder
+    from poslock.position import Fill
+
+T = TypeVar("T")
+
+
+def stamp(_signed_at_ms: int, window_ms: int) -> Stamp:
+    """The timestamp is ccxt's ``nonce``; the window, which is signed too, it takes from its options."""
+    return Stamp(options={"recvWindow": window_ms})
+
+
+class Spot(ABC):
+    """A spot account. What differs between the venues is in the attributes, and in the methods at the end."""
+
+    denies_for: ClassVar[float]
+    dialect: ClassVar[Dialect]
+    private: ClassVar[tuple[str, ...]]
+    public: ClassVar[tuple[str, ...]]
+    page: ClassVar[int]
+    no_such_order: ClassVar[frozenset[str]]
+    # Besides what an order is: how its answer is wanted; and how the balances are.
+    of_orders: ClassVar[Mapping[str, str]] = {}
+    of_balances: ClassVar[Mapping[str, str]] = {}
+    stop_types: ClassVar[Mapping[str, str]] = {}
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self._client_ids: dict[tuple[str, str], str | None] = {}
+
+    async def prepare(self) -> None:
+        """Load the markets and read the clock."""
+        await self.client.markets()
+        await self.client.set_clock()
+
+    async def inspect(self) -> Inspection:
+        """The clock, and what the key may do; a spot account has no position mode."""
+        await self.prepare()
+        ahead_ms = time.time_ns() // 10**6 - self.client.clock.now_ms()
+        try:
+            trades, withdraws = await self._rights()
+        except ExchangeUnavailable:  # not every key may ask, and test accounts have no such question
+            return Inspection(ahead_ms, None, None, None)
+        return Inspection(ahead_ms, None, trades, withdraws)
+
+    async def price(self, leg: Leg) -> Decimal:
+        """The last price, which stop orders trigger on."""
+        endpoint, params = Endpoint(self.public, "GET", "ticker/price"), {"symbol": self._id(leg)}
+        return await self.client.ask(endpoint, params, lambda answer: decimal(answer["price"]))
+
+    async def held(self, leg: Leg) -> Decimal:
+        """What of the balance could be sold if no order locked it; 0 if that is less than the smallest order."""
+        return (await self._stock(leg)).held
+
+    async def holding(self, leg: Leg) -> Holding | None:
+        """Nothing that could be said.
+
+        Raises:
+            UnsupportedMarket: always.
+        """
+        self.market(leg)
+        raise UnsupportedMarket(
+            f"{self.client.ccxt.id} does not know what a balance was bought for, so {quoted(leg.symbol)} cannot be "
+            "adopted; track() it with what you paid, and as much as arrived"
+        )
+
+    async def place(self, order: CloseOrder) -> Order:
+        """Sell at market, at most what is free, and at most the venue's largest size: less than was asked for, then."""
+        stock = await self._unsent(self._stock(order.leg))
+        amount = self._part(order, stock)
+        if stock.free < amount:
+            await self._expect_other_locks(order.leg, stock)
+            amount = stock.sellable(stock.free)
+        largest = stock.lot.largest
+        params = {"type": "MARKET", "quantity": plain(amount if largest is None else min(amount, largest))}
+        try:
+            return await self._sell(order, params)
+        except NothingToReduce as refusal:
+            if await self._still_holds(order.leg):
+                raise ReduceOnlyBlocked(str(refusal), code=refusal.code) from None
+            raise
+
+    async def place_stop(self, order: StopOrder) -> Order:
+        """Rest an order that sells at market. It locks what it is for, and needs it free."""
+        if order.kind not in self.stop_types:
+            raise OrderRefused(
+                f"{self.client.ccxt.id} has no stop orders on spot markets; watch the price, and close at yours"
+            )
+        stock = await self._unsent(self._stock(order.leg))
+        amount = self._part(order, stock)
+        if stock.free < amount:
+            raise ReduceOnlyBlocked(
+                f"{plain(stock.locked)} {stock.base} are locked by orders, so {plain(amount)} cannot be had for another"
+                " one; remove those first"
+            )
+        trigger, kind = plain(order.trigger_price), self.stop_types[order.kind]
+        placed = await self._sell(order, {"type": kind, "quantity": plain(amount), "stopPrice": trigger})
+        return replace(placed, family=order.kind, trigger_price=order.trigger_price)
+
+    async def order(self, leg: Leg, client_order_id: str) -> Order | None:
+        """The order with this client order id, if it sells."""
+        return await self._look_up(leg, {"origClientOrderId": client_order_id}, lambda row: _sale(row, leg))
+
+    async def stop(self, order: StopOrder) -> Order | None:
+        """What became of a stop order: as `order`."""
+        return await self.order(order.leg, order.client_order_id)
+
+    async def open_orders(self, leg: Leg) -> list[Order]:
+        """Every resting order that would sell what is held on this market, of an OCO list too."""
+        return await self._get("openOrders", {"symbol": self._id(leg)}, lambda rows: answers.resting(rows, leg))
+
+    async def cancel(self, order: Order) -> None:
+        """Cancel *order*, and with it the OCO list that it is in."""
+        params = {"symbol": self._id(order.leg), "orderId": order.order_id}
+        try:
+            await self.client.ask(Endpoint(self.private, "DELETE", "order"), params, lambda _answer: None)
+        except ExchangeUnavailable as error:
+            if error.code not in self.no_such_order:
+                raise
+
+    async def fills(self, leg: Leg, since_ms: int) -> list[Fill]:
+        """Sales on this market, whoever made them, oldest first."""
+        trades = await self._trades(leg, since_ms)
+        sales = [each for each in trades if each.is_sale and each.fill.at_ms >= since_ms]
+        fills = [replace(each.fill, client_order_id=await self._client_id(leg, each)) for each in sales]
+        return sorted(fills, key=lambda fill: (fill.at_ms, len(fill.trade_id), fill.trade_id))
+
+    async def funding(self, leg: Leg, since_ms: int, until_ms: int) -> Decimal:  # noqa: ARG002  # the port's
+        """Spot has none."""
+        return Decimal(0)
+
+    def market(self, leg: Leg) -> dict[str, Any]:
+        """ccxt's description of the market of *leg*.
+
+        Raises:
+            UnsupportedMarket: there is none, it is no spot market, or *leg* is short.
+        """
+        market: dict[str, Any] | None = (self.client.ccxt.markets or {}).get(leg.symbol)
+        if market is None:
+            raise UnsupportedMarket(f"{self.client.ccxt.id} has no market {quoted(leg.symbol)}")
+        if not market.get("spot"):
+            raise UnsupportedMarket(f"{quoted(leg.symbol)} at {self.client.ccxt.id} is no spot market")
+        if leg.side != "long":
+            raise UnsupportedMarket(f"{quoted(leg.symbol)} is a spot market, where nothing can be short")
+        return market
+
+    # Inside.
+
+    def _id(self, leg: Leg) -> str:
+        return str(self.market(leg)["id"])
+
+    async def _stock(self, leg: Leg) -> Stock:
+        market = self.market(leg)
+        lot = answers.lot(market, self._least_worth(market))
+        query, asset = dict(self.of_balances), str(market["baseId"])
+        free, locked = await self._get("account", query, lambda answer: answers.balance(answer, asset))
+        is_worth_asking = lot.least_worth > 0 and (free > 0 or locked > 0)
+        price = await self.price(leg) if is_worth_asking else Decimal(0)
+        return Stock(str(market["base"]), free, locked, price, lot)
+
+    def _part(self, order: CloseOrder | StopOrder, stock: Stock) -> Decimal:
+        """How much of *order* to ask for."""
+        if not stock.held:
+            raise NothingToReduce(f"{self.client.ccxt.id} holds no {stock.base} that could be sold")
+        amount = stock.sellable(min(order.contracts, stock.held))
+        if not amount:
+            raise OrderRefused(
+                f"{plain(order.contracts)} {stock.base} is less than an order can be for: {plain(stock.lot.smallest)}, "
+                f"and a worth of {plain(stock.lot.least_worth)}"
+            )
+        return amount
+
+    async def _expect_other_locks(self, leg: Leg, stock: Stock) -> None:
+        """Return if something of *stock* can be sold now, and what locks the rest of it is not to be cancelled here."""
+        said = f"{plain(stock.locked)} {stock.base} are locked, {plain(stock.free)} are free"
+        if await self._unsent(self.open_orders(leg)):
+            raise ReduceOnlyBlocked(f"{said}: orders rest on {leg.symbol}")
+        if not stock.sellable(stock.free):
+            raise NotServed(f"not sent: {said}, and no order of {leg.symbol} is what locks them")
+
+    async def _still_holds(self, leg: Leg) -> bool:
+        try:
+            return await self.held(leg) > 0
+        except ExchangeUnavailable:
+            return False
+
+    async def _unsent(self, question: Awaitable[T]) -> T:
+        """The answer to a question before an order. Without it nothing is sent, so that is no doubt."""
+        try:
+            return await question
+        except NotServed:
+            raise
+        except ExchangeUnavailable as error:
+            raise NotServed(f"not sent, because what is held is not known: {error}", code=error.code) from None
+
+    async def _post(
+        self, order: CloseOrder | StopOrder, params: dict[str, str], read: Callable[[dict[str, Any]], T]
+    ) -> T:
+        name = {"symbol": self._id(order.leg), "side": SELL, "newClientOrderId": order.client_order_id}
+        return await self.client.send(
+            Endpoint(self.private, "POST", "order"),
+            {**name, **params, **self.of_orders},
+            read,
+            signed_at_ms=order.signed_at_ms,
+            receive_window_ms=order.receive_window_ms,
+        )
+
+    async def _look_up(self, leg: Leg, which: dict[str, str], read: Callable[[dict[str, Any]], T]) -> T | None:
+        try:
+            return await self._get("order", {"symbol": self._id(leg), **which}, read)
+        except ExchangeUnavailable as error:
+            if error.code in self.no_such_order:
+                return None
+            raise
+
+    async def _client_id(self, leg: Leg, trade: Trade) -> str | None:
+        """The client order id of a trade's order, which not every trade names."""
+        key = (leg.symbol, trade.order_id)  # Binance counts orders by market
+        if trade.fill.client_order_id or key in self._client_ids:
+            return trade.fill.client_order_id or self._client_ids[key]
+        found = await self._look_up(leg, {"orderId": trade.order_id}, lambda row: answers.order(row, leg))
+        if found is None:  # for now
+            return None
+        self._client_ids[key] = found.client_order_id
+        return found.client_order_id
+
+    async def _list_trades(self, leg: Leg, which: dict[str, int]) -> list[Trade]:
+        return await self._get("myTrades", {"symbol": self._id(leg), "limit": self.page, **which}, answers.trades)
+
+    async def _get(self, path: str, params: dict[str, Any], read: Callable[[Any], T]) -> T:
+        return await self.client.ask(Endpoint(self.private, "GET", path), params, read)
+
+    # What the venues do each in its way.
+
+    @abstractmethod
+    async def _rights(self) -> tuple[bool, bool]:
+        """Whether the key may trade here, and whether it may withdraw."""
+
+    @abstractmethod
+    def _least_worth(self, market: dict[str, Any]) -> Decimal: ...
+
+    @abstractmethod
+    async def _sell(self, order: CloseOrder | StopOrder, params: dict[str, str]) -> Order: ...
+
+    @abstractmethod
+    async def _trades(self, leg: Leg, since_ms: int) -> list[Trade]: ...
+
+
+def _sale(row: dict[str, Any], leg: Leg) -> Order | None:
+    return answers.order(row, leg) if row["side"] == SELL else None

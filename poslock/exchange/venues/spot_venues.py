@@ -1,0 +1,142 @@
+"""The two venues of `spot`: what is not alike in their spot APIs."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from poslock.errors import DuplicateClientOrderId, ExchangeUnavailable
+from poslock.exchange.port import Leg, Order
+from poslock.exchange.venues import spot_answers as answers
+from poslock.exchange.venues.client import Dialect, Endpoint
+from poslock.exchange.venues.spot import Spot, stamp
+from poslock.exchange.venues.venue import decimal, spans
+
+if TYPE_CHECKING:
+    from poslock.exchange.port import CloseOrder, StopOrder
+    from poslock.exchange.venues.client import Client
+    from poslock.exchange.venues.spot_answers import Trade
+
+_MOST_PAGES = 50
+_HOUR_MS, _DAY_MS = 3_600_000, 86_400_000
+# How far back MEXC tells of trades, in pieces of which length, and up to when.
+_REACH_MS, _SPAN_MS, _BEYOND_MS = 28 * _DAY_MS, 7 * _DAY_MS, 5000
+
+
+class BinanceSpot(Spot):
+    """A spot account at Binance."""
+
+    # Orders that existed were denied for 22 to 62 seconds.
+    denies_for: ClassVar[float] = 65.0
+    private: ClassVar = ("private",)
+    public: ClassVar = ("public",)
+    page: ClassVar = 1000
+    no_such_order: ClassVar = frozenset({"-2011", "-2013", "-2026"})
+    of_orders: ClassVar = {"newOrderRespType": "RESULT"}
+    of_balances: ClassVar = {"omitZeroBalances": "true"}
+    stop_types: ClassVar = {"stop_loss": "STOP_LOSS", "take_profit": "TAKE_PROFIT"}
+    dialect: ClassVar[Dialect] = Dialect(
+        stamp=stamp,
+        code=answers.binance_code,
+        meanings=answers.BINANCE,
+        clock=Endpoint(("public",), "GET", "time"),
+        read_clock=lambda answer: int(answer["serverTime"]),
+    )
+
+    async def _rights(self) -> tuple[bool, bool]:
+        endpoint = Endpoint(("sapi",), "GET", "account/apiRestrictions")
+        trades, withdraws = "enableSpotAndMarginTrading", "enableWithdrawals"
+        return await self.client.ask(
+            endpoint, {}, lambda answer: (answers.is_true(answer[trades]), answers.is_true(answer[withdraws]))
+        )
+
+    def _least_worth(self, market: dict[str, Any]) -> Decimal:
+        return answers.least_worth_at_binance(market)
+
+    async def _sell(self, order: CloseOrder | StopOrder, params: dict[str, str]) -> Order:
+        return await self._post(order, params, lambda row: answers.order(row, order.leg))
+
+    async def _trades(self, leg: Leg, since_ms: int) -> list[Trade]:
+        """From a time on the venue tells the oldest first, and from an id on, too."""
+        found = page = await self._list_trades(leg, {"startTime": since_ms})
+        for _ in range(_MOST_PAGES):
+            if len(page) < self.page:
+                return found
+            newest = max(int(each.fill.trade_id) for each in page)
+            page = await self._list_trades(leg, {"fromId": newest + 1})
+            found = [*found, *page]
+        raise ExchangeUnavailable(f"there are more than {_MOST_PAGES} pages of {self.page} trades")
+
+
+class MexcSpot(Spot):
+    """A spot account at MEXC. It tells the trades of a month: what was sold before that cannot be booked."""
+
+    # Orders that existed were denied; for how long, nobody says.
+    denies_for: ClassVar[float] = 10.0
+    private: ClassVar = ("spot", "private")
+    public: ClassVar = ("spot", "public")
+    page: ClassVar = 100
+    no_such_order: ClassVar = frozenset({"-2011", "-2013", "22222", "30026"})
+    dialect: ClassVar[Dialect] = Dialect(
+        stamp=stamp,
+        code=answers.mexc_code,
+        meanings=answers.MEXC,
+        clock=Endpoint(("spot", "public"), "GET", "time"),
+        read_clock=lambda answer: int(answer["serverTime"]),
+    )
+
+    def __init__(self, client: Client) -> None:
+        super().__init__(client)
+        self._past: dict[tuple[str, int, int], list[Trade]] = {}
+
+    async def _rights(self) -> tuple[bool, bool]:
+        endpoint, params = Endpoint(self.private, "GET", "apiKeyInfo"), {"accessKey": self.client.ccxt.apiKey}
+        rights = await self.client.ask(endpoint, params, lambda answer: str(answer["permissions"]).split(","))
+        withdraws = any("WITHDRAW" in right and not right.endswith(("_READ", "_R")) for right in rights)
+        return "SPOT_DEAL_WRITE" in rights, withdraws
+
+    def _least_worth(self, market: dict[str, Any]) -> Decimal:
+        return answers.least_worth_at_mexc(market)
+
+    async def _sell(self, order: CloseOrder | StopOrder, params: dict[str, str]) -> Order:
+        order_id = await self._post(order, params, lambda row: str(row["orderId"]))
+        contracts = decimal(params["quantity"])
+        taken = Order(order_id, order.client_order_id, "order", order.leg, contracts, Decimal(0), "open")
+        try:
+            found = await self._look_up(
+                order.leg, {"orderId": order_id}, lambda row: (int(row["time"]), answers.order(row, order.leg))
+            )
+        except ExchangeUnavailable:  # it is taken; what became of it is for later
+            return taken
+        if found is None:  # as before: a new order may be denied
+            return taken
+        # What the venue does with a second order under one id is not documented. Should it answer with the first one,
+        # that is no new order. (test_a_silent_duplicate_is_not_taken_for_a_new_order)
+        created_ms, now = found
+        if created_ms < order.signed_at_ms:
+            raise DuplicateClientOrderId(f"client order id {order.client_order_id} was taken before, by {order_id}")
+        return now
+
+    async def _trades(self, leg: Leg, since_ms: int) -> list[Trade]:
+        now_ms, symbol = self.client.clock.now_ms(), self._id(leg)
+        found: dict[str, Trade] = {}
+        # From the begin of a day, so that the pieces of what is long past stay the same.
+        first_ms = max(since_ms, (now_ms - _REACH_MS) // _DAY_MS * _DAY_MS)
+        for start_ms, end_ms in spans(first_ms, max(since_ms, now_ms + _BEYOND_MS), _SPAN_MS):
+            key = (symbol, start_ms, end_ms)
+            trades = self._past[key] if key in self._past else await self._whole(leg, start_ms, end_ms)
+            if end_ms < now_ms - _HOUR_MS:
+                self._past[key] = trades  # what is long past is asked for once
+            found.update({each.fill.trade_id: each for each in trades})
+        return list(found.values())
+
+    async def _whole(self, leg: Leg, start_ms: int, end_ms: int) -> list[Trade]:
+        """All trades of that time; which end a full page leaves out is not documented."""
+        trades = await self._list_trades(leg, {"startTime": start_ms, "endTime": end_ms})
+        if len(trades) < self.page:
+            return trades
+        if start_ms >= end_ms:
+            raise ExchangeUnavailable(f"there are {self.page} trades in one millisecond, or more")
+        middle_ms = (start_ms + end_ms) // 2
+        before = await self._whole(leg, start_ms, middle_ms)
+        return [*before, *(await self._whole(leg, middle_ms + 1, end_ms))]
