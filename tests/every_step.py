@@ -11,12 +11,16 @@ from __future__ import annotations
 
 import os
 import shutil
+import sqlite3
 from contextlib import suppress
 from dataclasses import dataclass, field
+from decimal import Decimal
 from errno import EBADF
 from functools import partial
 from itertools import count
 from pathlib import Path
+from traceback import extract_tb
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from poslock import (
@@ -39,22 +43,23 @@ from poslock.lock.system import SYSTEM
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
-    from decimal import Decimal
 
+    from poslock.database import Database
     from poslock.lock.position_lock import PositionLock
 
 ID = "btc-1"
 LEG = Leg("BTC/USDT:USDT", "long")
 OTHER_LEG = Leg("BTC/USDT:USDT", "short")
 CONTRACTS = 10
+OTHER_CONTRACTS = 3
 LEASE = 30.0
 
 _STEP_NS = 10**6
 _CANCEL_TRAVELS_NS = 3 * 10**9
 _ALL_ARRIVED = 10.0
-_LOOKS = ("order", "stop")
-_ORDERS = ("place", "place_stop")
-_WRITES = (*_ORDERS, "cancel")
+LOOKS = ("order", "stop")
+ORDERS = ("place", "place_stop")
+WRITES = (*ORDERS, "cancel")
 _KILLS = ("killed before", "killed, request late", "killed after")
 
 Operation: TypeAlias = "Callable[[Guarding], Coroutine[Any, Any, object]]"
@@ -75,7 +80,7 @@ class Step:
         """All that can befall it. The venue takes a late request in the last moment in which it may."""
         if self.port != "venue":
             return ("killed before", "killed after")
-        if self.method not in _WRITES:
+        if self.method not in WRITES:
             return ("killed before", "killed after", "answer lost")
         return ("killed before", "killed, request late", "killed after", "answer lost", "request lost", "request late")
 
@@ -106,19 +111,82 @@ class Image:
     """A world as it is at one moment, without the living."""
 
     files: dict[str, bytes]
-    under_way: tuple[tuple[int, str, tuple[Any, ...]], ...]
-    taken_ns: dict[str, int]
+    under_way: tuple[tuple[int, Any], ...]
+    kept: Any
     now_ns: int
     slept_ns: int
 
 
 @dataclass
 class Left:
-    """An owner's end at a blow, what it left, and how many blows would have left the same."""
+    """An owner's end at a blow, what it left if anybody goes on from there, and how many blows would have left it."""
 
     blow: Blow
-    image: Image
+    image: Image | None
     times: int = 0
+
+
+class Door:
+    """How the processes of a world get to its account: through this one they ask it themselves.
+
+    It denies an order for as long as the account says that it may. *kept* is what one that was here before kept.
+    """
+
+    def __init__(self, world: World, kept: Any) -> None:
+        self.world = world
+        self._taken_ns: dict[str, int] = dict(kept)
+
+    def kept(self) -> Any:
+        """What is known here and not in the account's file."""
+        return self._taken_ns.copy()
+
+    def exchange(self) -> Any:
+        """The account, for a process that has just started."""
+        return self.world.exchange
+
+    def ask(self, exchange: Any, method: str, *args: Any) -> Any:
+        """What the account answers now."""
+        try:
+            answer = getattr(exchange, method)(*args)
+        except DuplicateClientOrderId as error:  # not every venue would have noticed
+            raise AssertionError("an order was sent again that the venue has") from error
+        if method in ORDERS:
+            self._taken_ns[args[0].client_order_id] = self.world.now_ns
+        if method in LOOKS and answer is not None:
+            denied_until_ns = self._taken_ns.get(answer.client_order_id, 0) + self.world.exchange.denies_for * 1e9
+            return None if self.world.now_ns < denied_until_ns else answer
+        return answer
+
+    def ask_in_vain(self, kind: Kind, exchange: Any, method: str, *args: Any) -> Any:
+        """What comes of it when the request or the answer is lost on its way."""
+        if kind == "answer lost":
+            with suppress(ExchangeError):
+                self.ask(exchange, method, *args)
+        if kind == "request late":
+            self.world.send(self.late(exchange, method, *args))
+        raise OutcomeUnknown("cut") if method in ORDERS else ExchangeUnavailable("cut")
+
+    def late(self, exchange: Any, method: str, *args: Any) -> list[tuple[int, Any]]:
+        """A request, and when it arrives if it takes as long as it may."""
+        (request,) = args
+        due_ns = self.world.now_ns + _CANCEL_TRAVELS_NS
+        if isinstance(request, CloseOrder | StopOrder):
+            due_ns = (request.signed_at_ms + request.receive_window_ms) * 10**6
+        return [(due_ns, (method, args))]
+
+    def arrive(self, request: Any) -> None:
+        """Carry out a request that was late."""
+        method, args = request
+        with suppress(ExchangeError):
+            self.ask(self.world.exchange, method, *args)
+
+    def resting(self, leg: Leg) -> list[tuple[str, Decimal | None]]:
+        """The kinds and prices of all orders that rest and would reduce *leg*."""
+        return [(order.family, order.trigger_price) for order in self.world.exchange.open_orders(leg)]
+
+    def others(self) -> list[tuple[str, Decimal | None]]:
+        """What rests for the other side, from first to last."""
+        return [("stop_loss", Decimal(63_000))] if self.world.hedge else []
 
 
 class World:
@@ -126,36 +194,37 @@ class World:
 
     _numbers = count()
 
-    def __init__(self, folder: Path, image: Image, **settings: Any) -> None:
+    def __init__(
+        self, folder: Path, image: Image, *, door: Callable[[World, Any], Door] = Door, **settings: Any
+    ) -> None:
         self.path = folder / str(next(self._numbers))
         self.lock_dir = str(self.path / "locks")
         self.now_ns = image.now_ns
         self._slept_ns = image.slept_ns
         self._under_way = list(image.under_way)
-        self._taken_ns = dict(image.taken_ns)
         os.makedirs(f"{self.lock_dir}/.presence", 0o700)
         for name, data in image.files.items():
             Path(name.replace("*", str(self.path), 1)).write_bytes(data)
-        self._settings = settings
+        self._settings = {"door": door, **settings}
+        self.hedge = bool(settings.get("hedge"))
         clock: Any = {"clock": lambda: self.now_ns / 1e9, "sleep": self.sleep}
         self.exchange = PaperExchange(self.path / "exchange.db", **clock, **settings)
         self.ledger = Ledger(f"{self.lock_dir}/ledger.db")
-        # Nobody is killed inside a transaction, and one connection each serves all owners: that saves half the time.
-        for database in (self.exchange._database, self.ledger._database):
-            database._connection().execute("PRAGMA journal_mode = MEMORY")
-            database._connection().execute("PRAGMA locking_mode = EXCLUSIVE")
+        for database in self._databases():
+            _keep_to_one_connection(database)
+        self.door = door(self, image.kept)
 
     def image(self) -> Image:
         """What there is now."""
         paths = [os.path.join(folder, name) for folder, _, names in os.walk(self.path) for name in names]
         files = {path.replace(str(self.path), "*", 1): Path(path).read_bytes() for path in paths}
-        return Image(files, tuple(self._under_way), self._taken_ns.copy(), self.now_ns, self._slept_ns)
+        return Image(files, tuple(self._under_way), self.door.kept(), self.now_ns, self._slept_ns)
 
     def marks(self) -> tuple[object, ...]:
         """What is the same again only if nothing was written, sent or waited for; the time of a step does not count."""
-        changes = [d._connection().total_changes for d in (self.exchange._database, self.ledger._database)]
+        changes = [database._connection().total_changes for database in self._databases()]
         locks = [path.read_bytes() for path in Path(self.lock_dir).glob("*.lock")]
-        return (*changes, *locks, *self._under_way, self._slept_ns)
+        return (*changes, *locks, *self._under_way, str(self.door.kept()), self._slept_ns)
 
     def again(self, image: Image) -> World:
         """Another world like this, as it was in *image*."""
@@ -163,7 +232,7 @@ class World:
 
     def end(self) -> None:
         """Remove it."""
-        for database in (self.exchange._database, self.ledger._database):
+        for database in self._databases():
             database._connection().close()
         shutil.rmtree(self.path)
 
@@ -181,27 +250,9 @@ class World:
         self.sleep(_ALL_ARRIVED)
         assert not self._under_way
 
-    def ask(self, method: str, *args: Any) -> Any:
-        """What the venue answers now. It denies an order for as long as it says that it may."""
-        try:
-            answer = getattr(self.exchange, method)(*args)
-        except DuplicateClientOrderId as error:  # not every venue would have noticed
-            raise AssertionError("an order was sent again that the venue has") from error
-        if method in _ORDERS:
-            self._taken_ns[args[0].client_order_id] = self.now_ns
-        if method in _LOOKS and answer is not None:
-            denied_until_ns = self._taken_ns.get(answer.client_order_id, 0) + self.exchange.denies_for * 1e9
-            return None if self.now_ns < denied_until_ns else answer
-        return answer
-
-    def delay(self, method: str, *args: Any) -> None:
-        """Let a request arrive as late as it may."""
-        (request,) = args
-        due_ns = self.now_ns + _CANCEL_TRAVELS_NS
-        if isinstance(request, CloseOrder | StopOrder):
-            due_ns = (request.signed_at_ms + request.receive_window_ms) * 10**6
-        self._under_way.append((due_ns, method, args))
-        self._under_way.sort(key=lambda each: each[0])
+    def send(self, requests: list[tuple[int, Any]]) -> None:
+        """Let requests be under way, each till it is due."""
+        self._under_way = sorted([*self._under_way, *requests], key=lambda each: each[0])
 
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
         """What the ledger says to a statement."""
@@ -220,11 +271,24 @@ class World:
     def _pass_ns(self, nanoseconds: int) -> None:
         until_ns = self.now_ns + nanoseconds
         while self._under_way and self._under_way[0][0] <= until_ns:
-            due_ns, method, args = self._under_way.pop(0)
+            due_ns, request = self._under_way.pop(0)
             self.now_ns = max(self.now_ns, due_ns)
-            with suppress(ExchangeError):
-                self.ask(method, *args)
+            self.door.arrive(request)
         self.now_ns = until_ns
+
+    def _databases(self) -> tuple[Database, Database]:
+        return self.exchange._database, self.ledger._database
+
+
+def _keep_to_one_connection(database: Database) -> None:
+    """Whoever asks, from whichever thread: one after the other, and never killed inside. It saves half the time."""
+    database._connection().close()
+    connection = sqlite3.connect(database.path, isolation_level=None, check_same_thread=False)
+    database._prepare(connection)
+    connection.execute("PRAGMA journal_mode = MEMORY")
+    connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+    local: Any = SimpleNamespace(connection=(os.getpid(), connection))
+    database._local = local
 
 
 class Killed(BaseException):
@@ -284,7 +348,7 @@ class Process:
 class Venue:
     """The account as an owner sees it: it looks at the clock only when it signs, and that is a step."""
 
-    def __init__(self, owner: Owner, exchange: PaperExchange) -> None:
+    def __init__(self, owner: Owner, exchange: Any) -> None:
         self._owner = owner
         self._exchange = exchange
 
@@ -300,7 +364,7 @@ class Owner:
     """One process with a guard, and its ports. What is *lost* befalls it; after a step, all kills that could are noted.
 
     *before* a step something else may happen: it is stopped there, and resumed when that is over. Of the kills that
-    leave the same behind, as after a step that only reads, one image is kept.
+    leave the same behind, as after a step that only reads, one is kept, with its image if *wanted* says so.
     """
 
     def __init__(
@@ -309,6 +373,7 @@ class Owner:
         *lost: Blow,
         watched_after: int | None = None,
         before: tuple[int, Callable[[], object]] | None = None,
+        wanted: Callable[[], bool] = lambda: True,
     ) -> None:
         self.steps: list[Step] = []
         self.kills: list[Blow] = []
@@ -316,10 +381,12 @@ class Owner:
         self._world = world
         self._watched_after = watched_after
         self._before = before
+        self._wanted = wanted
         self._lost = {blow.number: blow for blow in lost}
         self._system: Any = Process(world)
         directory = LockDirectory(world.lock_dir, self._system)
-        venue: Any = Venue(self, world.exchange)
+        self._exchange = world.door.exchange()
+        venue: Any = Venue(self, self._exchange)
         self.guarding = Guarding(
             self, venue, lock_dir=directory, ledger=world.ledger, timeout=LEASE + 5, stale_after=LEASE
         )
@@ -348,7 +415,8 @@ class Owner:
     # The ports of its guard.
 
     async def venue(self, method: Callable[..., Any], *args: object) -> Any:
-        return self.carry_out(Step("venue", method.__name__), partial(self._world.ask, method.__name__), *args)
+        ask = partial(self._world.door.ask, self._exchange, method.__name__)
+        return self.carry_out(Step("venue", method.__name__), ask, *args)
 
     async def ledger(self, method: Callable[..., Any], *args: object) -> Any:
         return self.carry_out(Step("ledger", method.__name__), method, *args)
@@ -370,7 +438,9 @@ class Owner:
         self._may_die(number, "killed before", *args)
         self._may_die(number, "killed, request late", *args)
         try:
-            return self._asked(self._lost.get(number), call, *args)
+            if (blow := self._lost.get(number)) is None:
+                return call(*args)
+            return self._world.door.ask_in_vain(blow.kind, self._exchange, step.method, *args)
         finally:
             self._may_die(number, "killed after", *args)
 
@@ -380,16 +450,6 @@ class Owner:
         assert self._world._slept_ns == slept_ns, "it waited for a dead owner"
         return token
 
-    def _asked(self, blow: Blow | None, call: Callable[..., Any], *args: object) -> Any:
-        if blow is None:
-            return call(*args)
-        if blow.kind == "answer lost":
-            with suppress(ExchangeError):
-                call(*args)
-        if blow.kind == "request late":
-            self._world.delay(blow.step.method, *args)
-        raise OutcomeUnknown("cut") if blow.step.method in _ORDERS else ExchangeUnavailable("cut")
-
     def _may_die(self, number: int, kind: Kind, *args: object) -> None:
         step = self.steps[number]
         if self._watched_after is None or number <= self._watched_after or kind not in step.kinds:
@@ -398,11 +458,15 @@ class Owner:
         self.kills.append(blow)
         under_way = self._world._under_way.copy()
         if kind == "killed, request late":
-            self._world.delay(step.method, *args)
-        image = self._world.image()
-        same = self.different.setdefault(self._world.marks(), Left(blow, image))
-        assert same.image.files == image.files
+            self._world.send(self._world.door.late(self._exchange, step.method, *args))
+        marks = self._world.marks()
+        if marks not in self.different:
+            self.different[marks] = Left(blow, self._world.image() if self._wanted() else None)
+        same = self.different[marks]
         same.times += 1
+        if same.times > 1 and same.image is not None:
+            image = self._world.image()
+            assert (same.image.files, same.image.kept) == (image.files, image.kept)
         self._world._under_way = under_way
 
 
@@ -414,8 +478,8 @@ class Story:
     """What the first owner does, what the next one may do when it was killed, and what must be true at the end.
 
     ``left`` looks at what each of them leaves behind; ``finish`` is what the last one does, and looks too. Who was
-    struck may end in one of ``outcomes`` instead; the last one may not. Of the pairs of blows that leave something
-    different every ``one_in``-th is tried.
+    struck may end in one of ``outcomes`` instead; the last one may not. Of the blows every ``once_in``-th is tried, and
+    of the pairs of blows that leave something different every ``one_in``-th.
     """
 
     first: Operation
@@ -424,6 +488,7 @@ class Story:
     left: Callable[[World], None] = lambda _: None
     outcomes: tuple[type[PoslockError], ...] = ()
     one_in: int = 1
+    once_in: int = 1
 
 
 @dataclass
@@ -457,12 +522,14 @@ class Telling:
 
     def tell(self) -> Tally:
         """Everything. Of two blows the second strikes whoever goes on after the first: the next owner, or the same."""
-        first = self._case(self._start, self._story.first, "undisturbed", watched_after=-1)
+        first = self._case(self._start, self._story.first, "undisturbed", watched_after=-1, wanted=lambda: True)
         self.tally.steps = len(first.steps)
         self.tally.single = len(blows(first.steps))
-        lost = [blow for blow in blows(first.steps) if not blow.kills]
-        self.tally.once = 1 + len(first.different) * len(self._story.seconds) + len(lost)
-        for killed in first.different.values():
+        lost = [blow for blow in blows(first.steps) if not blow.kills][:: self._story.once_in]
+        different = [*first.different.values()][:: self._story.once_in]
+        self.tally.once = 1 + len(different) * len(self._story.seconds) + len(lost)
+        for killed in different:
+            assert killed.image is not None
             for second in self._story.seconds:
                 told = f"{killed.blow}, {second.__name__}"
                 owner = self._case(killed.image, second, told, watched_after=-1)
@@ -476,7 +543,7 @@ class Telling:
 
     def _struck_again(self, owner: Owner, image: Image, operation: Operation, told: str, *before: Blow) -> None:
         for killed in owner.different.values():
-            if self._is_due():
+            if killed.image is not None:
                 self._finish(self._world.again(killed.image), f"{told}, {killed.blow}")
         for blow in blows(owner.steps, after=max((blow.number for blow in before), default=-1)):
             if not blow.kills and self._is_due():
@@ -487,11 +554,17 @@ class Telling:
         return self.tally.different % self._story.one_in == 0
 
     def _case(
-        self, image: Image, operation: Operation, told: str, *lost: Blow, watched_after: int | None = None
+        self,
+        image: Image,
+        operation: Operation,
+        told: str,
+        *lost: Blow,
+        watched_after: int | None = None,
+        wanted: Callable[[], bool] | None = None,
     ) -> Owner:
         """From *image* one owner acts, and another one finishes; the one that acted."""
         world = self._world.again(image)
-        owner = Owner(world, *lost, watched_after=watched_after)
+        owner = Owner(world, *lost, watched_after=watched_after, wanted=wanted or self._is_due)
         try:
             owner.run(operation, *self._story.outcomes)
         except Exception as error:  # noqa: BLE001  # whatever it is, the case failed
@@ -511,7 +584,8 @@ class Telling:
         world.end()
 
     def _failed(self, told: str, error: Exception) -> None:
-        self.tally.failures.append(f"{told}: {type(error).__name__}: {error}")
+        at = extract_tb(error.__traceback__)[-1]
+        self.tally.failures.append(f"{told}: {type(error).__name__}: {error} ({at.name}: {at.line})")
 
 
 def stopped_and_resumed(start: World, operation: Operation, finish: Callable[[World], None], *, one_in: int = 1) -> int:
@@ -547,13 +621,22 @@ def _steps(world: World, operation: Operation) -> int:
     return len(owner.steps)
 
 
-def opened(folder: Path, **settings: Any) -> World:
-    """A world with an open position of ten contracts from 60000 and both protective orders; the price is 59000."""
+def opened(folder: Path, *, past: Callable[[World], None] | None = None, **settings: Any) -> World:
+    """A world with an open position of ten contracts from 60000 and both protective orders; the price is 59000.
+
+    In hedge mode the other side is held too, and protected. *past* is what happened in the account before.
+    """
     world = World(folder, Image({}, (), {}, 10**15, 0), **settings)
     world.exchange.set_price(LEG.symbol, 60_000)
+    if past is not None:
+        past(world)
+        world.settle()
     world.exchange.open_position(LEG.symbol, LEG.side, CONTRACTS)
     world.exchange.protect(LEG.symbol, LEG.side, "stop_loss", CONTRACTS, 57_000)
     world.exchange.protect(LEG.symbol, LEG.side, "take_profit", CONTRACTS, 66_000)
+    if world.hedge:
+        world.exchange.open_position(OTHER_LEG.symbol, OTHER_LEG.side, OTHER_CONTRACTS)
+        world.exchange.protect(OTHER_LEG.symbol, OTHER_LEG.side, "stop_loss", OTHER_CONTRACTS, 63_000)
     position = Position(ID, LEG.symbol, LEG.side, CONTRACTS, 60_000)
     Owner(world).run(lambda guarding: guarding.track(position))
     world.exchange.set_price(LEG.symbol, 59_000)

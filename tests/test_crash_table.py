@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from poslock import PaperExchange
 from poslock.exchange.port import Leg
+from reach import GROUNDS
 
 if TYPE_CHECKING:
     from conftest import Account, Children
     from poslock import ClosedPosition, Position
 
-pytestmark = pytest.mark.parametrize("asynchronous", [False, True], ids=["sync", "async"])
+pytestmark = pytest.mark.parametrize(
+    ("venue", "asynchronous"), [*GROUNDS, pytest.param("binanceusdm", False, id="binanceusdm-sync")]
+)
 
 
 @pytest.fixture(params=["close_position", "recover"])
@@ -40,9 +42,8 @@ def step(account: Account) -> str | None:
     return rows[0][0] if rows else None
 
 
-def go_on(account: Account, next_owner: str, **settings: Any) -> ClosedPosition:
-    exchange = PaperExchange(account.exchange_path, **settings)
-    guard = account.guard_on(exchange)
+def go_on(account: Account, next_owner: str) -> ClosedPosition:
+    guard = account.guard_on(account.reached())
     if next_owner == "close_position":
         return guard.close_position("btc-1")
     (recovery,) = guard.recover()
@@ -77,7 +78,7 @@ def test_died_after_intent(start: Children, account: Account, next_owner: str) -
 def test_died_after_sending_before_the_request_left(start: Children, account: Account, next_owner: str) -> None:
     """An order may be out but is not: the next owner asks until it can no longer come, then sends the same id."""
     position = account.open()
-    killed(start, account, "venue", "before", "place", lease=1.0)
+    killed(start, account, "venue", "before", "place", lease=2.5)
     assert (step(account), accepted(account, position)) == ("sending", 0)
     [(journaled,)] = account.rows("SELECT client_order_id FROM attempt")
     closed = go_on(account, next_owner)
@@ -98,10 +99,10 @@ def test_died_after_accepted_with_the_answer_lost(start: Children, account: Acco
 def test_died_after_partial_fill(start: Children, account: Account, next_owner: str) -> None:
     """The order is half filled and open: the next owner waits for its end and sends the rest under a new id."""
     position = account.open()
-    half = {"liquidity": "6", "remainder_rests": 1.0}
-    killed(start, account, "venue", "after", "place", settings=half)
+    account.fills_in_parts(liquidity="6", remainder_rests=1.0)
+    killed(start, account, "venue", "after", "place")
     assert step(account) == "sending"
-    go_on(account, next_owner, **half)
+    go_on(account, next_owner)
     account.assert_closed_once(position, orders=2)
     ids = account.rows("SELECT number, client_order_id, contracts FROM attempt ORDER BY number")
     assert [(number, contracts) for number, _, contracts in ids] == [(1, "10"), (2, "4")]

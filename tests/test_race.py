@@ -7,17 +7,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from reach import GROUNDS
+
 if TYPE_CHECKING:
     from conftest import Account, Children
 
-pytestmark = pytest.mark.parametrize("asynchronous", [False, True], ids=["sync", "async"])
+pytestmark = pytest.mark.parametrize(("venue", "asynchronous"), GROUNDS)
 
 PROCESSES, POSITIONS = 8, 50
 
 
 def test_eight_processes_close_fifty_positions(start: Children, account: Account) -> None:
     """Of 400 calls 50 close, each a different position; 350 are told "closing" or "closed"."""
-    opened = [account.open(f"p{i}", symbol=f"COIN{i}/USDT", contracts=i + 1) for i in range(POSITIONS)]
+    opened = [account.open(f"p{i}", symbol=f"COIN{i}/USDT:USDT", contracts=i + 1) for i in range(POSITIONS)]
     ids = [position.id for position in opened]
     children = [start("close", **account.of_child(), positions=ids) for _ in range(PROCESSES)]
     for child in children:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.parametrize("asynchronous", [False, True], ids=["sync", "async"])
 
 LEASE = 1.0
+REAL = ("mexc", "binanceusdm")
+LATE = [("/api/v1/private/order/create", 513), ("/fapi/v1/order", -1021)]
 WRITES = [(method, when) for method in ("begin", "sending", "filled", "book") for when in ("before", "after")]
 REQUESTS = ["held", "place", "open_orders", "cancel", "fills", "funding"]
 
@@ -34,7 +36,7 @@ def test_a_stopped_closer_writes_nothing_after_it_resumes(
     zombie.hear()
     zombie.tell()
     zombie.wait_stopped()
-    account.guard_on(account.exchange, stale_after=LEASE).close_position("btc-1")
+    account.guard_on(account.reached(), stale_after=LEASE).close_position("btc-1")
     account.assert_closed_once(position)
     written = account.rows("SELECT * FROM audit")
     zombie.resume()
@@ -44,11 +46,17 @@ def test_a_stopped_closer_writes_nothing_after_it_resumes(
     account.assert_closed_once(position)
 
 
-def test_a_request_held_back_past_the_lease_is_refused_by_the_exchange(start: Children, account: Account) -> None:
+@pytest.mark.parametrize(
+    ("venue", "lease"),
+    [("paper", LEASE), *((f"{name}{mode}", 2.5) for name in REAL for mode in ("", " hedge"))],
+)
+def test_a_request_held_back_past_the_lease_is_refused_by_the_exchange(
+    start: Children, account: Account, lease: float
+) -> None:
     """Stopped between the last check and the send, and nobody else came: its order is too late all the same."""
     position = account.open()
     strikes = {"venue": [{"method": "place", "when": "before", "what": "stop"}]}
-    zombie = start("close", **account.of_child(), positions=["btc-1"], strikes=strikes, lease=LEASE)
+    zombie = start("close", **account.of_child(), positions=["btc-1"], strikes=strikes, lease=lease)
     zombie.hear()
     zombie.tell()
     zombie.wait_stopped()
@@ -58,6 +66,9 @@ def test_a_request_held_back_past_the_lease_is_refused_by_the_exchange(start: Ch
     zombie.resume()
     (outcome,) = zombie.hear()["outcomes"]
     assert outcome["lost"], outcome
+    if account.server is not None:  # what says so is the time that the request was signed with
+        (request, answer) = account.server.refused[-1]
+        assert (request.path, answer.body["code"]) in LATE
     assert account.exchange.held(Leg(position.symbol, position.side)) == 10
-    account.guard_on(account.exchange).close_position("btc-1")
+    account.guard_on(account.reached()).close_position("btc-1")
     account.assert_closed_once(position)
