@@ -35,8 +35,10 @@ LEG = Leg("BTC/USDT:USDT", "long")
 
 
 @pytest.fixture(autouse=True)
-def _no_exchange_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("POSLOCK_EXCHANGE", raising=False)
+def _no_exchange_of_ours(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    for variable in ("POSLOCK_EXCHANGE", "POSLOCK_CONFIG"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.getbasetemp() / "no configuration"))
 
 
 def run(lock_dir: str, *arguments: str, **options: Any) -> Result:
@@ -654,13 +656,13 @@ def test_what_has_no_form_in_json_is_an_error_of_ours() -> None:
 @pytest.mark.parametrize(
     ("command", "words"),
     [
-        ("positions", ["--ledger", "--json", "only read", "newest generation"]),
+        ("positions", ["--ledger", "poslock.toml", "--json", "only read", "newest generation"]),
         ("history", ["[POSITION]", "--ledger", "--json", "oldest first", "UTC"]),
         (
             "close",
             ["POSITION", "--exchange", "POSLOCK_EXCHANGE", "--ledger", "--timeout", "--reason", "--json", "Exit 0"],
         ),
-        ("recover", ["--exchange", "POSLOCK_EXCHANGE", "--ledger", "--json", "Exit 0", "else 1"]),
+        ("recover", ["--exchange", "POSLOCK_EXCHANGE", "poslock.toml", "--ledger", "--json", "Exit 0", "else 1"]),
     ],
 )
 def test_help_says_what_to_give_and_what_comes_back(command: str, words: list[str]) -> None:

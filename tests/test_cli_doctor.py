@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import sys
+from dataclasses import replace
 from errno import ENOSPC
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,10 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from poslock_cli import mounts, proof
+from poslock import ExchangeUnavailable, KeysRefused, PoslockError, UnderMaintenance, UnsupportedMarket
+from poslock.exchange.venues.venue import Inspection
+from poslock_cli import mounts, proof, venue_checks
+from poslock_cli.configuration import ConfigurationError
 from poslock_cli.main import main
 from poslock_cli.mounts import judge
 from poslock_cli.proof import Facts
@@ -23,7 +27,10 @@ LOCAL_DISK = "22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw\n"
 
 @pytest.fixture(autouse=True)
 def _on_a_local_disk(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever the tests run on, a tmpfs say."""
+    """Whatever the tests run on, a tmpfs say, and whatever is configured there."""
+    for variable in ("POSLOCK_CONFIG", "POSLOCK_API_KEY", "POSLOCK_API_SECRET", "POSLOCK_API_PASSWORD"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.getbasetemp() / "no configuration"))
     table = tmp_path_factory.mktemp("mounts") / "mountinfo"
     table.write_text(LOCAL_DISK)
     monkeypatch.setattr(mounts, "MOUNT_TABLE", str(table))
@@ -48,7 +55,7 @@ def test_a_directory_of_ones_own_is_proven_safe(tmp_path: Path) -> None:
     assert (code, {each["verdict"] for each in findings.values()}) == (0, {"ok"})
     assert list(findings) == [
         "directory", "access", "file system", "free space", "boot id", "clock", "writable",
-        "exclusion", "presence", "takeover",
+        "exclusion", "presence", "takeover", "venue",
     ]  # fmt: skip
     assert [str(each.relative_to(folder)) for each in folder.rglob("*")] == [".presence"]
 
@@ -204,3 +211,128 @@ def test_a_proof_that_cannot_be_made_is_a_finding(tmp_path: Path, monkeypatch: p
     code, findings = doctor(tmp_path / "locks")
     assert (code, findings["proof"]["verdict"]) == (1, "REFUSED")
     assert "it could not be made" in findings["proof"]["reason"]
+
+
+# The venue, as a stub; the real client asks a loopback one in test_cli_venue.py.
+
+
+def at_venue(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: Inspection | PoslockError | ConfigurationError
+) -> tuple[int, dict[str, dict[str, Any]]]:
+    """What `doctor` says of a venue that answers so, with keys in the environment."""
+
+    class Account:
+        account = "mexc swap main"
+
+        def inspect(self) -> Inspection:
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+    monkeypatch.setattr(venue_checks, "open_venue", lambda path, venue: Account())
+    (tmp_path / "locks").mkdir(exist_ok=True)
+    config = tmp_path / "poslock.toml"
+    config.write_text('venue = "mexc"\naccount = "main"\n')
+    monkeypatch.setenv("POSLOCK_CONFIG", str(config))
+    return doctor(tmp_path / "locks")
+
+
+GOOD = Inspection(clock_ms=0, hedge=False, may_trade=True, may_withdraw=False)
+
+
+def test_a_venue_in_order_is_said_to_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exit 0, after what there is to say about the directory."""
+    code, findings = at_venue(tmp_path, monkeypatch, GOOD)
+    assert (code, {each["verdict"] for each in findings.values()}) == (0, {"ok"})
+    assert list(findings)[-6:] == ["keys file", "venue", "venue clock", "mode", "trading", "withdrawal"]
+    assert findings["keys file"]["reason"] == "none; the keys come from the environment"
+    assert findings["mode"]["reason"] == "one-way"
+
+
+def test_that_no_venue_is_configured_is_said(tmp_path: Path) -> None:
+    """With the file in which it would be; that is nothing bad."""
+    (tmp_path / "locks").mkdir()
+    code, findings = doctor(tmp_path / "locks")
+    assert (code, findings["venue"]["verdict"]) == (0, "ok")
+    assert findings["venue"]["reason"].startswith("none is configured in /")
+
+
+@pytest.mark.parametrize(
+    ("change", "check", "verdict", "reason"),
+    [
+        ({"clock_ms": 1000}, "venue clock", "ok", "1000 ms ahead of the venue's"),
+        ({"clock_ms": 1001}, "venue clock", "warning", "1001 ms ahead of the venue's"),
+        ({"clock_ms": -1000}, "venue clock", "ok", "1000 ms behind the venue's"),
+        ({"clock_ms": -86_400_000}, "venue clock", "warning", "86400000 ms behind the venue's"),
+        ({"hedge": True}, "mode", "ok", "hedge: a long and a short side of each market"),
+        ({"hedge": None}, "mode", "ok", "unknown: the venue does not say"),
+        ({"may_trade": False}, "trading", "REFUSED", "the key may not trade, so nothing can be closed"),
+        ({"may_trade": None}, "trading", "warning", "unknown: the venue does not say"),
+        (
+            {"may_withdraw": True},
+            "withdrawal",
+            "warning",
+            "the key may withdraw: whoever gets it can empty the account",
+        ),
+        ({"may_withdraw": None}, "withdrawal", "warning", "unknown: the venue does not say"),
+    ],
+)
+def test_what_the_venue_says_is_judged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any], check: str, verdict: str, reason: str
+) -> None:
+    """Point by point; what is unknown is said to be, and is no reason to fail."""
+    code, findings = at_venue(tmp_path, monkeypatch, replace(GOOD, **change))
+    assert (findings[check]["verdict"], findings[check]["reason"]) == (verdict, reason)
+    assert code == (1 if verdict == "REFUSED" else 0)
+    assert bool(findings[check]["way_out"]) == (verdict != "ok")
+    others = {name: each["verdict"] for name, each in findings.items() if name != check}
+    assert set(others.values()) == {"ok"}
+
+
+def test_a_key_that_may_withdraw_has_a_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Said in words that can be followed."""
+    _, findings = at_venue(tmp_path, monkeypatch, replace(GOOD, may_withdraw=True))
+    assert findings["withdrawal"]["way_out"] == "make a key without it"
+
+
+@pytest.mark.parametrize(
+    ("error", "check"),
+    [
+        (KeysRefused("mexc answered 602: \x1b[2J signature", code="602"), "keys"),
+        (ExchangeUnavailable("mexc: no answer that can be read (NetworkError)"), "venue"),
+        (UnderMaintenance("mexc answered 801: maintenance", code="801"), "venue"),
+        (UnsupportedMarket("mexc: mode 3 is not known"), "venue"),
+        (ConfigurationError("/etc/poslock.toml", "mexc needs secret", "set $POSLOCK_API_SECRET"), "venue"),
+    ],
+)
+def test_what_keeps_the_venue_from_answering_is_a_finding(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: PoslockError | ConfigurationError, check: str
+) -> None:
+    """In its words, with a way out, and nothing else is said of it; the directory is examined all the same."""
+    code, findings = at_venue(tmp_path, monkeypatch, error)
+    assert (code, findings[check]["verdict"], findings["takeover"]["verdict"]) == (1, "REFUSED", "ok")
+    assert str(error) in findings[check]["reason"] or error.args[0].startswith(findings[check]["reason"])
+    assert findings[check]["way_out"]
+    assert "trading" not in findings
+    text = CliRunner().invoke(main, ["--lock-dir", str(tmp_path / "locks"), "doctor"]).stdout
+    assert all(line.isprintable() for line in text.splitlines())
+
+
+@pytest.mark.parametrize("by_environment", [False, True])
+def test_a_keys_file_that_others_can_read_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, by_environment: bool
+) -> None:
+    """Also if the keys come from the environment: those in the file are seen all the same. The venue is not asked."""
+    (tmp_path / "locks").mkdir()
+    (tmp_path / "keys.toml").write_text('api_key = "k"\nsecret = "s"\n')
+    (tmp_path / "keys.toml").chmod(0o640)
+    config = tmp_path / "poslock.toml"
+    config.write_text('venue = "mexc"\naccount = "main"\nkeys_file = "keys.toml"\n')
+    monkeypatch.setenv("POSLOCK_CONFIG", str(config))
+    if by_environment:
+        monkeypatch.setenv("POSLOCK_API_KEY", "k")
+        monkeypatch.setenv("POSLOCK_API_SECRET", "s")
+    code, findings = doctor(tmp_path / "locks")
+    assert (code, findings["keys file"]["verdict"], "venue" in findings) == (1, "REFUSED", False)
+    assert "has mode 0640" in findings["keys file"]["reason"]
+    assert findings["keys file"]["way_out"] == f"chmod 600 {tmp_path}/keys.toml"

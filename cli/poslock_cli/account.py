@@ -25,7 +25,9 @@ from poslock.errors import (
 )
 from poslock.ledger.ledger import Ledger
 from poslock.position import EXACT
-from poslock.text import quoted
+from poslock.text import printable, quoted
+from poslock_cli.configuration import configuration_of
+from poslock_cli.real_exchange import open_venue
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,9 +56,13 @@ _KNOWN = ", ".join(f"{kind}:PATH" for kind in _KINDS)
 
 
 def _opened(context: click.Context, param: click.Parameter, named: str | None) -> Exchange:
-    """The account that ``KIND:WHERE`` names."""
+    """The account that ``KIND:WHERE`` names, else the configured one."""
     if named is None:
-        raise click.UsageError(f"Name the exchange by --exchange or $POSLOCK_EXCHANGE: {_KNOWN}.", context)
+        configuration = configuration_of(context)
+        if configuration.venue is not None:
+            return open_venue(configuration.path, configuration.venue)
+        ways = f"Name the exchange by --exchange or $POSLOCK_EXCHANGE: {_KNOWN}."
+        raise click.UsageError(f"{ways} A real one: venue and account in {printable(configuration.path)}.", context)
     kind, _, where = named.partition(":")
     if kind not in _KINDS:
         raise click.BadParameter(f"{quoted(kind)} is no kind of exchange; known: {_KNOWN}.", context, param)
@@ -72,9 +78,13 @@ exchange_option = click.option(
     envvar="POSLOCK_EXCHANGE",
     show_envvar=True,
     callback=_opened,
-    help=f"Where the account is: {_KNOWN}.",
+    help=f"Where the account is: {_KNOWN}; by default the venue in poslock.toml.",
 )
-ledger_option = click.option("--ledger", metavar="PATH", help="The ledger; by default ledger.db in the lock directory.")
+ledger_option = click.option(
+    "--ledger",
+    metavar="PATH",
+    help="The ledger; by default the one in poslock.toml, else ledger.db in the lock directory.",
+)
 
 
 def ledger_at(directory: LockDirectory, path: str | None) -> Ledger:

@@ -20,6 +20,7 @@ from poslock_cli.account import (
     ledger_option,
     moment,
 )
+from poslock_cli.configuration import configuration_of
 from poslock_cli.seconds import Seconds
 
 if TYPE_CHECKING:
@@ -76,7 +77,8 @@ def close(  # noqa: PLR0913  # one for each option
     book = ledger_at(directory, ledger)
     outcome = Recovery(position, None, PositionNotFound(position, book.path))
     if is_made(book.path):
-        guard = PositionGuard(exchange, lock_dir=directory, ledger=book, timeout=timeout)
+        lease = configuration_of(context).lease
+        guard = PositionGuard(exchange, lock_dir=directory, ledger=book, timeout=timeout, stale_after=lease)
         (outcome,) = guard.close_positions([position], reason=reason)
     if as_objects:
         click.echo(as_json(as_object(outcome)))

@@ -1,4 +1,4 @@
-"""What was found out about a lock directory, one point at a time."""
+"""What was found out about a lock directory and a venue, one point at a time."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _COLORS = {"ok": "green", "warning": "yellow", "REFUSED": "red"}
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One point. What is refused makes the directory unsafe; a warning does not. ``way_out`` is empty if ok."""
+    """One point. What is refused must not be used as it is; a warning may be. ``way_out`` is empty if ok."""
 
     check: str
     verdict: Literal["ok", "warning", "REFUSED"]
@@ -31,12 +31,12 @@ def ok(check: str, reason: str) -> Finding:
 
 
 def warning(check: str, reason: str, way_out: str) -> Finding:
-    """Safe, but worth knowing."""
+    """Good enough, but worth knowing."""
     return Finding(check, "warning", reason, way_out)
 
 
 def refused(check: str, reason: str, way_out: str) -> Finding:
-    """Not safe."""
+    """Not good enough."""
     return Finding(check, "REFUSED", reason, way_out)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import click
 
 from poslock.errors import PoslockError
@@ -9,6 +11,7 @@ from poslock.lock.directory import open_directory
 from poslock.text import printable
 from poslock_cli.clear import clear
 from poslock_cli.close import close
+from poslock_cli.configuration import load
 from poslock_cli.demo.command import demo
 from poslock_cli.doctor import doctor
 from poslock_cli.history import history
@@ -33,12 +36,22 @@ class _Group(click.Group):
 @click.option(
     "--lock-dir",
     metavar="DIR",
-    help="Where the lock files are; by default $POSLOCK_DIR, else the user's state directory.",
+    help="Where the lock files are; by default $POSLOCK_DIR, else as in the configuration, else the user's state "
+    "directory.",
+)
+@click.option(
+    "--config",
+    metavar="PATH",
+    envvar="POSLOCK_CONFIG",
+    help="The configuration; by default $POSLOCK_CONFIG, else poslock/poslock.toml in the user's configuration "
+    "directory, if it is there; never one in the working directory. Options and variables override what it says.",
 )
 @click.pass_context
-def main(context: click.Context, lock_dir: str | None) -> None:
+def main(context: click.Context, lock_dir: str | None, config: str | None) -> None:
     """Of all bot processes on this host, exactly one closes a position."""
-    context.obj = open_directory(lock_dir)
+    configuration = load(config)
+    configuration.keep(context)
+    context.obj = open_directory(lock_dir or os.environ.get("POSLOCK_DIR") or configuration.lock_dir)
 
 
 main.add_command(status)

@@ -9,6 +9,7 @@ import click
 from poslock import PositionGuard
 from poslock.text import printable
 from poslock_cli.account import as_json, as_object, described, exchange_option, is_made, ledger_at, ledger_option
+from poslock_cli.configuration import configuration_of
 
 if TYPE_CHECKING:
     from poslock.exchange.port import Exchange
@@ -32,7 +33,7 @@ def recover(
     Exit 0 if nothing is left unfinished, else 1.
     """
     book = ledger_at(directory, ledger)
-    guard = PositionGuard(exchange, lock_dir=directory, ledger=book)
+    guard = PositionGuard(exchange, lock_dir=directory, ledger=book, stale_after=configuration_of(context).lease)
     outcomes = guard.recover() if is_made(book.path) else []
     if as_objects:
         click.echo(as_json([as_object(each) for each in outcomes]))
