@@ -8,15 +8,18 @@ import subprocess
 import sys
 from inspect import signature
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from click.testing import CliRunner
 
 import poslock
+from loopback.mexc import Mexc
 from poslock import PaperExchange, PositionLock
 from poslock.database import _BUSY_SECONDS
 from poslock.exchange.port import Leg
 from poslock.lock.directory import ALLOW_NETWORK
+from poslock_cli.configuration import load
 from poslock_cli.main import main
 
 ROOT = Path(__file__).parent.parent
@@ -69,17 +72,49 @@ def test_the_awaited_guard_example_runs(tmp_path: Path) -> None:
     assert exchange.held(Leg("SOL/USDT:USDT", "short")) == 0
 
 
+@pytest.mark.parametrize(("number", "symbol", "side"), [(3, "BTC/USDT:USDT", "long"), (4, "ETH/USDT:USDT", "short")])
+def test_the_examples_with_a_real_client_close_a_position(
+    tmp_path: Path, number: int, symbol: str, side: Literal["long", "short"]
+) -> None:
+    """On a MEXC on this machine; all that is put in between is its address and its keys."""
+    with Mexc(tmp_path / "exchange.db") as venue:
+        venue.book.set_price(symbol, 60_000)
+        venue.book.open_position(symbol, side, 10)
+        there = f"__import__('loopback.mexc').mexc.client_at({venue.url!r}, asynchronous={number == 4})"
+        code, clients = re.subn(r"ccxt\.mexc\(.*?\}\)", there, EXAMPLES[number])
+        assert clients == 1
+        assert run(f"import sys; sys.path.insert(0, {str(ROOT / 'tests')!r})\n{code}", tmp_path) == "-300.0\n"
+        assert venue.book.held(Leg(symbol, side)) == 0
+        assert venue.book.open_orders(Leg(symbol, side)) == []
+
+
+def test_the_example_with_a_real_client_is_fifteen_lines() -> None:
+    """Blank lines aside."""
+    assert all(len([line for line in EXAMPLES[number].splitlines() if line.strip()]) <= 15 for number in (3, 4))
+
+
+def test_the_configuration_in_the_readme_is_one(tmp_path: Path) -> None:
+    """Every key is known, and has a value that may be."""
+    (example,) = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
+    path = tmp_path / "poslock.toml"
+    path.write_text(example)
+    path.chmod(0o600)
+    found = load(str(path)).venue
+    assert found is not None
+    assert (found.venue, found.account) == ("mexc", "main")
+
+
 def test_the_lock_example_holds_and_tells_who_holds(tmp_path: Path) -> None:
     """Free, it passes silently; held, it prints the holder."""
-    assert run(EXAMPLES[3], tmp_path) == ""
+    assert run(EXAMPLES[5], tmp_path) == ""
     with PositionLock("btc-swing-1", lock_dir=tmp_path / "locks", purpose="test"):
-        code = EXAMPLES[3].replace("timeout=5", "timeout=0")
+        code = EXAMPLES[5].replace("timeout=5", "timeout=0")
         assert run(code, tmp_path).endswith("(test)\n")
 
 
 def test_the_async_example_runs(tmp_path: Path) -> None:
     """Shared, and through the manager."""
-    assert run(EXAMPLES[4], tmp_path) == ""
+    assert run(EXAMPLES[6], tmp_path) == ""
 
 
 def test_the_shell_example_runs_under_the_lock(tmp_path: Path) -> None:
@@ -111,7 +146,7 @@ def test_every_option_in_the_readme_is_an_option() -> None:
 
 def test_the_example_is_eight_lines() -> None:
     """Of bot code, blank line and import aside."""
-    assert len(EXAMPLES) == 5
+    assert len(EXAMPLES) == 7
     assert len([line for line in EXAMPLES[0].splitlines() if line.strip()]) <= 8
 
 
