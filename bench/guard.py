@@ -36,6 +36,9 @@ class InstantVenue:
     def __init__(self) -> None:
         self._placed: dict[str, CloseOrder] = {}
 
+    def prepare(self) -> None:
+        """Nothing is unknown."""
+
     def time_ms(self) -> int:
         """A clock that stands still."""
         return 1
