@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
+from zlib import crc32
 
 import pytest
 
@@ -25,6 +27,28 @@ if TYPE_CHECKING:
     from poslock import PositionGuard
 
 SYMBOL = "BTC/USDT:USDT"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--both-clients", action="store_true", help="run tests that take turns for threads and for tasks")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests that take turns go for one of the two kinds of client, about half of them for each.
+
+    A venue's module is the same code for both, and what differs has tests of its own. Which one is decided by the name.
+    """
+    if config.getoption("--both-clients"):
+        return
+    left_out = [item for item in items if item.get_closest_marker("takes_turns") and not _has_its_turn(item)]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in set(left_out)]
+
+
+def _has_its_turn(item: pytest.Item) -> bool:
+    name = re.sub(r"\b(sync|async|threads|tasks)\b", "", item.nodeid)
+    wants: bool = item.callspec.params["asynchronous"]  # type: ignore[attr-defined]  # it is parametrized
+    return bool(crc32(name.encode()) % 2) is wants
 
 
 @pytest.fixture

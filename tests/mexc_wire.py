@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from every_step import WRITES, Door, Kind, World
+from every_step import ORDERS, WRITES, Door, Kind, World
 from loopback.mexc import Mexc
 from loopback.mexc_books import REDUCES
 from poslock import CcxtExchange
@@ -22,14 +22,16 @@ if TYPE_CHECKING:
     from poslock.exchange.port import Leg
 
 _PRIVATE = "/api/v1/private"
+_PLACES = {f"{_PRIVATE}/order/create", f"{_PRIVATE}/planorder/place/v2"}
 _LIVE = {0, 1}
 
 
 @dataclass(frozen=True, eq=False)
 class Late:
-    """A request that is under way."""
+    """A request that is under way, and the client order id of what it is about."""
 
     request: Request
+    client_order_id: str | None
 
     def due_ms(self) -> int:
         """The last moment in which the venue takes it."""
@@ -40,18 +42,22 @@ class Late:
 class Wire(Mexc):
     """The venue and the wire to it.
 
-    ``method`` is what is asked of the port. ``befalls`` is what befalls the next request; for a method that changes
-    something, the one that does it. ``unanswered`` is the number, in ``requests``, of one whose answer is lost. For as
-    long as the venue denies an order, questions what became of a trigger order do not show it either.
+    ``method`` is what is asked of the port, and ``client_order_id`` about which order. ``befalls`` is what befalls the
+    next request; for a method that changes something, the one that does it. ``unanswered`` is the number, in
+    ``requests``, of one whose answer is lost. ``taken`` are the client order ids of the orders that the venue has,
+    also of those that it was not told them of; ``taken_again`` are those of which it has two. For as long as it denies
+    an order, questions what became of a trigger order do not show it either.
     """
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         self.method = ""
+        self.client_order_id: str | None = None
         self.befalls: Kind | None = None
         self.unanswered: int | None = None
         self.late: Late | None = None
-        self.sent_again: list[str] = []
+        self.taken: list[str] = []
+        self.taken_again: list[str] = []
         self.taken_late = 0
 
     def arrived(self, request: Request) -> tuple[Reply | None, float]:
@@ -60,24 +66,22 @@ class Wire(Mexc):
             kind, self.befalls = self.befalls, None
         answer = super().arrived(request) if kind in {None, "answer lost"} else None
         if kind == "request late":
-            self.late = Late(request)
+            self.late = Late(request, self.client_order_id)
         return answer if answer is not None and kind is None else (None, 0)
 
     def arrived_late(self, late: Late) -> None:
+        self.client_order_id = late.client_order_id
         self.taken_late += self._carried_out(late.request).body["success"] is True
 
     def _carried_out(self, request: Request) -> Reply:
-        if request.path == f"{_PRIVATE}/order/create" and self._has(request.params["externalOid"]):
-            self.sent_again.append(request.params["externalOid"])
         reply = super()._carried_out(request)
+        if request.path in _PLACES and reply.body["success"] is True and self.client_order_id is not None:
+            self.taken_again += [self.client_order_id] if self.client_order_id in self.taken else []
+            self.taken.append(self.client_order_id)
         if request.path == f"{_PRIVATE}/planorder/list/orders" and self.method == "stop":
             shown_ms = self.clock_ms() - self.denies * 1000
             reply.body["data"] = [row for row in reply.body["data"] if row["createTime"] <= shown_ms]
         return reply
-
-    def _has(self, client_order_id: str) -> bool:
-        with self.books() as books:
-            return books.account.order_by_client_id(client_order_id) is not None
 
 
 class MexcDoor(Door):
@@ -91,12 +95,13 @@ class MexcDoor(Door):
         self._wire = wire
         self._client = client
         wire.book, wire.hedge = world.exchange, world.hedge
-        wire.asked, wire.pairs, wire.tracks = pickle.loads(kept) if kept else ({}, [], [])  # noqa: S301  # our own
+        nothing: Any = ({}, [], [], [])
+        wire.asked, wire.pairs, wire.tracks, wire.taken = pickle.loads(kept) if kept else nothing  # noqa: S301  # ours
         wire.requests.clear()
-        wire.sent_again.clear()
+        wire.taken_again.clear()
 
     def kept(self) -> Any:
-        return pickle.dumps((self._wire.asked, self._wire.pairs, self._wire.tracks))
+        return pickle.dumps((self._wire.asked, self._wire.pairs, self._wire.tracks, self._wire.taken))
 
     def exchange(self) -> Any:
         exchange: Any = CcxtExchange(self._client, account="main")
@@ -106,10 +111,11 @@ class MexcDoor(Door):
 
     def ask(self, exchange: Any, method: str, *args: Any) -> Any:
         self._wire.method = method
+        self._wire.client_order_id = args[0].client_order_id if method in ORDERS else None
         try:
             return getattr(exchange, method)(*args)
         finally:
-            assert not self._wire.sent_again, "an order was sent again that the venue has"
+            assert not self._wire.taken_again, "an order was sent again that the venue has"
 
     def ask_in_vain(self, kind: Kind, exchange: Any, method: str, *args: Any) -> Any:
         self._wire.befalls = kind
@@ -126,7 +132,7 @@ class MexcDoor(Door):
 
     def arrive(self, request: Any) -> None:
         self._wire.arrived_late(request)
-        assert not self._wire.sent_again, "an order was taken again that the venue had"
+        assert not self._wire.taken_again, "an order was taken again that the venue had"
 
     def resting(self, leg: Leg) -> list[tuple[str, Decimal | None]]:
         live = [track for track in self._wire.tracks if track["state"] in _LIVE and REDUCES[track["side"]] == leg.side]

@@ -45,7 +45,10 @@ DENIED = Reply(400, {"code": -2013, "msg": "Order does not exist."})
 HTML = Reply(502, "<html><body>Bad Gateway</body></html>", {"Content-Type": "text/html"})
 DAY_MS = 86_400_000
 
-pytestmark = pytest.mark.parametrize("asynchronous", [False, True], ids=["sync", "async"])
+pytestmark = [
+    pytest.mark.parametrize("asynchronous", [False, True], ids=["sync", "async"]),
+    pytest.mark.takes_turns,
+]
 both_modes = pytest.mark.parametrize("hedge", [False, True], ids=["one-way", "hedge"])
 both_sides = pytest.mark.parametrize("side", ["long", "short"])
 only_hedge = pytest.mark.parametrize("hedge", [True], ids=["hedge"])

@@ -34,7 +34,10 @@ if TYPE_CHECKING:
 
 CREATE, REALTIME, POSITIONS = "/v5/order/create", "/v5/order/realtime", "/v5/position/list"
 
-pytestmark = pytest.mark.parametrize("asynchronous", [False, True], ids=["sync", "async"])
+pytestmark = [
+    pytest.mark.parametrize("asynchronous", [False, True], ids=["sync", "async"]),
+    pytest.mark.takes_turns,
+]
 both_modes = pytest.mark.parametrize("hedge", [False, True], ids=["one-way", "hedge"])
 both_sides = pytest.mark.parametrize("side", ["long", "short"])
 

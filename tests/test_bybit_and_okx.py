@@ -40,6 +40,7 @@ NOTHING = {"bybit": "110017", "okx": "51169"}
 
 pytestmark = [
     pytest.mark.parametrize("asynchronous", [False, True], ids=["sync", "async"]),
+    pytest.mark.takes_turns,
     pytest.mark.parametrize("name", ["bybit", "okx"]),
 ]
 both_modes = pytest.mark.parametrize("hedge", [False, True], ids=["one-way", "hedge"])

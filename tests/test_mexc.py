@@ -53,6 +53,21 @@ if TYPE_CHECKING:
     from poslock.position import Side
 
 DAY_MS = 86_400_000
+# A spot market, as the venue's list of them has it.
+SPOT = {
+    "symbol": "BTCUSDT",
+    "status": "1",
+    "baseAsset": "BTC",
+    "quoteAsset": "USDT",
+    "baseAssetPrecision": 8,
+    "quotePrecision": 2,
+    "quoteAssetPrecision": 2,
+    "baseSizePrecision": "0.0001",
+    "maxQuoteAmount": "5000000",
+    "quoteAmountPrecision": "1",
+    "permissions": ["SPOT"],
+    "orderTypes": [],
+}
 
 pytestmark = both_clients
 
@@ -178,11 +193,7 @@ def test_a_flat_row_is_flat(desk: Desk) -> None:
 @pytest.mark.parametrize("symbol", ["DOGE/USDT:USDT", "BTC/USDT", "BTC/USD:BTC"])
 def test_only_linear_swaps_are_known(desk: Desk, symbol: str) -> None:
     """An unknown market, a spot market and an inverse swap are refused before anything is asked."""
-    sizes = {"baseSizePrecision": "0.0001", "maxQuoteAmount": "5000000", "quoteAmountPrecision": "1"}
-    precision = {"baseAssetPrecision": 8, "quotePrecision": 2, "quoteAssetPrecision": 2, **sizes}
-    coins = {"baseAsset": "BTC", "quoteAsset": "USDT"}
-    spot = {"symbol": "BTCUSDT", "status": "1", **coins, **precision, "permissions": ["SPOT"], "orderTypes": []}
-    desk.answer_otherwise("exchangeInfo", lambda body: {**body, "symbols": [spot]})
+    desk.answer_otherwise("exchangeInfo", lambda body: {**body, "symbols": [SPOT]})
     inverse = {"symbol": "BTC_USD", "quoteCoin": "USD", "settleCoin": "BTC"}
     desk.answer_data("contract/detail", lambda rows: [*rows, {**rows[0], **inverse}])
     desk.exchange.prepare()
@@ -194,6 +205,16 @@ def test_only_linear_swaps_are_known(desk: Desk, symbol: str) -> None:
     with pytest.raises(UnsupportedMarket):
         desk.exchange.place(desk.closing(1, leg=Leg(symbol, "long")))
     assert len(desk.venue.requests) == asked
+
+
+def test_a_venue_without_swaps_is_not_believed(desk: Desk) -> None:
+    """The contract detail that cannot be read looks to ccxt like an empty one, beside spot markets that are there."""
+    desk.answer_otherwise("exchangeInfo", lambda body: {**body, "symbols": [SPOT]})
+    desk.venue.strike(Fault("contract/detail", "garbage"))
+    with pytest.raises(ExchangeUnavailable):
+        desk.exchange.prepare()
+    desk.exchange.prepare()
+    assert desk.exchange.held(LONG) == 0
 
 
 @pytest.mark.parametrize(("said", "hedge"), [(1, True), ("2", False), ({"positionMode": 1}, True)])
@@ -516,17 +537,19 @@ def test_numbers_and_ids_are_read_however_they_are_written(desk: Desk, change: A
     assert desk.venue.book.open_orders(LONG) == []
 
 
-@pytest.mark.parametrize("body", [{"success": False}, {"success": False, "code": 0}, {"success": False, "code": 200}])
-def test_a_failure_without_a_code_is_no_success(desk: Desk, body: dict[str, Any]) -> None:
-    """success: false without a code, which ccxt hands over like a good answer."""
+@pytest.mark.parametrize("code", [{}, {"code": 0}, {"code": 200}], ids=["none", "0", "200"])
+def test_a_failure_without_a_code_is_no_success(desk: Desk, code: dict[str, int]) -> None:
+    """success: false without a code, which ccxt hands over like a good answer; what it carries does not count."""
     desk.held()
-    desk.venue.strike(Fault(CREATE, Reply(200, body)), Fault(PLAN, Reply(200, body)))
+    body = {"success": False, **code}
+    taken, planned = {**body, "data": {"orderId": "7"}}, {**body, "data": "7"}
+    desk.venue.strike(Fault(CREATE, Reply(200, taken)), Fault(PLAN, Reply(200, planned)))
     with pytest.raises(OutcomeUnknown) as caught:
         desk.exchange.place(desk.closing(4))
     assert type(caught.value) is OutcomeUnknown
     with pytest.raises(OutcomeUnknown):
         desk.exchange.place_stop(desk.stop("stop_loss", 57_000))
-    desk.venue.strike(Fault("open_positions", Reply(200, body)), Fault("ping", Reply(200, body)))
+    desk.venue.strike(Fault("open_positions", Reply(200, {**body, "data": []})))
     with pytest.raises(ExchangeUnavailable):
         desk.exchange.held(LONG)
     assert desk.taken() == []

@@ -39,7 +39,10 @@ if TYPE_CHECKING:
 CREATE, CREATE_STOP = "/api/v5/trade/order", "/api/v5/trade/order-algo"
 POSITIONS, FILLS = "/api/v5/account/positions", "/api/v5/trade/fills"
 
-pytestmark = pytest.mark.parametrize("asynchronous", [False, True], ids=["sync", "async"])
+pytestmark = [
+    pytest.mark.parametrize("asynchronous", [False, True], ids=["sync", "async"]),
+    pytest.mark.takes_turns,
+]
 both_modes = pytest.mark.parametrize("hedge", [False, True], ids=["net", "long-short"])
 both_sides = pytest.mark.parametrize("side", ["long", "short"])
 

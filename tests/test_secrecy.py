@@ -78,6 +78,7 @@ def last_words(venue: Mexc, folder: Path, **settings: Any) -> str:
     return done.stderr
 
 
+@pytest.mark.takes_turns
 @pytest.mark.parametrize("asynchronous", [False, True], ids=["threads", "tasks"])
 @pytest.mark.parametrize(("failure", "does"), CASES)
 def test_whatever_a_bot_dies_of_leaves_no_key(

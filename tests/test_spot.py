@@ -56,7 +56,10 @@ ORDER, ACCOUNT, OPEN, TRADES = "/v3/order$", "/v3/account$", "/openOrders$", "/m
 HTML = Reply(502, "<html><body>Bad Gateway</body></html>", {"Content-Type": "text/html"})
 DAY_MS = 86_400_000
 
-pytestmark = pytest.mark.parametrize("asynchronous", [False, True], ids=["sync", "async"])
+pytestmark = [
+    pytest.mark.parametrize("asynchronous", [False, True], ids=["sync", "async"]),
+    pytest.mark.takes_turns,
+]
 only_binance = pytest.mark.parametrize("name", ["binance"])
 only_mexc = pytest.mark.parametrize("name", ["mexc"])
 
