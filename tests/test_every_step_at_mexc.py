@@ -45,6 +45,9 @@ if TYPE_CHECKING:
 
     from poslock.exchange.port import Leg
 
+# Thousands of requests each, which take their time on a busy machine.
+pytestmark = pytest.mark.timeout(600)
+
 _SET = modify(stop_loss=58_000, take_profit=64_000)
 _TRAILING = {"trend": 1, "backType": 1, "backValue": 0.02}
 
