@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from poslock.exchange.venues.venue import Inspection, Venue
     from poslock.position import Fill
 
-# By ccxt's id of the venue and the type of its markets: the class, in the module of the venue's name.
+# By ccxt's id of the venue and the type of its markets. By name, because few bots need more than one.
 _VENUES = {
     ("mexc", "swap"): "poslock.exchange.venues.mexc.Mexc",
     ("binanceusdm", "swap"): "poslock.exchange.venues.binance.BinanceUsdm",

@@ -1,6 +1,7 @@
 """One request through a ccxt client: signed as of a given moment, sent once, its failure judged by the venue's code.
 
-The client is the bot's own: its keys, proxies, session and rate limiter are used, and nothing about it is changed.
+The client is the bot's own: its keys, proxies, session and rate limiter are used. Nothing about it is changed but its
+table of markets, which is loaded if it is empty.
 ccxt's own retries are passed by, because a request for an order leaves once or not at all.
 """
 
