@@ -11,10 +11,12 @@ import traceback
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import ccxt
 import pytest
 
 from loopback.mexc import Mexc as Venue
 from loopback.server import KEYS, Fault, Reply, Request
+from poslock import CcxtExchange
 from poslock.coroutine import finished
 from poslock.errors import ExchangeError, ExchangeUnavailable, KeysRefused, OutcomeUnknown, RequestExpired
 from poslock.exchange.port import Leg
@@ -474,3 +476,9 @@ def test_until_the_venue_was_asked_it_is_this_machines(line: Line) -> None:
     assert abs(line.client.clock.now_ms() - time.time_ns() // 10**6) < 5000
     line.ask()
     assert line.client.clock.is_known is True
+
+
+def test_an_account_is_the_same_through_both_of_ccxts_ids_for_a_venue() -> None:
+    """Two bots, each with the class it likes better, guard one account."""
+    exchanges = [CcxtExchange(kind(), account="main") for kind in (ccxt.binance, ccxt.binanceusdm)]
+    assert {exchange.account for exchange in exchanges} == {"binance swap main"}

@@ -28,6 +28,7 @@ from poslock import (
     PositionGuard,
     PositionLock,
     PositionNotFound,
+    RateLimited,
 )
 from poslock.errors import RequestExpired, TokenRefused
 from poslock.exchange.port import CloseOrder, Leg, Order, StopOrder
@@ -385,6 +386,15 @@ def test_an_exit_order_denied_for_longer_than_promised_is_not_made_twice(account
     venue = Venue(account, Strike("place_stop", "after", OutcomeUnknown("time-out")), clock=clock)
     venue.instead["stop"] = lambda order: venue.exchange.stop(order) if venue.calls.count("place_stop") == 2 else None
     venue.guard.modify_position("btc-1", stop_loss=58_000)
+    assert resting(account) == exits(58_000, 66_000)
+
+
+def test_a_change_that_is_turned_away_unseen_is_sent_again(account: Account, clock: Any) -> None:
+    """Too many requests is no word on this one."""
+    account.open()
+    venue = Venue(account, Strike("place_stop", "before", RateLimited("busy")), clock=clock)
+    venue.guard.modify_position("btc-1", stop_loss=58_000)
+    assert venue.calls.count("place_stop") == 2
     assert resting(account) == exits(58_000, 66_000)
 
 
