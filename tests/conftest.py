@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import sqlite3
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -187,6 +188,18 @@ def _no_configuration_of_ours(tmp_path_factory: pytest.TempPathFactory, monkeypa
     """What a developer has set up for an account of their own is not for tests."""
     monkeypatch.delenv("POSLOCK_CONFIG", raising=False)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.getbasetemp() / "no configuration"))
+
+
+@pytest.fixture(autouse=True)
+def _signals_stay_as_they_are() -> Iterator[None]:
+    """Blocked signals stay blocked in all children of later tests, which then cannot be ended as they expect."""
+    before = _signals()
+    yield
+    assert _signals() == before
+
+
+def _signals() -> tuple[set[int], list[Any]]:
+    return signal.pthread_sigmask(signal.SIG_BLOCK, []), [signal.getsignal(each) for each in signal.valid_signals()]
 
 
 @pytest.fixture(autouse=True)

@@ -27,6 +27,7 @@ from poslock_cli.configuration_checks import CHECKS
 from poslock_cli.keys import read_keys, read_keys_file
 from poslock_cli.main import main
 from poslock_cli.real_exchange import open_venue
+from processes import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -550,19 +551,21 @@ def test_run_takes_lease_and_timeout_from_the_file(tmp_path: Path) -> None:
     config = [sys.executable, "-m", "poslock_cli", "--config", path]
     look = [*config, "status", "--json", "a"]
 
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        """In a process of its own: it keeps its signals blocked to its end."""
+        command = [*config, "run", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
+
     def lease(*options: str) -> float:
-        log = tmp_path / "status.json"
-        inner = " ".join(look)
-        code = poslock("--config", path, "run", *options, "a", "--", "sh", "-c", f"{inner} > {log}").exit_code
-        assert code == 0
-        (holder,) = json.loads(log.read_text())[0]["holders"]
+        done = run(*options, "a", "--", *look)
+        assert done.returncode == 0, done.stderr
+        (holder,) = json.loads(done.stdout)[0]["holders"]
         seconds: float = holder["lease_s"]
         return seconds
 
     assert lease() == 77
     assert lease("--stale-after", "5") == 5
-    again = " ".join([*config, "run", "a", "--", "true"])
-    assert poslock("--config", path, "run", "a", "--", "sh", "-c", again).exit_code == 75  # without waiting
+    assert run("a", "--", *config, "run", "a", "--", "true").returncode == 75  # without waiting
 
 
 def options_of_the_guard(monkeypatch: pytest.MonkeyPatch, arguments: list[str]) -> dict[str, Any]:
