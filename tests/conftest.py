@@ -198,8 +198,10 @@ def _signals_stay_as_they_are() -> Iterator[None]:
     assert _signals() == before
 
 
-def _signals() -> tuple[set[int], list[Any]]:
-    return signal.pthread_sigmask(signal.SIG_BLOCK, []), [signal.getsignal(each) for each in signal.valid_signals()]
+def _signals() -> tuple[set[int], dict[int, Any]]:
+    """What is blocked, and all handlers but that of pytest-timeout, which it takes back later if a test fails."""
+    ours = signal.valid_signals() - {signal.SIGALRM}
+    return signal.pthread_sigmask(signal.SIG_BLOCK, []), {each: signal.getsignal(each) for each in ours}
 
 
 @pytest.fixture(autouse=True)
