@@ -1,0 +1,1 @@
+"""Proof: the shipped code under every interleaving."""

@@ -1,0 +1,157 @@
+"""What simulated bots do with a lock, and how far each scene is explored."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from poslock.errors import LockLost, LockStillHeld
+from poslock.lock.position_lock import PositionLock
+from poslock.lock.transitions import Transitions
+from prove.disk import SECOND, Disk, is_private
+from prove.lock_witness import POSITION, Seen
+from prove.world import Bounds, State, World
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from prove.actor import Actor
+
+LEASE = 2.0
+# Longer than a lock file may be busy before it is replaced, shorter than a lease.
+_BUSY = 0.6
+
+
+def bot(me: Actor, *, rounds: int = 1, shared: bool = False, renews: bool = False, lease: float = LEASE) -> str:
+    """Acquire, act as long as that is allowed, release; so many times."""
+    lock = _lock(me, shared=shared, lease=lease)
+    for _ in range(rounds):
+        _acquire(me, lock, shared=shared)
+        _act(me, lock, renews=renews)
+    return "done"
+
+
+def _acquire(me: Actor, lock: PositionLock, *, shared: bool = False) -> None:
+    me.tell("asks")
+    token = lock.acquire()
+    me.tell("acquired", token, _ends_ns(me, lock), shared)
+
+
+def _act(me: Actor, lock: PositionLock, *, renews: bool = False) -> None:
+    try:
+        if renews:
+            lock.renew()
+            me.tell("renewed", _ends_ns(me, lock))
+        me.tell("checking")
+        lock.check()
+        me.tell("checked")
+    except LockLost as error:
+        me.tell("lost", error.why)
+        with suppress(LockLost):
+            lock.renew()
+            me.tell("revived")
+    else:
+        me.tell("released")
+    with suppress(LockLost):
+        lock.release()
+
+
+def forking_bot(me: Actor) -> str:
+    """Fork while it holds: the child holds nothing, and wants it too."""
+    lock = _lock(me)
+    _acquire(me, lock)
+    if me.fork():
+        with suppress(LockLost):
+            lock.check()
+            return "a child passed the check of its parent's hold"
+        return bot(me)
+    _act(me, lock)
+    return "done"
+
+
+def operator(me: Actor, *, force: bool) -> str:
+    """Clear the lock."""
+    me.monotonic_ns()  # when he comes
+    me.tell("clearing")
+    with suppress(LockStillHeld):
+        Transitions(me.directory, POSITION).clear(force=force)
+    me.tell("cleared")
+    return "done"
+
+
+def _lock(me: Actor, *, shared: bool = False, lease: float = LEASE) -> PositionLock:
+    return PositionLock(POSITION, lock_dir=me.directory, shared=shared, timeout=None, stale_after=lease)
+
+
+def _ends_ns(me: Actor, lock: PositionLock) -> int:
+    """When the lease ends as the holder knows it; asked without its clock, which would be another call."""
+    grant = lock._grant  # noqa: SLF001  # as above
+    assert grant is not None
+    return grant.holder.ends_ns
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Bots, what may befall them, and how far it is explored.
+
+    ``share`` is how much of all states it may have; ``opening`` what has happened already: each of these processes has
+    come to its next call of that name.
+    """
+
+    name: str
+    bots: tuple[Callable[[Actor], str], ...]
+    bounds: Bounds
+    share: int = 1
+    jump: float = LEASE
+    opening: tuple[tuple[int, str], ...] = ()
+
+    @property
+    def processes(self) -> int:
+        """How many there are at first."""
+        return len(self.bots)
+
+    def start(self, _: Path) -> State:
+        """Before anything has happened."""
+        patience_ns = int((LEASE + 1.5) * SECOND)  # half a second for naps that take longer than they should
+        # What a dead writer left half done is only known to be that after a lease.
+        prompt_ns = patience_ns if self.bounds.torn else SECOND
+        jump_ns = int(self.jump * SECOND)
+        world = World(self.bots, self.bounds, Disk(), Seen(), is_private, jump_ns, prompt_ns, patience_ns)
+        return State.at_start(world).opened(self.opening)
+
+
+_GRANTED = ((1, "unlock"),)
+_renewing = partial(bot, renews=True)
+_twice = partial(bot, rounds=2)
+_reader = partial(bot, shared=True)
+
+SCENES = (
+    Scene("two, every interleaving", (_renewing, _renewing), Bounds(crashes=1, jumps=1), share=2),
+    Scene("two, to the end", (_twice, _renewing), Bounds(crashes=1, jumps=1, preemptions=2)),
+    Scene("three, every interleaving", (bot, bot, bot), Bounds(crashes=1, jumps=1), share=4),
+    Scene("three, one holds", (bot, bot, bot), Bounds(crashes=1, jumps=1, preemptions=2), share=2, opening=_GRANTED),
+    Scene("three, one stopped", (bot, bot, bot), Bounds(jumps=2, preemptions=3), share=2, jump=_BUSY),
+    Scene(
+        "a busy file is replaced",
+        (bot, bot, bot),
+        Bounds(crashes=1, preemptions=2),
+        share=2,
+        opening=((1, "write"), (2, "sleep"), (0, "jump"), (2, "open"), (2, "create")),
+    ),
+    Scene(
+        "readers and a writer",
+        (_reader, _reader, bot),
+        Bounds(crashes=1, jumps=1, preemptions=2),
+        share=2,
+        opening=_GRANTED,
+    ),
+    Scene("different leases", (bot, partial(bot, lease=_BUSY)), Bounds(jumps=1, preemptions=2), jump=_BUSY),
+    Scene("a fork while it holds", (forking_bot, bot), Bounds(crashes=1, jumps=1, preemptions=2)),
+    Scene("cleared with force", (bot, partial(operator, force=True), bot), Bounds(crashes=1, preemptions=2)),
+    Scene("cleared if stale", (bot, partial(operator, force=False), bot), Bounds(jumps=1, preemptions=2)),
+    Scene("torn writes", (_renewing, bot), Bounds(crashes=1, jumps=1, preemptions=2, torn=True)),
+    Scene("the wall clock goes back", (_twice, bot), Bounds(wall_steps=1, crashes=1, preemptions=2)),
+)
