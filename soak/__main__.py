@@ -1,7 +1,8 @@
 """Many bots close, change, read and recover many positions at random, and are killed and stopped at random.
 
 The exchange is slow, loses requests and answers, and fills by parts. At the end what is unfinished is recovered, and
-the venues' own files are held against the books. Exit 1 if a promise is broken.
+the venues' own files are held against the books, and an order is sought that explains what all processes did to locks
+and ledger. Exit 1 if a promise is broken.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from threading import Event
 from soak.check import violations
 from soak.diary import Diary
 from soak.ending import finish
+from soak.explaining import explained
 from soak.market import Market
 from soak.report import figures
 from soak.setting import Setting
@@ -65,8 +67,9 @@ def play(setting: Setting, processes: int, seconds: float) -> None:
 
 
 def _judge(directory: str) -> int:
-    found = violations(directory)
-    sys.stdout.write(figures(directory, len(found)) + "\n")
+    history = explained(directory)
+    found = [*violations(directory), *history.violations]
+    sys.stdout.write(figures(directory, [*history.figures(), ("violations", len(found))]) + "\n")
     for each in found[:_MOST_SHOWN]:
         sys.stdout.write(f"VIOLATION {each}\n")
     return int(bool(found))

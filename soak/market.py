@@ -7,8 +7,9 @@ from decimal import Decimal
 from random import Random
 from typing import TYPE_CHECKING
 
-from poslock import ExchangeUnavailable, LedgerError, OrderRefused, Position, PositionGuard
+from poslock import ExchangeUnavailable, LedgerError, OrderRefused, Position
 from poslock.exchange.port import CloseOrder
+from soak.watching import WatchedDirectory, WatchedGuard
 
 if TYPE_CHECKING:
     from threading import Event
@@ -34,7 +35,8 @@ class Market:
         self._chance = Random(f"{setting.seed} market")  # noqa: S311  # a play, not a secret
         self._spots = setting.spots()
         self._venues: list[PaperExchange] = [setting.venue(each) for each in range(setting.accounts)]
-        self._guards = [PositionGuard(each, lock_dir=setting.lock_dir) for each in self._venues]
+        directory = WatchedDirectory(setting.lock_dir, diary)
+        self._guards = [WatchedGuard(each, directory, setting, diary, setting.patience) for each in self._venues]
         self._by_hand = 0
 
     def open_all(self) -> None:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import TYPE_CHECKING
 
 from soak.diary import told
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _ROWS = {
     "closed": "closes that a bot was told it did",
@@ -36,8 +40,8 @@ _ROWS = {
 }
 
 
-def figures(directory: str, violations: int) -> str:
-    """A table: what happened how often."""
+def figures(directory: str, judged: Iterable[tuple[str, int]]) -> str:
+    """A table: what happened how often, then what was judged."""
     counted = Counter(line[0] for line in told(directory))
     rows = [(text, counted[event]) for event, text in _ROWS.items()]
-    return "\n".join(f"{text:<44} {count:>8}" for text, count in [*rows, ("violations", violations)])
+    return "\n".join(f"{text:<44} {count:>8}" for text, count in [*rows, *judged])

@@ -33,6 +33,7 @@ class Supervisor(AbstractContextManager["Supervisor"]):
         self._diary = diary
         self._chance = Random(f"{setting.seed} supervisor")  # noqa: S311  # a play, not a secret
         self._started = 0
+        self._names: dict[subprocess.Popen[bytes], str] = {}
         self._stopped: dict[subprocess.Popen[bytes], float] = {}
         self._bots = [self._start() for _ in range(processes)]
 
@@ -61,20 +62,22 @@ class Supervisor(AbstractContextManager["Supervisor"]):
         self._started += 1
         name = f"bot-{self._started}"
         with open(f"{self._setting.directory}/{name}.errors", "wb") as errors:
-            return subprocess.Popen(  # noqa: S603  # ourselves
+            bot = subprocess.Popen(  # noqa: S603  # ourselves
                 [sys.executable, "-m", "soak.worker", json.dumps(self._setting.as_json()), name],
                 cwd=ROOT,
                 stdin=subprocess.DEVNULL,
                 stdout=errors,
                 stderr=errors,
             )
+        self._names[bot] = name
+        return bot
 
     def _kill(self, bot: subprocess.Popen[bytes]) -> None:
         bot.kill()
         bot.wait(_PATIENCE)
         self._stopped.pop(bot, None)
         self._bots[self._bots.index(bot)] = self._start()
-        self._diary.tell("killed")
+        self._tell_killed(bot)
 
     def _stop(self, bot: subprocess.Popen[bytes], now: float) -> None:
         if bot not in self._stopped and len(self._stopped) < _MOST_STOPPED:
@@ -87,10 +90,14 @@ class Supervisor(AbstractContextManager["Supervisor"]):
             bot.send_signal(signal.SIGCONT)
             del self._stopped[bot]
 
+    def _tell_killed(self, bot: subprocess.Popen[bytes]) -> None:
+        """It is gone by now: what it had begun takes no effect any more."""
+        self._diary.tell("killed", self._names[bot], time.monotonic_ns())
+
     def _replace_ended(self) -> None:
         for bot in [each for each in self._bots if each.poll() is not None]:
             if bot.returncode == -signal.SIGKILL:  # with an order under way
-                self._diary.tell("killed")
+                self._tell_killed(bot)
             else:
                 self._diary.tell("violation", f"a bot ended by itself, exit code {bot.returncode}: {bot.args!r}")
             self._stopped.pop(bot, None)

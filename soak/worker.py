@@ -23,17 +23,18 @@ from poslock import (
     LockLost,
     LockTimeout,
     PositionAlreadyClosingError,
-    PositionGuard,
     PoslockError,
 )
 from poslock.exchange.port import CloseOrder
 from soak.diary import Diary
 from soak.setting import Setting
 from soak.venue import FaultyExchange
+from soak.watching import WatchedDirectory, WatchedGuard
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from poslock import PositionGuard
     from poslock.position import ClosedPosition
     from soak.setting import Spot
 
@@ -60,6 +61,8 @@ class Bot:
         accounts = range(setting.accounts)
         self._venues = [FaultyExchange(setting, each, self._chance, self._diary) for each in accounts]
         self._prices = [setting.venue(each) for each in accounts]
+        self._directory = WatchedDirectory(setting.lock_dir, self._diary)
+        self._began_ns = 0
         self._patient = [self._guard(each, setting.patience) for each in accounts]
         self._hasty = [self._guard(each, 0) for each in accounts]
         self._actions: dict[Callable[[Spot], None], int] = {
@@ -75,6 +78,7 @@ class Bot:
         """One random action on one random position, often the one that the others have in mind too."""
         (action,) = self._chance.choices([*self._actions], [*self._actions.values()])
         spot = self._spots[self._pick()]
+        self._began_ns = time.monotonic_ns()
         try:
             action(spot)
         except PoslockError as error:
@@ -148,17 +152,17 @@ class Bot:
                 self._tell_closed(outcome.closed)
 
     def _guard(self, account: int, timeout: float) -> PositionGuard:
-        setting = self._setting
-        venue = self._venues[account]
-        return PositionGuard(venue, lock_dir=setting.lock_dir, timeout=timeout, stale_after=setting.lease)
+        return WatchedGuard(self._venues[account], self._directory, self._setting, self._diary, timeout)
 
     def _tell_closed(self, closed: ClosedPosition) -> None:
+        self._diary.answer("closed", closed.position_id, self._began_ns, closed.token)
         self._diary.tell("closed", closed.position_id, closed.token, closed.net_pnl)
 
     def _tell_error(self, spot: Spot, error: PoslockError) -> None:
         told = next((text for kind, text in _TOLD.items() if isinstance(error, kind)), None)
         if isinstance(error, PositionAlreadyClosingError):
             told = f"already {error.state}"
+            self._diary.answer(told, error.position_id, self._began_ns)
         elif isinstance(error, LedgerError | LockFileError | ExchangeUnavailable) and "busy" in str(error):
             told = "file busy"  # somebody is stopped in the middle of a write
         if told is None:

@@ -6,10 +6,14 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import time
 from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
+
+from soak.diary import Diary
+from soak.operations import operations_of
 
 ROOT = Path(__file__).parent.parent
 RUN = ["--seconds", "8", "--processes", "4", "--positions", "12", "--lease", "1", "--seed", "7"]
@@ -23,6 +27,7 @@ HAPPENED = (
     "answers lost",
     "orders filled in part",
     "positions opened",
+    "operations on locks and ledger",
 )
 
 
@@ -61,9 +66,11 @@ def test_a_short_run_keeps_every_promise(run: tuple[str, str]) -> None:
     assert counted["violations"] == 0
     assert {text: count for text, count in counted.items() if text in HAPPENED and not count} == {}
     assert counted.keys() >= set(HAPPENED)
+    assert counted["of these, explained by an order"] == counted["positions they are on"] == 12
     assert [command for command in commands() if directory in command] == []
 
 
+OPENED_AGAIN = "(SELECT number FROM audit WHERE event = 'tracked' AND generation = 2 LIMIT 1)"
 LEDGER, VENUE = "locks/ledger.db", "venue-0.db"
 
 
@@ -73,7 +80,7 @@ LEDGER, VENUE = "locks/ledger.db", "venue-0.db"
         (LEDGER, "UPDATE booking SET net_pnl = net_pnl || '1' WHERE rowid = 3", "booked net_pnl"),
         (LEDGER, "UPDATE booking SET gross_pnl = '0.1' WHERE rowid = 3", "booked gross_pnl"),
         (LEDGER, "UPDATE booking SET funding = '0.1' WHERE rowid = 3", "booked funding"),
-        (LEDGER, "UPDATE booking SET exit_price = exit_price || '1' WHERE rowid = 3", "booked exit price"),
+        (LEDGER, "UPDATE booking SET exit_price = '1' || exit_price WHERE rowid = 3", "booked exit price"),
         (LEDGER, "UPDATE booking SET token = token + 1", "were told that they closed"),
         (LEDGER, "DELETE FROM booking WHERE rowid = 3", "0 bookings"),
         (LEDGER, "UPDATE fill SET fee = fee || '1' WHERE rowid = 3", "booked only"),
@@ -81,6 +88,13 @@ LEDGER, VENUE = "locks/ledger.db", "venue-0.db"
         (LEDGER, "UPDATE position SET state = 'closing' WHERE rowid = 3", "state closing"),
         (LEDGER, "UPDATE position SET contracts = contracts + 1 WHERE rowid = 3", "reduced"),
         (LEDGER, "UPDATE audit SET token = 1 WHERE number = (SELECT max(number) FROM audit)", "came after"),
+        (LEDGER, f"UPDATE audit SET number = -number, token = 0 WHERE number = {OPENED_AGAIN}", "no order explains"),
+        (LEDGER, "DELETE FROM audit WHERE event = 'booked'", "was told that book is written, but it is not"),
+        (
+            LEDGER,
+            "UPDATE audit SET token = token + 1 WHERE number = (SELECT max(number) FROM audit)",
+            "and nobody began that",
+        ),
         (LEDGER, "UPDATE attempt SET client_order_id = 'x' || client_order_id", "without a journal"),
         (VENUE, "UPDATE fills SET price = price + 1 WHERE reduced", "at the venue only"),
         (VENUE, "UPDATE orders SET state = 'open' WHERE order_id = 2", "order 2 left"),
@@ -104,3 +118,65 @@ def test_the_files_of_a_run_can_be_judged_again(run: tuple[str, str]) -> None:
     done = soak("--check", run[0])
     assert done.returncode == 0
     assert figures(done.stdout) == figures(run[1])
+
+
+BOT = "bot-1.diary"
+
+
+@pytest.mark.parametrize(
+    ("line", "named"),
+    [
+        ("answered\t0\t1\talready closed\tp000\t0", "no order explains [bot-1 already closed"),
+        ("answered\t0\t1\tclosed\tp000\t7", "no order explains [bot-1 closed with token 7"),
+        ("invoked\t9999\t1\tbook\tp000\tbook\t7\t1\t1\nreturned\t9999\t2\trefused\t", "no higher token was accepted"),
+        ("invoked\t9999\t1\tacquire\tp000\texclusive\t1\nreturned\t9999\t2\trefused\t", "nobody else was there"),
+        ("invoked\t9999\t1\tbook\tp000\tbook\t7\t1\t1\nreturned\t9999\t2\tdone\t", "told that book is written"),
+    ],
+)
+def test_an_operation_that_cannot_have_been_is_found(
+    run: tuple[str, str], tmp_path: Path, line: str, named: str
+) -> None:
+    """One more in the diary of a bot, long before all others: exit 1, and the violation names it."""
+    done = soak("--check", str(told_more(run[0], tmp_path, f"{line}\n")))
+    assert done.returncode == 1
+    assert any(each.startswith("VIOLATION") and named in each for each in done.stdout.splitlines()), done.stdout
+
+
+@pytest.mark.parametrize("torn", ["answered\t0\t1\talready closed\tp000\t0", "invoked\t99", "viola", "returned\t1"])
+def test_a_torn_last_line_is_left_out(run: tuple[str, str], tmp_path: Path, torn: str) -> None:
+    """Its process was killed while it wrote it: it says nothing."""
+    done = soak("--check", str(told_more(run[0], tmp_path, torn)))
+    assert done.returncode == 0, done.stdout
+    assert figures(done.stdout) == figures(run[1])
+
+
+def told_more(directory: str, folder: Path, text: str) -> Path:
+    """A copy of the files of a run in which a bot's diary goes on."""
+    copy = folder / "copy"
+    shutil.copytree(directory, copy)
+    with (copy / BOT).open("a") as diary:
+        diary.write(text)
+    return copy
+
+
+def test_a_killed_process_leaves_what_it_began(tmp_path: Path) -> None:
+    """An acquire and a write without their returns: over when it was dead, and decided by the audit where it is."""
+    diary, supervisor = Diary(str(tmp_path), "bot-1"), Diary(str(tmp_path), "supervisor")
+    diary.returned(diary.invoke("acquire", "p0", "exclusive", 10**12), "done", 7)
+    diary.invoke("begin", "p0", "begin", 7, 1, 1)
+    diary.invoke("write", "p0", "sending", 7, 1, 1)
+    diary.invoke("acquire", "p1", "shared", 10**12)
+    supervisor.tell("killed", "bot-1", gone := time.monotonic_ns())
+    audit = [{"number": 3, "position_id": "p0", "generation": 1, "token": 7, "event": "intent"}]
+    operations, contradictions = operations_of(str(tmp_path), audit)
+    assert contradictions == []
+    found = {
+        (each.position, each.kind): (each.outcome, each.token, each.place, each.returned_ns) for each in operations
+    }
+    held = found.pop(("p0", "acquire"))
+    assert held[:3] == ("done", 7, None)
+    assert found == {
+        ("p0", "begin"): ("done", 7, 1, gone),
+        ("p0", "release"): ("undecided", 7, None, None),
+        ("p1", "acquire"): ("undecided", 0, None, gone),
+    }
