@@ -1,0 +1,119 @@
+"""``scripts/prove``: what can be shown of the promises without luck, and what it came to."""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import platform
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from typing import TYPE_CHECKING
+
+from prove import fuzz, mutants, report, soaked, spin
+from prove.search import SCENES, Setting, catch, search
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_QUICK, _LONG = Setting(12_000, 150, 150), Setting(200_000, 2_000, 2_000)
+_LONG_EXAMPLES = 1_000
+_QUICK_SOAK_S, _LONG_SOAK_S = 10, 120
+PARTS = ("scenes", "mutants", "model", "fuzz", "history")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit code 0 if every promise held and every mutant was caught, 1 if not."""
+    options = _options(arguments)
+    if options.catch:
+        print(how := catch(options.catch))
+        return mutants.CAUGHT if how else 0
+    if missing := spin.missing() if "model" in options.part else "":
+        print(f"the model is left out: {missing}")
+        options.part.remove("model")
+    print(f"poslock prove, {'long' if options.long else 'quick'}: Python {platform.python_version()}", flush=True)
+    began, bad = time.monotonic(), 0
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(options.workers, mp_context=context) as pool:
+        for section in (_scenes, _mutants, _model, _fuzz, _history):
+            if section.__name__.strip("_") in options.part:
+                bad += section(pool, options)
+                print(flush=True)
+    verdict = f"{bad} FAILED" if bad else "everything held"
+    print(f"{verdict}, {time.monotonic() - began:.0f} s")
+    return 1 if bad or (missing and options.everything) else 0
+
+
+def _scenes(pool: ProcessPoolExecutor, options: argparse.Namespace) -> int:
+    setting = _LONG if options.long else _QUICK
+    walks = setting.walks if options.walks is None else options.walks
+    setting = Setting(setting.states, setting.looks, walks, options.seed)
+    names = options.scene or list(SCENES)
+    print(report.SCENES_HEAD, flush=True)
+    found = []
+    for one in pool.map(partial(search, setting=setting), names):
+        print("\n".join(report.scene(one)), flush=True)
+        found.append(one)
+    print("\n".join(report.scenes_sum(found, setting)))
+    return sum(bool(each.violation) for each in found)
+
+
+def _mutants(pool: ProcessPoolExecutor, _: argparse.Namespace) -> int:
+    print(report.MUTANTS_HEAD, flush=True)
+    survived = 0
+    for one in pool.map(mutants.caught, mutants.MUTANTS):
+        print(report.mutant(one), flush=True)
+        survived += not one.how
+    print(f"{len(mutants.MUTANTS) - survived} of {len(mutants.MUTANTS)} mutants caught")
+    return survived
+
+
+def _model(pool: ProcessPoolExecutor, options: argparse.Namespace) -> int:
+    print("the model, every state of it searched by spin")
+    results = list(pool.map(spin.searched, spin.runs("long" if options.long else "quick")))
+    print("\n".join(spin.rows(results)))
+    print(f"{sum(each.states for each in results)} states in {len(results)} searches")
+    return sum(not each.ok for each in results)
+
+
+def _fuzz(pool: ProcessPoolExecutor, options: argparse.Namespace) -> int:
+    print("fuzz: inputs nobody thinks of")
+    result = pool.submit(fuzz.run, _LONG_EXAMPLES if options.long else None).result()
+    print("\n".join(fuzz.rows(result)))
+    return int(not result.ok)
+
+
+def _history(pool: ProcessPoolExecutor, options: argparse.Namespace) -> int:
+    print("history: real processes, killed and stopped; an order that explains what they did", flush=True)
+    done = pool.submit(soaked.run, _LONG_SOAK_S if options.long else _QUICK_SOAK_S, options.seed).result()
+    print(done.output)
+    return done.exit_code
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="scripts/prove",
+        description="The lock and the close under every interleaving, as far as bounds allow; breakages of the code, "
+        "which must be found; a model; odd inputs; the history of a real run. Exit 1 if a promise is broken.",
+    )
+    parser.add_argument("--long", action="store_true", help="many more states and walks: about half an hour")
+    parser.add_argument("--part", action="append", choices=PARTS, help="only this part; may be given several times")
+    parser.add_argument("--scene", action="append", choices=SCENES, metavar="NAME", help="only this scene")
+    parser.add_argument("--seed", type=int, default=0, help="of the first random walk (default: 0)")
+    parser.add_argument("--walks", type=int, help="random walks in each scene")
+    parser.add_argument(
+        "--workers", type=int, default=os.cpu_count() or 1, help="processes (default: one for each core)"
+    )
+    parser.add_argument("--everything", action="store_true", help="fail if a part had to be left out")
+    parser.add_argument("--catch", nargs="+", default=[], help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    if options.scene and not options.part:
+        options.part = ["scenes"]
+    options.part = options.part or list(PARTS)
+    return options
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,327 @@
+"""One-line breakages of the shipped code, each of which the simulation must catch.
+
+A mutant is a copy of the package with one piece of text replaced. A text that is not there, or there twice, is an
+error: the list keeps up with the code.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+_SECONDS = 240
+CAUGHT = 3  # the exit code of a run that has found something
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """What is broken, where, and the scenes in which it must come out."""
+
+    name: str
+    path: str
+    old: str
+    new: str
+    scenes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Caught:
+    """How a mutant was caught; ``how`` is empty if it was not, and ``why`` says what happened instead."""
+
+    mutant: str
+    how: str
+    why: str = ""
+
+
+_LOCK = ("two, to the end", "three, one holds")
+_TRANSITIONS, _FILE, _VERDICT = "poslock/lock/transitions.py", "poslock/lock/file.py", "poslock/lock/verdict.py"
+_REPLACING, _LEDGER = "poslock/lock/replacing.py", "poslock/ledger/ledger.py"
+_CLOSES = ("two closes", "two closes, partial fills", "two closes, one breakdown", "three closes")
+_TALK, _MACHINE = "poslock/closing/talk.py", "poslock/closing/machine.py"
+
+MUTANTS = (
+    Mutant(
+        "no second read under the lock",
+        _TRANSITIONS,
+        "            content = file.read()\n            seen =",
+        "            content = sight.content\n            seen =",
+        _LOCK,
+    ),
+    Mutant(
+        "no look at the path after a transition",
+        _FILE,
+        "        result = transition(file)\n        if not file.is_current():",
+        "        result = transition(file)\n        if False:",
+        ("a busy file is replaced", "three, one stopped"),
+    ),
+    Mutant(
+        "a lock file with two names counts",
+        "poslock/lock/open_file.py",
+        "== self._identity and named.st_nlink == 1",
+        "== self._identity",
+        ("a busy file is replaced", "three, one stopped"),
+    ),
+    Mutant(
+        "the lease is the contender's",
+        _VERDICT,
+        "moment.unchanged_ns) >= holder.lease_ns:",
+        "moment.unchanged_ns) >= moment.patience_ns:",
+        ("different leases",),
+    ),
+    Mutant(
+        "presence is ignored",
+        _VERDICT,
+        "    if alive is Liveness.DEAD:\n        return",
+        "    if False:\n        return",
+        ("two, to the end",),
+    ),
+    Mutant(
+        "a living holder counts as dead",
+        "poslock/lock/presence.py",
+        "return Liveness.DEAD if dead else Liveness.ALIVE",
+        "return Liveness.DEAD",
+        _LOCK,
+    ),
+    Mutant(
+        "nobody proves that it lives",
+        "poslock/lock/presence.py",
+        "if self._system.try_lock_presence(descriptor) and (",
+        "if (",
+        _LOCK,
+    ),
+    Mutant(
+        "release removes the lock file",
+        _TRANSITIONS,
+        '                file.write(record._replace(state="free", freed_ns=self._system.monotonic_ns()))',
+        "                self._system.unlink(self.file.path)",
+        _LOCK,
+    ),
+    Mutant(
+        "renew without a look at the token",
+        _TRANSITIONS,
+        "            record = self._mine(file, grant)\n            # The clock",
+        "            record = file.read()._replace(holders=(grant.holder,))\n            # The clock",
+        ("cleared with force", *_LOCK),
+    ),
+    Mutant(
+        "renew after the lease",
+        _TRANSITIONS,
+        "            self._check_lease(grant)\n            holder =",
+        "            holder =",
+        _LOCK,
+    ),
+    Mutant(
+        "check does not look at the record",
+        _TRANSITIONS,
+        "        if not carries(content, grant):\n            raise self._taken(content)\n        # Stopped",
+        "        # Stopped",
+        ("cleared with force", *_LOCK),
+    ),
+    Mutant(
+        "check does not look at the clock after the record",
+        _TRANSITIONS,
+        "        self._check_lease(grant)\n\n    def renew",
+        "\n    def renew",
+        _LOCK,
+    ),
+    Mutant(
+        "the grant is dated after it was written",
+        _TRANSITIONS,
+        "        token = self._next_token(judged.sight.content, request.token_floor, wall_ns)\n",
+        "        token = self._next_token(judged.sight.content, request.token_floor, wall_ns)\n"
+        "        now_ns += 3 * 10**9\n",
+        _LOCK,
+    ),
+    Mutant(
+        "tokens are the wall clock",
+        _TRANSITIONS,
+        "token = max(previous + 1, floor, wall_ns // 1000)",
+        "token = max(floor, wall_ns // 1000)",
+        ("the wall clock goes back", "two, to the end"),
+    ),
+    Mutant(
+        "a live holder is cleared without force",
+        _TRANSITIONS,
+        "            if judged.verdict.living and not force:",
+        "            if judged.verdict.living and False:",
+        ("cleared if stale",),
+    ),
+    Mutant(
+        "a reader joins a writer",
+        "poslock/lock/sight.py",
+        'record.mode == "shared" and not',
+        "not",
+        ("readers and a writer",),
+    ),
+    Mutant(
+        "a writer joins the readers",
+        "poslock/lock/sight.py",
+        "joins = shared and record is not None",
+        "joins = record is not None",
+        ("readers and a writer",),
+    ),
+    Mutant(
+        "the last reader's release frees the others'",
+        _TRANSITIONS,
+        "            if others:\n",
+        "            if False:\n",
+        ("readers and a writer",),
+    ),
+    Mutant(
+        "a busy file is copied before that is announced",
+        _REPLACING,
+        "        system.link(file.path, _announcement(file, name))\n"
+        "        write_all(_content(file), system, descriptor)\n",
+        "        write_all(_content(file), system, descriptor)\n"
+        "        system.link(file.path, _announcement(file, name))\n",
+        ("a busy file is replaced", "three, one stopped"),
+    ),
+    Mutant(
+        "a busy file is never replaced",
+        _REPLACING,
+        "        if _is_busy(file):",
+        "        if False:",
+        ("a busy file is replaced", "three, one stopped"),
+    ),
+    Mutant(
+        "a replacement that was begun is never withdrawn",
+        _REPLACING,
+        "    for path in (_new(file, name), _announcement(file, name)):",
+        "    for path in ():",
+        ("a busy file is replaced", "three, one stopped"),
+    ),
+    Mutant(
+        "a child holds what its parent holds",
+        "poslock/lock/position_lock.py",
+        "grant.holder.pid == self._directory.system.process_id() else None",
+        "True else None",
+        ("a fork while it holds",),
+    ),
+    Mutant(
+        "the ledger takes any token",
+        _LEDGER,
+        "WHERE {_KEY} AND token <= :token",
+        "WHERE {_KEY}",
+        _CLOSES,
+    ),
+    Mutant(
+        "the close of another one goes on without a look at how far it got",
+        _MACHINE,
+        '        step = close.step if close else "open"',
+        '        step, close = "open", None',
+        _CLOSES,
+    ),
+    Mutant(
+        "an order is sent again without a question",
+        _MACHINE,
+        "order = (yield from self._find(attempt)) if attempt else None",
+        "order = None",
+        _CLOSES,
+    ),
+    Mutant(
+        "after a lost answer the order is sent again without a question",
+        _MACHINE,
+        "            return attempt, (yield from self._find(attempt))\n",
+        "            return attempt, None\n",
+        _CLOSES,
+    ),
+    Mutant(
+        "a question, but not until the request is too old",
+        _TALK,
+        "in_flight = min(_RECEIVE_WINDOW, max(0, sent.expires_at_ms - stamp.at_ms) / 1000)",
+        "in_flight = 0",
+        _CLOSES,
+    ),
+    Mutant(
+        "an order is sent without being journaled",
+        _MACHINE,
+        "        yield from tell_ledger(Ledger.sending, self._key, self._token, attempt, "
+        "ended.filled if ended else None)\n",
+        "",
+        _CLOSES,
+    ),
+    Mutant(
+        "sweep without a second read",
+        _MACHINE,
+        "            yield from self._expect_flat()\n            for order in orders:\n"
+        "                yield from self._cancel(order)\n",
+        "            yield from self._expect_flat()\n            for order in orders:\n"
+        "                yield from self._cancel(order)\n            return\n",
+        _CLOSES,
+    ),
+    Mutant(
+        "no sweep",
+        _MACHINE,
+        "        yield from self._sweep()\n        return (yield from self._book(exits))\n\n    # The same",
+        "        return (yield from self._book(exits))\n\n    # The same",
+        _CLOSES,
+    ),
+    Mutant(
+        "a change that was under way is not waited for",
+        _MACHINE,
+        '            if change.step == "sending":\n                order = yield from self._find(change)',
+        "            if False:\n                order = yield from self._find(change)",
+        ("a close and a change",),
+    ),
+    Mutant(
+        "an order's window is longer than the lease",
+        _TALK,
+        "return min(int(_RECEIVE_WINDOW * 1000), max(0, ceil(stamp.lease_left * 1000) - 1))",
+        "return int(_RECEIVE_WINDOW * 1000)",
+        ("two closes, late",),
+    ),
+    Mutant(
+        "an order's window ends with the lease",
+        _TALK,
+        "max(0, ceil(stamp.lease_left * 1000) - 1)",
+        "int(stamp.lease_left * 1000)",
+        ("two closes, late",),
+    ),
+    Mutant(
+        "the position is closed as it was seen before the lock",
+        "poslock/guarding.py",
+        "        tracked = await self.position(seen.position.id)\n        if tracked.generation",
+        "        tracked = seen\n        if tracked.generation",
+        _CLOSES,
+    ),
+)
+
+
+def copied(mutant: Mutant, folder: Path) -> Path:
+    """The package with this mutant in it.
+
+    Raises:
+        ValueError: the text to be replaced is not there once.
+    """
+    for package in ("poslock", "prove"):
+        shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
+    path = folder / mutant.path
+    text = path.read_text("utf-8")
+    if text.count(mutant.old) != 1:
+        raise ValueError(f"mutant {mutant.name!r}: its text is {text.count(mutant.old)} times in {mutant.path}")
+    path.write_text(text.replace(mutant.old, mutant.new), "utf-8")
+    return folder
+
+
+def caught(mutant: Mutant) -> Caught:
+    """What the simulation says of a mutant."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "prove", "--catch", *mutant.scenes]
+        done = subprocess.run(  # noqa: S603  # this very module
+            command,
+            cwd=copied(mutant, Path(folder)),
+            env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+            capture_output=True,
+            text=True,
+            timeout=_SECONDS,
+            check=False,
+        )
+    if done.returncode == CAUGHT and done.stdout.strip():
+        return Caught(mutant.name, done.stdout.strip())
+    return Caught(mutant.name, "", done.stdout.strip() or done.stderr.strip()[-300:] or "nothing was found")
