@@ -112,6 +112,45 @@ def test_status_prints_nothing_that_a_terminal_obeys(lock_dir: str) -> None:
     assert all(line.isprintable() for line in text.splitlines())
 
 
+@pytest.mark.parametrize("name", ["\x1b[2J", "a\nb", "\u202e", "\udcff"])
+@pytest.mark.parametrize("command", ["status", "clear a", "clear --all"])
+def test_the_path_of_the_directory_is_escaped_wherever_it_is_printed(tmp_path: Path, name: str, command: str) -> None:
+    """Also where nothing is in it yet, beside a damaged file, and in the error of one lock among several."""
+    lock_dir = f"{tmp_path}/{name}"
+    for is_there in (False, True):
+        if is_there:
+            corrupt(lock_dir, "a").unlink()
+            Path(lock_dir, "planted-0123456789abcdef.lock").write_bytes(b"damage")
+            Path(PositionLock("a", lock_dir=lock_dir).path).mkdir()
+        result = run(lock_dir, *command.split(), color=True)  # else what a terminal would obey is taken out
+        assert result.exception is None or isinstance(result.exception, SystemExit)
+        assert all(line.isprintable() for line in result.output.split("\n"))
+        assert repr(name)[1:-1] in result.output or (command == "clear a" and not is_there)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["history", "a", "\x1b[2J"],
+        ["\x1b[2J"],
+        ["--\x1b[2J"],
+        ["status", "--interval=\x1b[2J"],
+        ["run", "--\x1b[2J", "a"],
+    ],
+)
+def test_arguments_that_are_refused_are_escaped(lock_dir: str, arguments: list[str]) -> None:
+    """A script may hand on what others wrote: exit 2, and the message can be printed."""
+    result = CliRunner().invoke(main, arguments, color=True)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert all(line.isprintable() for line in result.stderr.split("\n"))
+    assert r"\x1b[2J" in result.stderr
+
+
+def test_without_arguments_the_help_has_lines() -> None:
+    """It is an error to click, and nothing in it is to be escaped."""
+    assert len(CliRunner().invoke(main, []).output.splitlines()) > 10
+
+
 @pytest.mark.parametrize("kind", ["symlink", "fifo", "directory", "garbage", "empty", "unreadable"])
 def test_status_of_a_planted_file_is_no_traceback(lock_dir: str, tmp_path: Path, kind: str) -> None:
     """Whatever is named like a lock file is reported with its path."""

@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -533,6 +534,34 @@ def test_looking_at_nothing_creates_nothing(account: Account, tmp_path: Path) ->
     for path in (empty, link):
         assert listed(account.lock_dir, "positions", "--ledger", str(path)) == []
     assert (empty.stat().st_size, (tmp_path / "nowhere").exists()) == (0, False)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("journal", ["delete", "wal"])
+@pytest.mark.parametrize("version", [1, 2, 99])
+def test_a_database_of_another_program_is_left_as_it_is(
+    account: Account, tmp_path: Path, version: int, journal: str, command: str
+) -> None:
+    """Whatever version it has, which may be one of ours: as ledger and as exchange it is refused in one line."""
+    account.open()
+    foreign = tmp_path / "foreign.db"
+    with closing(sqlite3.connect(foreign)) as db:
+        db.execute(f"PRAGMA journal_mode = {journal}")
+        db.execute("CREATE TABLE theirs (a)")
+        db.execute(f"PRAGMA user_version = {version}")
+        db.commit()
+    before = files(tmp_path)
+    arguments = ["btc-1"] if command == "close" else []
+    if command in {"close", "recover"}:
+        results = [
+            on(account, command, *arguments, "--ledger", str(foreign)),
+            run(account.lock_dir, command, *arguments, "--exchange", f"paper:{foreign}"),
+        ]
+    else:
+        results = [run(account.lock_dir, command, "--ledger", str(foreign))]
+    why = f"Error: '{foreign}' is a database of another kind; check the path\n"
+    assert [(each.exit_code, each.stdout, each.stderr) for each in results] == [(1, "", why)] * len(results)
+    assert files(tmp_path) == before
 
 
 @pytest.mark.parametrize("command", COMMANDS)

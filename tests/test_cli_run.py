@@ -137,6 +137,20 @@ def test_a_busy_lock_is_exit_75_and_names_the_holder(lock_dir: str, tmp_path: Pa
     assert not (tmp_path / "ran").exists()
 
 
+@pytest.mark.parametrize("name", ["\x1b[2J", "a\nb", "\u202e", "\udcff"])
+def test_the_path_of_a_lock_that_stays_busy_is_escaped(tmp_path: Path, name: str) -> None:
+    """Where no holder can be named, the message names the file; a terminal does not obey what it is called."""
+    lock_dir = f"{tmp_path}/{name}"
+    with PositionLock("btc-1", lock_dir=lock_dir) as lock:
+        pass
+    Path(lock.path).write_bytes(b"damage")
+    done = run(lock_dir, "--timeout", "0", "btc-1", "--", "true", errors="surrogateescape")
+    assert done.returncode == 75
+    assert repr(name)[1:-1] in done.stderr
+    assert all(line.isprintable() for line in done.stderr.split("\n"))
+    assert done.stderr.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("name", "code"),
     [("no-such-command", 127), ("./no-such-file", 127), ("./plain", 126), ("plain", 126), ("./folder", 126), ("", 127)],

@@ -9,8 +9,10 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from poslock_cli.demo.verdict import Facts, judge
+from poslock_cli.main import main
 
 KEPT = Facts(
     closing_orders=1,
@@ -22,6 +24,14 @@ KEPT = Facts(
     tokens=(0, 5, 5, 6, 7, 7),
     told=("killed", "lock lost", "closed", "already closed", "already closed"),
 )
+
+
+@pytest.mark.parametrize("lease", ["nan", "inf", "0.4", "61"])
+def test_a_lease_out_of_range_is_a_usage_error(lease: str) -> None:
+    """Before any bot is started; ``nan`` lies between any two bounds for click."""
+    result = CliRunner().invoke(main, ["demo", f"--lease={lease}"])
+    assert result.exit_code == 2
+    assert "Invalid value for '--lease'" in result.stderr
 
 
 def test_the_verdict_on_a_kept_promise() -> None:

@@ -267,6 +267,17 @@ def test_links_in_a_circle_are_refused(lock_dir: str) -> None:
         PositionLock("btc-1", lock_dir=lock_dir).acquire(timeout=0)
 
 
+@pytest.mark.parametrize("name", ["a\0b", "a\ud800b"])
+def test_a_path_that_can_be_none_is_refused(name: str, tmp_path: Path) -> None:
+    """As any other directory that cannot be used: by its path, before there is a lock."""
+    lock_dir = f"{tmp_path}/{name}"
+    with pytest.raises(LockFileError) as caught:
+        PositionLock("btc-1", lock_dir=lock_dir)
+    assert caught.value.path == lock_dir
+    assert lock_dir in str(caught.value)
+    assert os.listdir(tmp_path) == []
+
+
 @pytest.mark.parametrize("gone", ["file", "directory", "directory and another one in its place"])
 def test_a_holder_whose_files_are_deleted_has_lost_and_another_one_gets_in(
     gone: str, start: LockChildren, lock_dir: str

@@ -108,6 +108,18 @@ def test_a_hand_made_record_is_unreadable(changes: dict[str, Any]) -> None:
     assert decode(hand_made()) == RECORD
 
 
+@pytest.mark.parametrize(
+    "changes", [{"state": "x" * 3000}, {"mode": "x" * 3000}, {"state": "\x1b[2J", "mode": "\u202e"}]
+)
+def test_a_hand_made_word_is_not_repeated_at_length(changes: dict[str, str]) -> None:
+    """Of an unknown state or mode the message shows the start, in characters that can be printed."""
+    content = decode(hand_made(**changes))
+    assert isinstance(content, Unreadable)
+    assert content.why.startswith("not a valid record: unknown state ")
+    assert len(content.why) < 500
+    assert content.why.isprintable()
+
+
 def test_a_copied_lock_file_is_unreadable() -> None:
     """The record of another position proves nothing about this one."""
     assert isinstance(decode(encode(RECORD), "eth-1"), Unreadable)

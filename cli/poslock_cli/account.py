@@ -38,10 +38,12 @@ if TYPE_CHECKING:
     from poslock.position import ClosedPosition
 
 _LONGEST_AMOUNT = 100
+_OF_A_LEDGER = frozenset({"position", "audit"})
+_OF_AN_EXCHANGE = frozenset({"account", "legs"})
 
 
 def _paper(path: str) -> Exchange:
-    if not is_made(path):  # PaperExchange would make one
+    if not is_made(path, _OF_AN_EXCHANGE):  # PaperExchange would make one
         raise FileNotFoundError(f"there is no paper exchange {quoted(path)}; check the path")
     try:
         return PaperExchange(path)
@@ -92,10 +94,13 @@ def ledger_at(directory: LockDirectory, path: str | None) -> Ledger:
     return Ledger(f"{directory.path}/ledger.db" if path is None else str(Path(path).absolute()))
 
 
-def is_made(path: str) -> bool:
+def is_made(path: str, tables: frozenset[str] = _OF_A_LEDGER) -> bool:
     """Whether *path* is a file that a `Ledger` or `PaperExchange` made; either would make one where none is.
 
     True too where that cannot be told: whoever opens it says why.
+
+    Raises:
+        click.ClickException: it is a database with a version, but without these *tables*.
     """
     try:
         os.stat(path)
@@ -106,8 +111,12 @@ def is_made(path: str) -> bool:
     try:
         with closing(sqlite3.connect(f"file:{quote(os.fsencode(path))}?mode=rw", uri=True, timeout=0)) as db:
             (version,) = db.execute("PRAGMA user_version").fetchone()
+            found = {table for (table,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     except sqlite3.Error:
         return True
+    if version and not tables <= found:
+        # Whoever opens it would take its version for one of ours, make tables in it, and change how it is journaled.
+        raise click.ClickException(f"{quoted(path)} is a database of another kind; check the path")
     return bool(version)
 
 

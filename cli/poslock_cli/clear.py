@@ -81,6 +81,6 @@ def _clear(lock: Transitions, *, force: bool) -> LockError | None:
         click.echo(f"{label}: left alone, held by {error.holder}", err=True)
         return error
     except LockError as error:  # the others can still be cleared
-        click.echo(f"{label}: {error}", err=True)
+        click.echo(f"{label}: {printable(str(error))}", err=True)
         return error
     return None

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -20,15 +22,35 @@ from poslock_cli.recover import recover
 from poslock_cli.run import run
 from poslock_cli.status import status
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 
 class _Group(click.Group):
-    """A group whose commands may raise poslock's errors."""
+    """A group whose commands may raise poslock's errors. What is said of arguments is escaped, for it repeats them."""
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        if not args:  # the help, which has lines
+            return super().make_context(info_name, args, parent, **extra)
+        with _printable_errors():
+            return super().make_context(info_name, args, parent, **extra)
 
     def invoke(self, ctx: click.Context) -> object:
-        try:
+        with _printable_errors():
             return super().invoke(ctx)
-        except PoslockError as error:
-            raise click.ClickException(printable(str(error))) from error
+
+
+@contextmanager
+def _printable_errors() -> Iterator[None]:
+    try:
+        yield
+    except PoslockError as error:
+        raise click.ClickException(printable(str(error))) from error
+    except click.ClickException as error:
+        error.message = printable(error.message)  # type: ignore[misc]  # nobody has shown it yet
+        raise
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})

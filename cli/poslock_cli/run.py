@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from poslock import LockTimeout, PositionLock
-from poslock.text import quoted
+from poslock.text import printable, quoted
 from poslock_cli.child import NOT_FOUND, Child, find_program
 from poslock_cli.seconds import Seconds
 from poslock_cli.supervisor import Supervisor, block_signals
@@ -92,7 +92,7 @@ def _acquire(lock: PositionLock) -> int:
     try:
         return lock.acquire()
     except LockTimeout as error:
-        _refuse(str(error), BUSY)
+        _refuse(printable(str(error)), BUSY)
 
 
 def _told(directory: LockDirectory, position: str, token: int) -> dict[str, str]:

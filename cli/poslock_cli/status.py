@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from poslock.lock.status import LockStatus, lock_status, lock_statuses
+from poslock.text import printable
 from poslock_cli.seconds import Seconds
 from poslock_cli.table import duration, table
 from poslock_cli.watch import watch
@@ -58,9 +59,9 @@ def _as_json(locks: list[LockStatus], *, one_line: bool) -> str:
 
 def _as_text(locks: list[LockStatus], path: str) -> str:
     if not locks:
-        return f"no locks in {path}"
+        return f"no locks in {printable(path)}"
     text = table(_HEADER, [row for lock in locks for row in _rows(lock)])
-    damaged = [f"corrupt: {lock.path}: {lock.why}" for lock in locks if lock.state == "corrupt"]
+    damaged = [f"corrupt: {printable(lock.path)}: {printable(lock.why)}" for lock in locks if lock.state == "corrupt"]
     return "\n".join([text, *damaged])
 
 

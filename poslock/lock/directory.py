@@ -117,7 +117,8 @@ def open_directory(lock_dir: str | os.PathLike[str] | LockDirectory | None) -> L
     One object per directory and process, because presence is one per process. Nothing is created yet.
 
     Raises:
-        LockFileError: the path leads nowhere (a loop of links, no home directory, a deleted working directory).
+        LockFileError: the path leads nowhere (a loop of links, no home directory, a deleted working directory), or
+            cannot be one (NUL, half a surrogate pair).
     """
     if isinstance(lock_dir, LockDirectory):
         return lock_dir
@@ -130,7 +131,7 @@ def open_directory(lock_dir: str | os.PathLike[str] | LockDirectory | None) -> L
         if known is not None and _identity(name) == known[0] == _identity(known[1].path):
             return known[1]
         path = os.path.realpath(name)
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         raise LockFileError("", str(named or "the default lock directory"), str(error), _WAY_OUT) from error
     directory = _opened.setdefault(path, LockDirectory(path, SYSTEM))
     if (identity := _identity(path)) is not None:

@@ -15,6 +15,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 from poslock.holder import Holder
 from poslock.lock.ids import check_position_id
+from poslock.text import shown
 
 # An id and a purpose of 128 characters each, all of them escaped as surrogate pairs (12 bytes), and the longest
 # host name together stay below one page.
@@ -165,7 +166,7 @@ def _from_json(raw: object) -> Record:
     row["waiting"] = tuple(Waiting(**_process(each, _WAITING_TYPES)) for each in row["waiting"])
     check_position_id(row["position_id"])
     if row["state"] not in {"free", "held", "broken"} or row["mode"] not in {"exclusive", "shared"}:
-        raise ValueError(f"unknown state {row['state']!r} or mode {row['mode']!r}")
+        raise ValueError(f"unknown state {shown(row['state'])} or mode {shown(row['mode'])}")
     if row["state"] == "held" and not 1 <= len(row["holders"]) <= (MAX_SIZE if row["mode"] == "shared" else 1):
         raise ValueError("wrong number of holders")
     return Record(**row)

@@ -16,6 +16,7 @@ from poslock.exchange.port import Leg
 from poslock_cli.demo.bot import POSITION
 from poslock_cli.demo.stage import Bot, Cast, Stage
 from poslock_cli.demo.verdict import Facts, judge
+from poslock_cli.seconds import Seconds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,7 +31,7 @@ _LAST_REQUEST = 5  # the second closer asks at least so often before it books
 @click.option("--seed", type=int, default=1, show_default=True, help="Prices, sizes, and where the pause strikes.")
 @click.option(
     "--lease",
-    type=click.FloatRange(0.5, 60),
+    type=Seconds(0.5, 60),
     default=2.0,
     show_default=True,
     help="Seconds a holder may be silent before others take over.",
