@@ -31,8 +31,10 @@ _MEGABYTES = 8000
 
 _ERROR = re.compile(r"^pan:\d+: (.+) \(at depth \d+\)$", re.MULTILINE)
 _DEPTH = re.compile(r"^State-vector \d+ byte, depth reached (\d+), errors: (\d+)$", re.MULTILINE)
-_STATES = re.compile(r"^ *(\d+) states, stored", re.MULTILINE)
-_TRANSITIONS = re.compile(r"^ *(\d+) transitions ", re.MULTILINE)
+# Above a hundred million pan rounds, and writes 1.04e+08.
+_COUNT = r"^ *(\d+(?:\.\d+)?(?:e\+\d+)?)"
+_STATES = re.compile(rf"{_COUNT} states, stored", re.MULTILINE)
+_TRANSITIONS = re.compile(rf"{_COUNT} transitions ", re.MULTILINE)
 _TOLD = re.compile(r"^(?:bot \d|venue|time|fate|broken): .+$|^<<<<<START OF CYCLE>>>>>$", re.MULTILINE)
 _ROUTINE = re.compile(r"check\(\) passes$")
 
@@ -284,7 +286,7 @@ def _one(pattern: re.Pattern[str], output: str) -> int:
     found = pattern.findall(output)
     if len(found) != 1:
         raise SpinError(f"{pattern.pattern!r} is there {len(found)} times: {output[-500:]}")
-    return int(found[0])
+    return int(float(found[0]))
 
 
 def _two(pattern: re.Pattern[str], output: str) -> tuple[int, int]:

@@ -65,6 +65,12 @@ def test_a_report_of_a_full_search_is_read() -> None:
     assert spin.parsed(OUTPUT, SAFETY) == Report(6653219, 22359851, 451, 0, "")
 
 
+def test_counts_that_pan_rounds_are_read() -> None:
+    """As it writes them from a hundred million on."""
+    report = spin.parsed(OUTPUT.replace(" 22359851 transitions", "1.404152e+08 transitions"), SAFETY)
+    assert (report.states, report.transitions) == (6653219, 140415200)
+
+
 def test_a_violation_is_read() -> None:
     """What was violated is in the report."""
     report = spin.parsed(VIOLATION, SAFETY)
