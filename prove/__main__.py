@@ -30,8 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.catch:
         print(how := catch(options.catch))
         return mutants.CAUGHT if how else 0
-    if missing := spin.missing() if "model" in options.part else "":
-        print(f"the model is left out: {missing}")
+    left_out = spin.missing() if "model" in options.part else ""
+    if left_out:
         options.part.remove("model")
     print(f"poslock prove, {'long' if options.long else 'quick'}: Python {platform.python_version()}", flush=True)
     began, bad = time.monotonic(), 0
@@ -41,9 +41,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if section.__name__.strip("_") in options.part:
                 bad += section(pool, options)
                 print(flush=True)
-    verdict = f"{bad} FAILED" if bad else "everything held"
+    if left_out:
+        print(f"LEFT OUT: the model {left_out}")
+    verdict = f"{bad} FAILED" if bad else "nothing was run" if not options.part else "everything that was run held"
     print(f"{verdict}, {time.monotonic() - began:.0f} s")
-    return 1 if bad or (missing and options.everything) else 0
+    return 1 if bad or not options.part or (left_out and options.everything) else 0
 
 
 def _scenes(pool: ProcessPoolExecutor, options: argparse.Namespace) -> int:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from greenlet import getcurrent, greenlet
 
+from poslock.errors import PoslockError
 from poslock.lock import open_file
 from poslock.lock.directory import LockDirectory
 
@@ -213,7 +214,7 @@ class Program:
                 return Ended(self._run(actor))
             except Abandoned:
                 return Ended("abandoned")
-            except Exception as error:  # noqa: BLE001  # whatever it is, no bot expects it
+            except PoslockError as error:
                 return Ended("", f"{type(error).__name__}: {error}")
 
         return greenlet(run), actor

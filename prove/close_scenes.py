@@ -14,7 +14,7 @@ from prove.actor import Program
 from prove.close_witness import ENTRY_PRICE, Closes
 from prove.disk import SECOND
 from prove.explore import Violation
-from prove.market import CONTRACTS, FAULTS, ID, LEG, WRITES, Market, is_private
+from prove.market import CONTRACTS, FAULTS, FUNDING, ID, LEG, WRITES, Market, is_private
 from prove.world import Bounds, Process, State, World
 
 if TYPE_CHECKING:
@@ -158,6 +158,7 @@ class CloseState(State):
             call = self.process(pid).call
             after = self.after(("crash", pid))
             after.disk.late = (*after.disk.late, (pid, *call.args))
+            after.seen = after.seen.looked(after.disk, torn=False)
             return after
         if what == "a late request arrives":
             disk = self.disk.copy()
@@ -218,6 +219,7 @@ class Scene:
         tracked = CloseState.at_start(self._world(market, (guards.tracker,))).completed(None)
         market = tracked.disk
         market.market_does("set_price", LEG.symbol, 59_000)
+        market.market_does("pay_funding", LEG.symbol, FUNDING)
         market.now_ns += SECOND
         guards = Guards(market)
         programs = tuple(getattr(guards, each) for each in self.guards)

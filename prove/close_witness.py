@@ -11,12 +11,12 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, NamedTuple
 
 from prove.explore import Violation
-from prove.market import CONTRACTS, LEG, OTHER_LEG
+from prove.market import CONTRACTS, FUNDING, LEG, OTHER_LEG
 
 if TYPE_CHECKING:
     from prove.market import Market
 
-_BOOKED = "SELECT gross_pnl, fees FROM booking"
+_BOOKED = "SELECT gross_pnl, fees, funding, net_pnl, exit_price FROM booking"
 _TOKENS = "SELECT token FROM audit ORDER BY number"
 _INTENTS = "SELECT count(*) FROM audit WHERE event = 'intent'"
 _TRADES = "SELECT trade_id, contracts FROM fill ORDER BY CAST(trade_id AS INTEGER)"
@@ -27,7 +27,7 @@ class Closes(NamedTuple):
     """What the witness remembers: who was told that it closed the position, and of which states it was sure."""
 
     closers: tuple[int, ...] = ()
-    sure: tuple[int, int] = (-1, -1)
+    sure: tuple[int, int, tuple[object, ...]] = (-1, -1, ())
 
     def told(self, disk: Market, pid: int, what: str, details: tuple[object, ...]) -> Closes:
         """A process says how its close ended."""
@@ -52,7 +52,8 @@ class Closes(NamedTuple):
 
     def looked(self, disk: Market, *, torn: bool) -> Closes:
         """The ledger or the account may have changed."""
-        if self.sure == (disk.ledger, disk.venue):
+        state = (disk.ledger, disk.venue, disk.late)
+        if self.sure == state:
             return self
         facts = _facts(disk)
         if facts.tokens != tuple(sorted(facts.tokens)):
@@ -67,13 +68,13 @@ class Closes(NamedTuple):
             _check_booked(facts)
             if disk.may_still_come():
                 raise Violation("it is booked, and an order may still come")
-        return self._replace(sure=(disk.ledger, disk.venue))
+        return self._replace(sure=state)
 
 
 class _Facts(NamedTuple):
     tokens: tuple[int, ...]
     intents: int
-    bookings: tuple[tuple[Decimal, Decimal], ...]
+    bookings: tuple[tuple[Decimal, ...], ...]
     trades: tuple[tuple[str, str], ...]
     reversed_by: Decimal
     held: Decimal
@@ -95,7 +96,7 @@ def _facts(disk: Market) -> _Facts:
         known[key] = _Facts(
             tuple(token for (token,) in ledger.rows(disk.ledger, _TOKENS)),
             ledger.rows(disk.ledger, _INTENTS)[0][0],
-            bookings,  # type: ignore[arg-type]  # of two columns
+            bookings,
             tuple(ledger.rows(disk.ledger, _TRADES)),
             asked("held", OTHER_LEG),  # type: ignore[arg-type]  # by the port
             asked("held", LEG),  # type: ignore[arg-type]  # by the port
@@ -115,7 +116,10 @@ def _check_booked(facts: _Facts) -> None:
         raise Violation(f"booked are the fills {facts.trades}, the account has {facts.fills}")
     if sum(Decimal(contracts) for _, contracts in facts.trades) != CONTRACTS:
         raise Violation(f"booked are the fills {facts.trades}, which are not {CONTRACTS} contracts")
+    # Of a linear contract: the difference for each contract; what fees take and funding gives makes the net.
     gross = sum((price - ENTRY_PRICE) * Decimal(contracts) for _, contracts, price, _ in facts.fills)
     fees = sum(fee for *_, fee in facts.fills)
-    if facts.bookings != ((gross, fees),):
-        raise Violation(f"booked is {facts.bookings}, the fills make {gross} and {fees}")
+    exit_price = ENTRY_PRICE + gross / CONTRACTS
+    due = (gross, fees, FUNDING, gross - fees + FUNDING, exit_price)
+    if facts.bookings != (due,):
+        raise Violation(f"booked is {facts.bookings[0]}, and due {due}")

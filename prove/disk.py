@@ -249,7 +249,8 @@ def is_private(disk: Disk, pid: int, call: Call) -> bool:
     """Whether it makes no difference to anybody when a process does this.
 
     Presence files are made under names that nobody else uses, and stay. Giving up a shared lock on one, or a file on
-    which there is none, keeps nobody from anything.
+    which there is none, keeps nobody from anything. The wall clock, which only people and tokens look at, is read
+    together with the call before.
     """
     if call.name in {"create", "open", "stat"}:
         return str(call.args[0]).startswith(PRESENCE)

@@ -66,7 +66,7 @@ def forking_bot(me: Actor) -> str:
     if me.fork():
         with suppress(LockLost):
             lock.check()
-            return "a child passed the check of its parent's hold"
+            me.tell("inherited")
         return bot(me)
     _act(me, lock)
     return "done"
@@ -75,7 +75,7 @@ def forking_bot(me: Actor) -> str:
 def operator(me: Actor, *, force: bool) -> str:
     """Clear the lock."""
     me.monotonic_ns()  # when he comes
-    me.tell("clearing")
+    me.tell("clearing", force)
     with suppress(LockStillHeld):
         Transitions(me.directory, POSITION).clear(force=force)
     me.tell("cleared")
@@ -149,6 +149,14 @@ SCENES = (
         opening=_GRANTED,
     ),
     Scene("different leases", (bot, partial(bot, lease=_BUSY)), Bounds(jumps=1, preemptions=2), jump=_BUSY),
+    Scene(
+        "a renewed lease",
+        (_renewing, bot),
+        Bounds(jumps=1, preemptions=2),
+        jump=1.2,
+        # Granted, then more than half of the lease later renewed, then as much later again.
+        opening=(*_GRANTED, (0, "jump"), (1, "write"), (1, "unlock"), (1, "monotonic_ns"), (0, "jump")),
+    ),
     Scene("a fork while it holds", (forking_bot, bot), Bounds(crashes=1, jumps=1, preemptions=2)),
     Scene("cleared with force", (bot, partial(operator, force=True), bot), Bounds(crashes=1, preemptions=2)),
     Scene("cleared if stale", (bot, partial(operator, force=False), bot), Bounds(jumps=1, preemptions=2)),

@@ -117,10 +117,15 @@ class Seen(NamedTuple):
     def _revived(self, disk: Disk, pid: int) -> Seen:
         raise Violation(f"process {pid} got back by renew() what it was told that it lost")
 
+    def _inherited(self, disk: Disk, pid: int) -> Seen:
+        raise Violation(f"process {pid} passed the check() of its parent's hold")
+
     def _released(self, disk: Disk, pid: int) -> Seen:
         return self._replace(holds=self._others(pid))
 
-    def _clearing(self, disk: Disk, pid: int) -> Seen:
+    def _clearing(self, disk: Disk, pid: int, force: bool) -> Seen:  # noqa: FBT001  # as told
+        if not force:  # then nobody who holds may be in its way
+            return self
         holds = tuple(hold._replace(void=True) for hold in self.holds)
         return self._replace(holds=holds, asking=frozenset(), clearing=self.clearing | {pid})
 

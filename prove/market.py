@@ -6,6 +6,7 @@ time before.
 
 from __future__ import annotations
 
+from decimal import Decimal
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,7 @@ PATH = f"{FOLDER}/{lock_file_name(ID)}"
 LEG = Leg("BTC/USDT:USDT", "long")
 OTHER_LEG = Leg("BTC/USDT:USDT", "short")
 CONTRACTS = 10
+FUNDING = Decimal(-3)  # paid while the position is open
 ORDERS = frozenset({"place", "place_stop"})
 WRITES = ORDERS | {"cancel"}
 FAULTS = ("answer lost", "request lost", "request late")
@@ -98,6 +100,10 @@ class Market(Disk):
     def _at_venue(self, process: int, method: str, args: tuple[Any, ...]) -> Any:
         self.books.now_ns = self.now_ns
         before = self.venue
+        if method == "place":
+            _, held = self.books.venue.ask(before, self.now_ns, "held", (LEG,))
+            if 0 < held < args[0].contracts:  # none: the stop-loss was faster
+                raise Violation(f"process {process} asks to close {args[0].contracts} contracts of {held}")
         self.venue, answer = self.books.venue.ask(self.venue, self.now_ns, method, args)
         if method in ORDERS and self.venue != before and not isinstance(answer, Raised):
             self._expect_under_lock(process)

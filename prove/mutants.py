@@ -117,6 +117,13 @@ MUTANTS = (
         _LOCK,
     ),
     Mutant(
+        "renewals are not looked at",
+        _VERDICT,
+        "age_ns = 0 if foreign else moment.now_ns - holder.renewed_ns",
+        "age_ns = 0 if foreign else moment.now_ns - holder.granted_ns",
+        ("a renewed lease",),
+    ),
+    Mutant(
         "check does not look at the record",
         _TRANSITIONS,
         "        if not carries(content, grant):\n            raise self._taken(content)\n        # Stopped",
@@ -187,7 +194,7 @@ MUTANTS = (
         _REPLACING,
         "        if _is_busy(file):",
         "        if False:",
-        ("a busy file is replaced", "three, one stopped"),
+        ("three, one stopped",),
     ),
     Mutant(
         "a replacement that was begun is never withdrawn",
@@ -245,6 +252,20 @@ MUTANTS = (
         "ended.filled if ended else None)\n",
         "",
         _CLOSES,
+    ),
+    Mutant(
+        "the size is more than what is held",
+        _MACHINE,
+        "self._send(attempt, order, min(left, held, missing))",
+        "self._send(attempt, order, self._tracked.position.contracts)",
+        ("two closes, partial fills",),
+    ),
+    Mutant(
+        "the net P&L is the gross one",
+        _MACHINE,
+        "            net_pnl=pnl.net,",
+        "            net_pnl=pnl.gross,",
+        _CLOSES[:1],
     ),
     Mutant(
         "sweep without a second read",
@@ -313,15 +334,18 @@ def caught(mutant: Mutant) -> Caught:
     """What the simulation says of a mutant."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "prove", "--catch", *mutant.scenes]
-        done = subprocess.run(  # noqa: S603  # this very module
-            command,
-            cwd=copied(mutant, Path(folder)),
-            env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
-            capture_output=True,
-            text=True,
-            timeout=_SECONDS,
-            check=False,
-        )
+        try:
+            done = subprocess.run(  # noqa: S603  # this very module
+                command,
+                cwd=copied(mutant, Path(folder)),
+                env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+                capture_output=True,
+                text=True,
+                timeout=_SECONDS,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            return Caught(mutant.name, "", f"nothing was found in {_SECONDS} s")
     if done.returncode == CAUGHT and done.stdout.strip():
         return Caught(mutant.name, done.stdout.strip())
     return Caught(mutant.name, "", done.stdout.strip() or done.stderr.strip()[-300:] or "nothing was found")

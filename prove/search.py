@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prove import close_scenes, lock_scenes
-from prove.explore import Explored, Violation, explore, walk
+from prove.explore import Explored, explore, walk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,10 +53,7 @@ def search(name: str, setting: Setting) -> Searched:
     with tempfile.TemporaryDirectory(dir=_MEMORY if _MEMORY.is_dir() else None) as folder:
         most = setting.states * scene.share
         look_every = max(1, most // setting.looks)
-        try:
-            start = scene.start(Path(folder))
-        except Violation as violation:
-            return Searched(Explored(name), scene.processes, 0, 0, f"in its opening: {violation}", [])
+        start = scene.start(Path(folder))
         explored = explore(name, start, most=most, look_every=look_every)
         if explored.violation:
             return Searched(explored, scene.processes, 0, 0, explored.violation, explored.trail)

@@ -167,7 +167,7 @@ class State:
                     break
                 state = state.run(pid)
             else:
-                raise Violation(f"process {pid} never comes to {name}")
+                raise RuntimeError(f"process {pid} never comes to {name}")
         return type(self)(self.world, state.disk, state.processes, state.seen, Spent())
 
     def key(self) -> Hashable:
@@ -230,6 +230,9 @@ class State:
 
     def finished(self, *, calm: bool) -> None:
         """What must be true when everybody has come to an end; *calm* if nothing went wrong on the way."""
+        failed = [each.place.call.error for each in self.processes if isinstance(each.place.call, Ended)]
+        if calm and any(failed):
+            raise Violation(f"with nothing amiss a process ended with {' and '.join(filter(None, failed))}")
 
     def _is_calm(self) -> bool:
         """Whether nothing has gone wrong; time in which somebody did not move is a pause, too."""

@@ -314,7 +314,23 @@ def test_what_holds_is_told_with_its_figures() -> None:
     assert (told.returncode, told.stderr) == (0, "")
     assert "0 violations" in told.stdout
     assert "3 walks at random (seeds 5 to 7 in each scene)" in told.stdout
-    assert told.stdout.splitlines()[-1].startswith("everything held")
+    assert told.stdout.splitlines()[-1].startswith("everything that was run held")
+
+
+def test_nothing_that_was_run_is_a_failure() -> None:
+    """Where there is no spin the model cannot be searched, and that is said."""
+    told = subprocess.run(
+        [sys.executable, "-m", "prove", "--part", "model"],
+        cwd=ROOT,
+        env={"PATH": ""},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert told.returncode == 1
+    assert "LEFT OUT: the model needs spin" in told.stdout
+    assert told.stdout.splitlines()[-1].startswith("nothing was run")
 
 
 def test_a_walk_that_broke_something_is_told_with_its_seed() -> None:
