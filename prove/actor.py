@@ -9,6 +9,7 @@ parent with the other answer of ``fork``.
 from __future__ import annotations
 
 from collections import OrderedDict
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from greenlet import getcurrent, greenlet
@@ -18,7 +19,7 @@ from poslock.lock import open_file
 from poslock.lock.directory import LockDirectory
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable
+    from collections.abc import Callable, Hashable, Iterator
 
     from poslock.lock.open_file import OpenFile
 
@@ -229,14 +230,23 @@ def _key(answer: Any) -> Hashable:
 
 
 def _switched(running: greenlet, actor: Actor, answer: Any) -> Call | Ended:
-    # What it keeps open is a module's, so each process gets its own before it runs.
-    open_file._kept = actor.kept  # noqa: SLF001  # of a process, which here several are
-    call: Call | Ended = running.switch(answer)
+    with _files_of(actor):
+        call: Call | Ended = running.switch(answer)
     return call
 
 
 def _abandon(running: greenlet, actor: Actor) -> None:
     actor.abandon()
-    open_file._kept = actor.kept  # noqa: SLF001  # as above
-    while not running.dead:
-        running.throw(Abandoned)
+    with _files_of(actor):
+        while not running.dead:
+            running.throw(Abandoned)
+
+
+@contextmanager
+def _files_of(actor: Actor) -> Iterator[None]:
+    """What a process keeps open is a module's, and here several processes are one: each has its own while it runs."""
+    ours, open_file._kept = open_file._kept, actor.kept  # noqa: SLF001  # there is no other way to it
+    try:
+        yield
+    finally:
+        open_file._kept = ours  # noqa: SLF001  # as above

@@ -153,6 +153,8 @@ class Disk:
     def write(self, process: int, descriptor: int, data: bytes, offset: int) -> int:
         inode = self._inode(process, descriptor)
         old = self.inodes[inode]
+        if not data:  # it does not make the file longer
+            return 0
         whole = offset == 0 and len(data) >= len(old)
         self.inodes[inode] = data if whole else old[:offset].ljust(offset, b"\0") + data + old[offset + len(data) :]
         return len(data)

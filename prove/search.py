@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -49,8 +50,7 @@ class Searched:
 def search(name: str, setting: Setting) -> Searched:
     """Everything *setting* says of one scene; up to the first violation."""
     scene = SCENES[name]
-    logging.disable()  # takeovers are many here
-    with tempfile.TemporaryDirectory(dir=_MEMORY if _MEMORY.is_dir() else None) as folder:
+    with _unheard(), tempfile.TemporaryDirectory(dir=_MEMORY if _MEMORY.is_dir() else None) as folder:
         most = setting.states * scene.share
         look_every = max(1, most // setting.looks)
         start = scene.start(Path(folder))
@@ -64,6 +64,17 @@ def search(name: str, setting: Setting) -> Searched:
                 why = f"seed {walk_found.seed}: {walk_found.violation}"
                 return Searched(explored, scene.processes, walks, walked, why, walk_found.trail)
     return Searched(explored, scene.processes, walks, walked, "", [])
+
+
+@contextmanager
+def _unheard() -> Iterator[None]:
+    """Takeovers are many here."""
+    before = logging.root.manager.disable
+    logging.disable()
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 def _walks(name: str, setting: Setting, folder: Path) -> Iterator[Explored]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import subprocess
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 
 from poslock.errors import TokenRefused
 from poslock.ledger.journal import CloseKey
+from poslock.lock import open_file
 from poslock.lock.system import PosixSystem
 from processes import PATIENCE
 from prove.actor import FOLDER, Call, Raised
@@ -253,6 +255,14 @@ def test_nothing_is_broken_in_the_first_states_of_a_scene(name: str) -> None:
     assert found.explored.looks >= 10
     assert found.walks == 4
     assert found.walked > 40
+
+
+def test_a_search_leaves_this_process_as_it_was() -> None:
+    """What it keeps open, and what it logs, is not that of the simulated ones."""
+    kept, disabled = open_file._kept, logging.root.manager.disable
+    search("two, every interleaving", Setting(states=50, looks=5, walks=1))
+    assert open_file._kept is kept
+    assert logging.root.manager.disable == disabled
 
 
 def test_every_mutant_changes_the_code_and_names_its_scenes() -> None:
