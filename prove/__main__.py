@@ -16,7 +16,7 @@ from prove import fuzz, mutants, report, soaked, spin
 from prove.search import SCENES, Setting, catch, search
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 _QUICK, _LONG = Setting(12_000, 150, 150), Setting(200_000, 2_000, 2_000)
 _LONG_EXAMPLES = 1_000
@@ -37,10 +37,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     began, bad = time.monotonic(), 0
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(options.workers, mp_context=context) as pool:
-        for section in (_scenes, _mutants, _model, _fuzz, _history):
-            if section.__name__.strip("_") in options.part:
-                bad += section(pool, options)
-                print(flush=True)
+        # All of it is asked for at once, so that no worker is idle; what comes of it is printed in this order.
+        begun = [section(pool, options) for section in _SECTIONS if section.__name__[1:] in options.part]
+        for told in begun:
+            bad += told()
+            print(flush=True)
     if left_out:
         print(f"LEFT OUT: the model {left_out}")
     verdict = f"{bad} FAILED" if bad else "nothing was run" if not options.part else "everything that was run held"
@@ -48,50 +49,77 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if bad or not options.part or (left_out and options.everything) else 0
 
 
-def _scenes(pool: ProcessPoolExecutor, options: argparse.Namespace) -> int:
+def _scenes(pool: ProcessPoolExecutor, options: argparse.Namespace) -> Callable[[], int]:
     setting = _LONG if options.long else _QUICK
     walks = setting.walks if options.walks is None else options.walks
     setting = Setting(setting.states, setting.looks, walks, options.seed)
-    names = options.scene or list(SCENES)
-    print(report.SCENES_HEAD, flush=True)
-    found = []
-    for one in pool.map(partial(search, setting=setting), names):
-        print("\n".join(report.scene(one)), flush=True)
-        found.append(one)
-    print("\n".join(report.scenes_sum(found, setting)))
-    return sum(bool(each.violation) for each in found)
+    searches = pool.map(partial(search, setting=setting), options.scene or list(SCENES))
+
+    def told() -> int:
+        print(report.SCENES_HEAD, flush=True)
+        found = []
+        for one in searches:
+            print("\n".join(report.scene(one)), flush=True)
+            found.append(one)
+        print("\n".join(report.scenes_sum(found, setting)))
+        return sum(bool(each.violation) for each in found)
+
+    return told
 
 
-def _mutants(pool: ProcessPoolExecutor, _: argparse.Namespace) -> int:
-    print(report.MUTANTS_HEAD, flush=True)
-    survived = 0
-    for one in pool.map(mutants.caught, mutants.MUTANTS):
-        print(report.mutant(one), flush=True)
-        survived += not one.how
-    print(f"{len(mutants.MUTANTS) - survived} of {len(mutants.MUTANTS)} mutants caught")
-    return survived
+def _mutants(pool: ProcessPoolExecutor, _: argparse.Namespace) -> Callable[[], int]:
+    searches = pool.map(mutants.caught, mutants.MUTANTS)
+
+    def told() -> int:
+        print(report.MUTANTS_HEAD, flush=True)
+        survived = 0
+        for one in searches:
+            print(report.mutant(one), flush=True)
+            survived += not one.how
+        print(f"{len(mutants.MUTANTS) - survived} of {len(mutants.MUTANTS)} mutants caught")
+        return survived
+
+    return told
 
 
-def _model(pool: ProcessPoolExecutor, options: argparse.Namespace) -> int:
-    print("the model, every state of it searched by spin")
-    results = list(pool.map(spin.searched, spin.runs("long" if options.long else "quick")))
-    print("\n".join(spin.rows(results)))
-    print(f"{sum(each.states for each in results)} states in {len(results)} searches")
-    return sum(not each.ok for each in results)
+def _model(pool: ProcessPoolExecutor, options: argparse.Namespace) -> Callable[[], int]:
+    searches = pool.map(spin.searched, spin.runs("long" if options.long else "quick"))
+
+    def told() -> int:
+        print("the model, every state of it searched by spin", flush=True)
+        results = list(searches)
+        print("\n".join(spin.rows(results)))
+        print(f"{sum(each.states for each in results)} states in {len(results)} searches")
+        return sum(not each.ok for each in results)
+
+    return told
 
 
-def _fuzz(pool: ProcessPoolExecutor, options: argparse.Namespace) -> int:
-    print("fuzz: inputs nobody thinks of")
-    result = pool.submit(fuzz.run, _LONG_EXAMPLES if options.long else None).result()
-    print("\n".join(fuzz.rows(result)))
-    return int(not result.ok)
+def _fuzz(pool: ProcessPoolExecutor, options: argparse.Namespace) -> Callable[[], int]:
+    run = pool.submit(fuzz.run, _LONG_EXAMPLES if options.long else None)
+
+    def told() -> int:
+        print("fuzz: inputs nobody thinks of", flush=True)
+        result = run.result()
+        print("\n".join(fuzz.rows(result)))
+        return int(not result.ok)
+
+    return told
 
 
-def _history(pool: ProcessPoolExecutor, options: argparse.Namespace) -> int:
-    print("history: real processes, killed and stopped; an order that explains what they did", flush=True)
-    done = pool.submit(soaked.run, _LONG_SOAK_S if options.long else _QUICK_SOAK_S, options.seed).result()
-    print(done.output)
-    return done.exit_code
+def _history(pool: ProcessPoolExecutor, options: argparse.Namespace) -> Callable[[], int]:
+    run = pool.submit(soaked.run, _LONG_SOAK_S if options.long else _QUICK_SOAK_S, options.seed)
+
+    def told() -> int:
+        print("history: real processes, killed and stopped; an order that explains what they did", flush=True)
+        done = run.result()
+        print(done.output)
+        return done.exit_code
+
+    return told
+
+
+_SECTIONS = (_scenes, _mutants, _model, _fuzz, _history)
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:

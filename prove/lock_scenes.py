@@ -148,6 +148,7 @@ SCENES = (
         share=2,
         opening=_GRANTED,
     ),
+    Scene("a writer and readers", (bot, _reader, _reader), Bounds(jumps=1, preemptions=2), opening=_GRANTED),
     Scene("different leases", (bot, partial(bot, lease=_BUSY)), Bounds(jumps=1, preemptions=2), jump=_BUSY),
     Scene(
         "a renewed lease",

@@ -164,7 +164,7 @@ MUTANTS = (
         "poslock/lock/sight.py",
         'record.mode == "shared" and not',
         "not",
-        ("readers and a writer",),
+        ("a writer and readers",),
     ),
     Mutant(
         "a writer joins the readers",
