@@ -1,6 +1,6 @@
 """The port: what the close asks of an exchange account, embedded or real.
 
-Questions (`prepare`, `price`, `held`, `holding`, `order`, `stop`, `open_orders`, `fills`, `funding`) raise
+Questions (`prepare`, `price`, `holding`, `holdings`, `trades`, `order`, `stop`, `open_orders`, `funding`) raise
 `ExchangeUnavailable` when they could not be answered. `place` and `place_stop` distinguish three outcomes: they return
 the order (taken), raise `OrderRefused` (definitely not taken), or raise `OutcomeUnknown` (perhaps taken).
 
@@ -10,10 +10,11 @@ the order (taken), raise `OrderRefused` (definitely not taken), or raise `Outcom
 from __future__ import annotations
 
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
-    from decimal import Decimal
+    from collections.abc import Sequence
 
     from poslock.position import Fill, Side
 
@@ -32,6 +33,9 @@ class CloseOrder:
 
     The venue must refuse it (`RequestExpired`) when it arrives later than ``receive_window_ms`` after
     ``signed_at_ms``, both in the venue's time: that is what keeps a request from outliving the lock it was sent under.
+
+    ``position_id`` is the venue's id of the position to reduce, None where it gave none. A venue that takes such an id
+    on an order gets it, so that the order cannot reduce a later position of the leg.
     """
 
     leg: Leg
@@ -39,6 +43,7 @@ class CloseOrder:
     client_order_id: str
     signed_at_ms: int
     receive_window_ms: int
+    position_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,25 +100,49 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Holding:
-    """What the venue reports of a leg that is held; the fields are those of `poslock.position.Position`."""
+    """What the venue reports of a leg that is held; the other fields are those of `poslock.position.Position`.
 
+    ``entry_price`` is the venue's average of what is held, None where it knows none (spot). ``position_id`` is the
+    venue's own id of the position, which a later position of the leg does not share; None where the venue has none.
+    ``smallest`` is the fewest contracts that an order can close, 0 where every size can be closed.
+    """
+
+    leg: Leg
     contracts: Decimal
-    entry_price: Decimal
+    entry_price: Decimal | None
     contract_size: Decimal
     inverse: bool
     settle: str
+    position_id: str | None = None
+    smallest: Decimal = Decimal(0)
+
+
+@dataclass(frozen=True, slots=True)
+class Trade:
+    """One execution on a leg: an ``"entry"`` added its contracts to the leg, an ``"exit"`` took them off.
+
+    In one-way mode every buy is an entry of the long leg and an exit of the short one, every sell the reverse; one that
+    crosses flat is one trade of both legs. ``order_id`` is the venue's id of the order, None where it names none.
+    Funding is no trade.
+    """
+
+    effect: Literal["entry", "exit"]
+    order_id: str | None
+    fill: Fill
 
 
 class Exchange(Protocol):
     """One account at one venue.
 
-    ``account`` names it for ever: client order ids are made from it. ``denies_for`` is how many seconds the venue may
-    deny an order that exists, ``settles_within`` how long a market order and its fills may take to show their end.
+    Choose ``account`` once: client order ids are made from it. ``denies_for`` is how many seconds the venue may deny an
+    order that exists, ``settles_within`` how long a market order and its fills may take to show their end. ``spot``
+    says that a leg is a balance: what it holds beyond a position is nobody's business.
     """
 
     account: str
     denies_for: float
     settles_within: float
+    spot: bool
 
     def prepare(self) -> None:
         """Find out what the rest needs to know: the venue's clock, the account's mode. Often there is nothing to do.
@@ -128,11 +157,11 @@ class Exchange(Protocol):
     def price(self, leg: Leg) -> Decimal:
         """The price by which the venue triggers the stop orders of *leg*."""
 
-    def held(self, leg: Leg) -> Decimal:
-        """Contracts that *leg* holds now, 0 if none."""
-
     def holding(self, leg: Leg) -> Holding | None:
         """What the venue reports of *leg*, None if nothing is held."""
+
+    def holdings(self, legs: Sequence[Leg]) -> list[Holding]:
+        """Those of *legs* that are held, from one request for all that the account holds."""
 
     def place(self, order: CloseOrder) -> Order:
         """Send *order* once; never sends it again by itself.
@@ -166,8 +195,11 @@ class Exchange(Protocol):
     def cancel(self, order: Order) -> None:
         """Cancel *order*; no error if it has ended already. The caller reads again to be sure."""
 
-    def fills(self, leg: Leg, since_ms: int) -> list[Fill]:
-        """Fills that reduced *leg* at or after *since_ms*, oldest first."""
+    def trades(self, leg: Leg, since_ms: int) -> list[Trade]:
+        """Entries and exits of *leg* at or after *since_ms*, in the venue's own order, oldest first.
+
+        The order is that of the venue's list or of its ids. Its times may be whole seconds, rounded up or down.
+        """
 
     def funding(self, leg: Leg, since_ms: int, until_ms: int) -> Decimal:
         """Funding received (paid, if negative) on *leg* from *since_ms* to *until_ms*."""
@@ -186,11 +218,11 @@ class AsyncRequests(Protocol):
     async def price(self, leg: Leg) -> Decimal:
         """The price by which the venue triggers the stop orders of *leg*."""
 
-    async def held(self, leg: Leg) -> Decimal:
-        """Contracts that *leg* holds now, 0 if none."""
-
     async def holding(self, leg: Leg) -> Holding | None:
         """What the venue reports of *leg*, None if nothing is held."""
+
+    async def holdings(self, legs: Sequence[Leg]) -> list[Holding]:
+        """Those of *legs* that are held, from one request for all that the account holds."""
 
     async def place(self, order: CloseOrder) -> Order:
         """Send *order* once; never sends it again by itself.
@@ -224,8 +256,11 @@ class AsyncRequests(Protocol):
     async def cancel(self, order: Order) -> None:
         """Cancel *order*; no error if it has ended already. The caller reads again to be sure."""
 
-    async def fills(self, leg: Leg, since_ms: int) -> list[Fill]:
-        """Fills that reduced *leg* at or after *since_ms*, oldest first."""
+    async def trades(self, leg: Leg, since_ms: int) -> list[Trade]:
+        """Entries and exits of *leg* at or after *since_ms*, in the venue's own order, oldest first.
+
+        The order is that of the venue's list or of its ids. Its times may be whole seconds, rounded up or down.
+        """
 
     async def funding(self, leg: Leg, since_ms: int, until_ms: int) -> Decimal:
         """Funding received (paid, if negative) on *leg* from *since_ms* to *until_ms*."""
@@ -240,6 +275,7 @@ class AsyncExchange(AsyncRequests, Protocol):
     account: str
     denies_for: float
     settles_within: float
+    spot: bool
 
     def time_ms(self) -> int:
         """The clock by which the venue judges requests, as known since `prepare`; asks nobody."""
