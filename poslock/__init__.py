@@ -46,11 +46,11 @@ from poslock.errors import (
 from poslock.lock.position_lock import PositionLock
 
 if TYPE_CHECKING:
-    from poslock.async_guard import AsyncPositionGuard
     from poslock.exchange.paper import PaperExchange
     from poslock.exchange.port import Sending
     from poslock.exchange.venues.adapter import CcxtExchange
-    from poslock.guard import PositionGuard, Recovery
+    from poslock.guard.async_guard import AsyncPositionGuard
+    from poslock.guard.guard import PositionGuard, Recovery
     from poslock.lock.manager import PositionLockManager
     from poslock.lock.status import HolderStatus, LockStatus
     from poslock.position import ClosedPosition, Fill, ModifiedPosition, Position, TrackedPosition
@@ -106,7 +106,7 @@ __all__ = [
 
 _LATE = {
     "ModifiedPosition": "poslock.position",
-    "AsyncPositionGuard": "poslock.async_guard",
+    "AsyncPositionGuard": "poslock.guard.async_guard",
     "CcxtExchange": "poslock.exchange.venues.adapter",
     "ClosedPosition": "poslock.position",
     "Fill": "poslock.position",
@@ -114,9 +114,9 @@ _LATE = {
     "LockStatus": "poslock.lock.status",
     "PaperExchange": "poslock.exchange.paper",
     "Position": "poslock.position",
-    "PositionGuard": "poslock.guard",
+    "PositionGuard": "poslock.guard.guard",
     "PositionLockManager": "poslock.lock.manager",
-    "Recovery": "poslock.guard",
+    "Recovery": "poslock.guard.guard",
     "Sending": "poslock.exchange.port",
     "TrackedPosition": "poslock.position",
 }

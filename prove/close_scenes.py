@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from poslock import Position, PositionAlreadyClosingError, PoslockError
-from poslock.coroutine import finished
+from poslock.bridge import finished
 from poslock.errors import LedgerError, LockError, LockTimeout
-from poslock.guarding import Guarding
+from poslock.guard.operations import Guarding
 from poslock.ledger.ledger import Ledger
 from prove.actor import Program
 from prove.close_witness import ENTRY_PRICE, Closes

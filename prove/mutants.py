@@ -43,7 +43,7 @@ _LOCK = ("two, to the end", "three, one holds")
 _TRANSITIONS, _FILE, _VERDICT = "poslock/lock/transitions.py", "poslock/lock/file.py", "poslock/lock/verdict.py"
 _REPLACING, _LEDGER = "poslock/lock/replacing.py", "poslock/ledger/ledger.py"
 _CLOSES = ("two closes", "two closes, partial fills", "two closes, one breakdown", "three closes")
-_TALK, _MACHINE = "poslock/closing/talk.py", "poslock/closing/machine.py"
+_TALK, _MACHINE = "poslock/closing/session.py", "poslock/closing/close.py"
 
 MUTANTS = (
     Mutant(
@@ -306,7 +306,7 @@ MUTANTS = (
     ),
     Mutant(
         "the position is closed as it was seen before the lock",
-        "poslock/guarding.py",
+        "poslock/guard/operations.py",
         "        tracked = await self.position(seen.position.id)\n        if tracked.generation",
         "        tracked = seen\n        if tracked.generation",
         _CLOSES,

@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from poslock import LockTimeout, PositionGuard
-from poslock.closing.ports import ThreadPorts
+from poslock.bridge import ThreadPorts
 from poslock.errors import TokenRefused
 from poslock.lock.directory import LockDirectory
 from poslock.lock.system import SYSTEM

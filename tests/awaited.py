@@ -8,7 +8,7 @@ from inspect import iscoroutine, iscoroutinefunction
 from typing import TYPE_CHECKING, Any, cast
 
 from poslock import AsyncPositionGuard, PositionGuard
-from poslock.async_guard import AsyncClosing
+from poslock.guard.async_guard import AsyncClosing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -33,10 +33,10 @@ from poslock import (
     PositionAlreadyClosingError,
     PoslockError,
 )
-from poslock.coroutine import finished
+from poslock.bridge import finished
 from poslock.errors import DuplicateClientOrderId, ExchangeError
 from poslock.exchange.port import CloseOrder, Leg, Order, StopOrder
-from poslock.guarding import Guarding
+from poslock.guard.operations import Guarding
 from poslock.ledger.ledger import Ledger
 from poslock.lock.directory import LockDirectory
 from poslock.lock.system import SYSTEM

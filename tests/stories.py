@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     import pytest
 
-    from poslock.guarding import Guarding, Recovery
+    from poslock.guard.operations import Guarding, Recovery
 
 REDUCE = 4
 UNDER_WAY = (InvalidChange,)  # a reduce that somebody else had begun is finished, and ours is not begun

@@ -17,7 +17,7 @@ import pytest
 from loopback.mexc import Mexc as Venue
 from loopback.server import KEYS, Fault, Reply, Request
 from poslock import CcxtExchange
-from poslock.coroutine import finished
+from poslock.bridge import finished
 from poslock.errors import ExchangeError, ExchangeUnavailable, KeysRefused, OutcomeUnknown, RequestExpired
 from poslock.exchange.port import Leg
 from poslock.exchange.venues.client import Client, Endpoint

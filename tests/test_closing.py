@@ -25,7 +25,7 @@ from poslock import (
     PositionLock,
     PositionNotFound,
 )
-from poslock.closing.talk import client_order_id
+from poslock.closing.session import client_order_id
 from poslock.database import Database
 from poslock.exchange.port import CloseOrder, Leg, Order
 from poslock.ledger.ledger import Ledger

@@ -22,7 +22,7 @@ from every_step import (
 from loopback.mexc_books import CLOSES
 from mexc_wire import MexcDoor, Wire
 from poslock import CloseUnsettled
-from poslock.coroutine import finished
+from poslock.bridge import finished
 from poslock.exchange.venues import mexc_account
 from poslock.exchange.venues.client import Endpoint
 from stories import (

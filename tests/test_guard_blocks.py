@@ -31,7 +31,7 @@ from venue import DIED, LEG, SYMBOL, Venue, at_once
 if TYPE_CHECKING:
     from conftest import Account
     from poslock import Fill
-    from poslock.guard import Closing
+    from poslock.guard.guard import Closing
 
 
 def send(account: Account, close: Closing, contracts: int = 10) -> list[Fill]:

@@ -11,7 +11,7 @@ from loopback.mexc import BANNED, MAINTENANCE, RATE_LIMITED
 from loopback.server import KEYS, Fault, Reply
 from mexc_desk import BTC, CREATE, LONG, PLAN, Desk, assert_closed_once, both_clients, opened, tracked
 from poslock import CloseUnsettled, Position
-from poslock.closing.ports import TaskPorts, ThreadPorts
+from poslock.bridge import TaskPorts, ThreadPorts
 from poslock.errors import (
     DuplicateClientOrderId,
     ExchangeError,

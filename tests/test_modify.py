@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from conftest import Account
     from poslock import Position
-    from poslock.guard import Recovery
+    from poslock.guard.guard import Recovery
     from poslock.position import TrackedPosition
 
 
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[], float]:
     """A venue's clock that runs ahead as soon as anybody sleeps, and nobody sleeps for real."""
     slept = [0.0]
-    monkeypatch.setattr("poslock.closing.ports.time.sleep", lambda seconds: slept.append(slept.pop() + seconds))
+    monkeypatch.setattr("poslock.bridge.time.sleep", lambda seconds: slept.append(slept.pop() + seconds))
     return lambda: time.time() + slept[0]
 
 

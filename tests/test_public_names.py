@@ -10,10 +10,10 @@ import pytest
 
 import poslock
 from poslock import AsyncPositionGuard, PositionGuard, errors
-from poslock.async_guard import AsyncClosing
 from poslock.exchange.port import AsyncExchange, Exchange
 from poslock.exchange.venues.adapter import AsyncCcxtExchange, CcxtExchange
-from poslock.guard import Closing
+from poslock.guard.async_guard import AsyncClosing
+from poslock.guard.guard import Closing
 from poslock.holder import Holder
 
 if TYPE_CHECKING:

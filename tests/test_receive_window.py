@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from poslock.closing.session import receive_window_ms
 from poslock.closing.steps import Stamp
-from poslock.closing.talk import receive_window_ms
 
 
 @pytest.mark.parametrize(

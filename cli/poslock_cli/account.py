@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from poslock.exchange.port import Exchange
-    from poslock.guard import Recovery
+    from poslock.guard.guard import Recovery
     from poslock.lock.directory import LockDirectory
     from poslock.position import ClosedPosition
 

@@ -8,7 +8,7 @@ import click
 
 from poslock import PositionGuard
 from poslock.errors import PositionAlreadyClosingError, PositionNotFound
-from poslock.guard import Recovery
+from poslock.guard.guard import Recovery
 from poslock.text import printable
 from poslock_cli.account import (
     as_json,

@@ -10,7 +10,7 @@ from poslock.errors import ExchangeError
 from poslock.position import EXACT
 
 if TYPE_CHECKING:
-    from poslock.closing.ports import Ports
+    from poslock.bridge import Ports
     from poslock.closing.steps import Machine, Step
     from poslock.exchange.port import AsyncExchange, Exchange
     from poslock.ledger.ledger import Ledger

@@ -12,7 +12,7 @@ from importlib import import_module
 from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
-from poslock.coroutine import finished
+from poslock.bridge import finished
 from poslock.errors import UnsupportedMarket
 from poslock.exchange.venues.client import Client
 from poslock.exchange.venues.secrecy import hide_keys

@@ -25,8 +25,8 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
+from poslock.closing.session import Talk, client_order_id, receive_window_ms
 from poslock.closing.steps import LONGEST_PAUSE, Machine, Patience, ask_venue, pauses, stamp_now, tell_ledger, wait
-from poslock.closing.talk import Talk, client_order_id, receive_window_ms
 from poslock.errors import (
     CloseUnsettled,
     ExchangeUnavailable,

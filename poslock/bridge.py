@@ -1,7 +1,7 @@
 """How the calls that may take time are carried out: in the calling thread, or without blocking an event loop.
 
 What the guards do is written once, as coroutines that await a `Ports`. With `ThreadPorts` they never wait for a loop,
-so `poslock.coroutine.finished` runs them like any function; with `TaskPorts` they are awaited.
+so `finished` runs them like any function; with `TaskPorts` they are awaited.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from inspect import isawaitable, iscoroutinefunction
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
     from poslock.lock.position_lock import PositionLock
 
@@ -75,3 +75,13 @@ class TaskPorts:
         import asyncio  # noqa: PLC0415  # as above
 
         await asyncio.sleep(seconds)
+
+
+def finished(coroutine: Coroutine[Any, Any, T]) -> T:
+    """The result of a coroutine that awaits nothing which is not there yet."""
+    try:
+        coroutine.send(None)
+    except StopIteration as end:
+        return end.value  # type: ignore[no-any-return]  # the coroutine's return type
+    coroutine.close()
+    raise RuntimeError("it waits for an event loop")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from poslock.closing.ports import TaskPorts
-from poslock.guarding import Guarding, OpenClose, Recovery, release
+from poslock.bridge import TaskPorts
+from poslock.guard.operations import Guarding, OpenClose, Recovery, release
 
 if TYPE_CHECKING:
     import os

@@ -9,11 +9,11 @@ from decimal import Decimal, localcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from poslock.closing.change import ModifyMachine, Wanted
+from poslock.closing.close import CloseMachine
 from poslock.closing.driver import Driver
-from poslock.closing.machine import CloseMachine
-from poslock.closing.modify import ModifyMachine, Wanted
+from poslock.closing.session import client_order_id
 from poslock.closing.steps import Patience
-from poslock.closing.talk import client_order_id
 from poslock.errors import (
     InvalidPosition,
     LockError,
@@ -24,7 +24,7 @@ from poslock.errors import (
     PoslockError,
 )
 from poslock.exchange.port import AsyncExchange, Exchange, Holding, Leg
-from poslock.growth import grown
+from poslock.guard.growth import grown
 from poslock.ledger.journal import CloseKey
 from poslock.ledger.ledger import Ledger
 from poslock.lock.directory import open_directory
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterable, Sequence
     from types import EllipsisType
 
-    from poslock.closing.ports import Ports
+    from poslock.bridge import Ports
     from poslock.exchange.port import Sending
     from poslock.holder import Holder
     from poslock.lock.directory import LockDirectory

@@ -11,9 +11,8 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from poslock.closing.ports import ThreadPorts
-from poslock.coroutine import finished
-from poslock.guarding import Guarding, OpenClose, Recovery, release
+from poslock.bridge import ThreadPorts, finished
+from poslock.guard.operations import Guarding, OpenClose, Recovery, release
 
 if TYPE_CHECKING:
     import os

@@ -1,0 +1,1 @@
+"""The guards: what a bot sees, and what they do with positions, written once for threads and tasks."""
