@@ -30,6 +30,7 @@ from poslock.errors import (
     LockTimeout,
     NothingToReduce,
     NotServed,
+    OperationRefused,
     OrderRefused,
     OutcomeUnknown,
     PositionAlreadyClosingError,
@@ -48,7 +49,7 @@ from poslock.lock.position_lock import PositionLock
 if TYPE_CHECKING:
     from poslock.exchange.paper import PaperExchange
     from poslock.exchange.port import Sending
-    from poslock.exchange.venues.adapter import CcxtExchange
+    from poslock.exchange.venues.adapter import AsyncCcxtExchange, CcxtExchange
     from poslock.guard.async_guard import AsyncPositionGuard
     from poslock.guard.guard import PositionGuard, Recovery
     from poslock.lock.manager import PositionLockManager
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
     from poslock.position import ClosedPosition, Fill, ModifiedPosition, Position, TrackedPosition
 
 __all__ = [
+    "AsyncCcxtExchange",
     "AsyncPositionGuard",
     "CcxtExchange",
     "ChangeRefused",
@@ -82,6 +84,7 @@ __all__ = [
     "ModifiedPosition",
     "NotServed",
     "NothingToReduce",
+    "OperationRefused",
     "OrderRefused",
     "OutcomeUnknown",
     "PaperExchange",
@@ -105,6 +108,7 @@ __all__ = [
 ]
 
 _LATE = {
+    "AsyncCcxtExchange": "poslock.exchange.venues.adapter",
     "ModifiedPosition": "poslock.position",
     "AsyncPositionGuard": "poslock.guard.async_guard",
     "CcxtExchange": "poslock.exchange.venues.adapter",

@@ -22,7 +22,8 @@ class Database:
 
     Args:
         path: the file; created with mode 0600, in a setgid directory with 0660.
-        schema: a script that may run any number of times and sets ``user_version``.
+        schema: a script for a new file, which sets ``user_version``.
+        upgrade: a script for a file of a lower version, which does the same.
         version: that number; a file with a higher one is refused.
         synchronous: EXTRA where an acknowledged commit must survive a power cut, OFF where a killed process is all.
         failure: makes the error to raise from what went wrong and the way out.
@@ -30,17 +31,19 @@ class Database:
     One connection per process and thread: SQLite forbids carrying one across a fork.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # what tells two databases apart
         self,
         path: str,
         *,
         schema: str,
+        upgrade: str,
         version: int,
         synchronous: Literal["EXTRA", "OFF"],
         failure: Callable[[str, str], PoslockError],
     ) -> None:
         self.path = path
         self._schema = schema
+        self._upgrade = upgrade
         self._version = version
         self._synchronous = synchronous
         self._failure = failure
@@ -118,17 +121,44 @@ class Database:
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
         connection.row_factory = sqlite3.Row
-        connection.execute("PRAGMA foreign_keys = ON")
         connection.execute(f"PRAGMA synchronous = {self._synchronous}")
         # Not WAL: with several writers it can corrupt the file on SQLite before 3.51.3 (the WAL-reset bug).
         (mode,) = connection.execute("PRAGMA journal_mode = TRUNCATE").fetchone()
         if mode != "truncate":
             raise self._failure(f"journal mode is {mode} and cannot be changed", "close what else has it open")
+        if self._version_of(connection) < self._version:
+            self._bring_up(connection)
+        # Not before: tables that are put aside would take the rows that refer to them along.
+        connection.execute("PRAGMA foreign_keys = ON")
+
+    def _version_of(self, connection: sqlite3.Connection) -> int:
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         if version > self._version:
             raise self._failure(f"has schema {version}, this poslock knows {self._version}", "upgrade poslock")
-        if version < self._version:
-            connection.executescript(self._schema)
+        return int(version)
+
+    def _bring_up(self, connection: sqlite3.Connection) -> None:
+        """Make the tables, or upgrade them, whole or not at all; of several processes one does it."""
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            version = self._version_of(connection)  # another process may have been first
+            if version < self._version:
+                for statement in statements(self._upgrade if version else self._schema):
+                    connection.execute(statement)
+            connection.execute("COMMIT")
+        finally:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+
+
+def statements(script: str) -> Iterator[str]:
+    """The statements of *script*, one by one: a whole script sqlite3 would not execute inside a transaction."""
+    statement = ""
+    for line in script.splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""
 
 
 class _Forks:

@@ -7,6 +7,7 @@
     ├── PositionConflict
     ├── PositionAlreadyClosingError
     ├── CloseUnsettled
+    ├── OperationRefused
     ├── InvalidChange                also ValueError
     ├── ChangeRefused
     ├── ChangeUnsettled
@@ -111,18 +112,32 @@ class PositionAlreadyClosingError(PoslockError):
 
 
 class CloseUnsettled(PoslockError):
-    """The venue did not settle the close in time. The position stays `closing` and nothing is lost.
+    """The venue did not explain in time what became of the position. It stays as it is, and nothing is lost.
 
-    Call `recover()` or `close_position` again: either goes on where this close stopped, in any process.
+    Call `recover()` or `close_position` again: either looks afresh and goes on where this close stopped, in any process.
+    Where the venue will never explain it, `settle()` ends it.
     """
 
     def __init__(self, position_id: str, step: str, why: str) -> None:
         super().__init__(
             f"close of position {quoted(position_id)} is not settled (step {step}): {why}; "
-            "it stays 'closing', and recover() or the next close_position goes on with it"
+            "recover() or the next close_position looks afresh and goes on with it, settle() ends it by your word"
         )
         self.position_id = position_id
         self.step = step
+        self.why = why
+
+
+class OperationRefused(PoslockError):
+    """`settle` or `forget` would go against what is known of the position; nothing was written. The message says why.
+
+    ``operation`` is ``"settle"`` or ``"forget"``.
+    """
+
+    def __init__(self, position_id: str, operation: str, why: str) -> None:
+        super().__init__(f"position {quoted(position_id)}: {operation} is refused: {why}")
+        self.position_id = position_id
+        self.operation = operation
         self.why = why
 
 

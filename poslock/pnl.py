@@ -29,9 +29,9 @@ _PRICE_DIGITS = 28
 
 
 class Pnl(NamedTuple):
-    """Amounts in the position's settle currency; ``exit_price`` in the quote currency."""
+    """Amounts in the position's settle currency; ``exit_price`` in the quote currency, None without fills."""
 
-    exit_price: Decimal
+    exit_price: Decimal | None
     gross: Decimal
     fees: Decimal
     funding: Decimal
@@ -39,7 +39,7 @@ class Pnl(NamedTuple):
 
 
 def realized_pnl(position: Position, fills: Sequence[Fill], funding: Decimal) -> Pnl:
-    """P&L of *fills* against *position*, whose entry fee counts among the fees.
+    """P&L of *fills* against *position*, whose entry fee counts among the fees, pro rata where not all was closed.
 
     Fees in another currency than the position's are left out: there is no honest rate to turn them into one number.
     """
@@ -47,10 +47,24 @@ def realized_pnl(position: Position, fills: Sequence[Fill], funding: Decimal) ->
     with localcontext(Context(prec=250, traps=[Inexact])):
         gross = _inverse_gross(position, fills) if position.inverse else _linear_gross(position, fills)
         gross += 0  # a short that ended where it began has gained 0, not -0
-        fees = position.entry_fee + sum((f.fee for f in fills if f.fee_currency == position.settle), Decimal(0))
+        fees = _entry_fee(position, fills)
+        fees += sum((fill.fee for fill in fills if fill.fee_currency == position.settle), Decimal(0))
         net = gross - fees + funding
-        exit_price = _harmonic_price(fills) if position.inverse else _mean_price(fills)
+        exit_price = _exit_price(position, fills)
     return Pnl(exit_price, gross, fees, funding, net)
+
+
+def _entry_fee(position: Position, fills: Sequence[Fill]) -> Decimal:
+    closed = sum((fill.contracts for fill in fills), Decimal(0))
+    if closed == position.contracts:
+        return position.entry_fee
+    return Context(prec=_PRICE_DIGITS).divide(position.entry_fee * closed, position.contracts)
+
+
+def _exit_price(position: Position, fills: Sequence[Fill]) -> Decimal | None:
+    if not fills:
+        return None
+    return _harmonic_price(fills) if position.inverse else _mean_price(fills)
 
 
 def _linear_gross(position: Position, fills: Sequence[Fill]) -> Decimal:

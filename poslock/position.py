@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 Side: TypeAlias = Literal["long", "short"]
-State: TypeAlias = Literal["open", "closing", "closed"]
+State: TypeAlias = Literal["open", "closing", "closed", "forgotten"]
 Number: TypeAlias = Decimal | int | str
 
 EXACT = Context(prec=100)
@@ -165,6 +165,32 @@ class Position:
         return replace(self, contracts=total, entry_price=price_of(average), entry_fee=wide.add(self.entry_fee, cost))
 
 
+def grown(position: Position, *, before: tuple[Decimal, Decimal], now: tuple[Decimal, Decimal]) -> Position:
+    """*position* with what was added, from the contracts held and the venue's average entry *before* and *now*.
+
+    The average changes with each entry and with no exit. So with h contracts at v before and H at V now, what was added
+    is H - h contracts at
+
+    - linear:  (H · V - h · v) / (H - h)
+    - inverse: (H - h) / (H / V - h / v)
+
+    This is the formula of `Position.scaled_in`, solved for the price of the second entry.
+
+    Raises:
+        InvalidPosition: no price can have led from there to here.
+    """
+    (held, entry_price), (contracts, average) = before, now
+    wide = Context(prec=250)
+    added = wide.subtract(contracts, held)
+    if position.inverse:
+        worth = wide.subtract(wide.divide(contracts, average), wide.divide(held, entry_price))
+        price = wide.divide(added, worth) if worth else Decimal(0)
+    else:
+        worth = wide.fma(contracts, average, -wide.multiply(held, entry_price))
+        price = wide.divide(worth, added)
+    return position.scaled_in(added, price_of(price))
+
+
 def price_of(average: Decimal) -> Decimal:
     """*average*, rounded to as many digits as `exact` lets in."""
     digits = min(_MAX_DIGITS, average.adjusted() + 1 + _MAX_EXPONENT)
@@ -173,7 +199,7 @@ def price_of(average: Decimal) -> Decimal:
 
 @dataclass(frozen=True, slots=True)
 class Fill:
-    """One execution that reduced a position, as the venue reports it.
+    """One execution, as the venue reports it.
 
     ``fee`` is what it cost, in ``fee_currency``; negative for a rebate. ``at_ms`` is the venue's time, milliseconds
     since the epoch.
@@ -189,16 +215,37 @@ class Fill:
 
 
 @dataclass(frozen=True, slots=True)
+class Trade:
+    """One execution on a leg: an ``"entry"`` added its contracts to the leg, an ``"exit"`` took them off.
+
+    In one-way mode every buy is an entry of the long leg and an exit of the short one, every sell the reverse; one that
+    crosses flat is one trade of both legs. ``order_id`` is the venue's id of the order, None where it names none.
+    Funding is no trade.
+    """
+
+    effect: Literal["entry", "exit"]
+    order_id: str | None
+    fill: Fill
+
+
+@dataclass(frozen=True, slots=True)
 class ClosedPosition:
     """A finished close and its booking.
 
     ``net_pnl`` = ``gross_pnl`` - ``fees`` + ``funding``, all in the position's settle currency; fees in another
-    currency stay with their fills. ``exit_price`` is the average of `fills`, rounded to 28 digits.
-    ``client_order_id`` is None if nothing of ours had to be sent (stop-loss, liquidation, closed by hand).
+    currency stay with their fills. ``exit_price`` is the average of `fills`, rounded to 28 digits; None if there are
+    none. ``client_order_id`` is None if nothing of ours had to be sent (stop-loss, liquidation, closed by hand), and
+    ``ended_by`` names what took the last contract: ``"close"``, ``"stop_loss"``, ``"take_profit"``, ``"reduce"``,
+    ``"another poslock"``, ``"other"`` or ``"settle"``.
+
+    ``left_at_venue`` is how many contracts the venue held on that side when the position was over, 0 when flat, None
+    when that is not known: they are not of the position, and their orders were left alone. ``written_off`` are the
+    contracts of the position that are in no P&L, because no fill proves their exit; ``by_operator`` are those whose
+    exit price was the operator's word to `settle`.
     """
 
     position_id: str
-    exit_price: Decimal
+    exit_price: Decimal | None
     gross_pnl: Decimal
     fees: Decimal
     funding: Decimal
@@ -207,6 +254,10 @@ class ClosedPosition:
     client_order_id: str | None
     token: int
     closed_at: datetime
+    ended_by: str = "close"
+    left_at_venue: Decimal | None = Decimal(0)
+    written_off: Decimal = Decimal(0)
+    by_operator: Decimal = Decimal(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +266,7 @@ class TrackedPosition:
 
     ``closed`` is there once ``state`` is ``"closed"``. ``tracked_at_ms`` is the venue's time. ``reduced`` is how many
     of the position's contracts `modify_position` has taken off; their fills are part of the close's booking.
+    ``unsettled`` says why its close cannot end, empty if nothing is in its way.
     """
 
     position: Position
@@ -224,6 +276,7 @@ class TrackedPosition:
     tracked_at_ms: int
     closed: ClosedPosition | None
     reduced: Decimal = Decimal(0)
+    unsettled: str = ""
 
     @property
     def left(self) -> Decimal:

@@ -1,4 +1,4 @@
-"""Changing an open position, without I/O: its stop-loss, its take-profit, its size.
+"""Changing an open position: its stop-loss, its take-profit, its size.
 
 Purpose: whatever happened before, and wherever the last one died, running it once more under the lock ends in one
 stop-loss and one take-profit at the new price, or at the old one if the venue refused; never in none that nobody asked
@@ -24,8 +24,8 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Literal
 
-from poslock.closing.session import Talk, client_order_id, receive_window_ms
-from poslock.closing.steps import LONGEST_PAUSE, Machine, Patience, ask_venue, pauses, stamp_now, tell_ledger, wait
+from poslock.closing.session import LONGEST_PAUSE, Session, client_order_id, pauses, receive_window_ms
+from poslock.closing.watch import Watch
 from poslock.errors import (
     ChangeRefused,
     ChangeUnsettled,
@@ -37,10 +37,9 @@ from poslock.errors import (
     OutcomeUnknown,
     RequestExpired,
 )
-from poslock.exchange.port import CloseOrder, Exchange, Order
+from poslock.exchange.port import CloseOrder, Order
 from poslock.ledger.journal import Change
-from poslock.ledger.ledger import Ledger
-from poslock.position import ModifiedPosition, TrackedPosition
+from poslock.position import ModifiedPosition
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -69,62 +68,75 @@ class Wanted:
         return [(kind, price) for kind, price in both if price is None or isinstance(price, Decimal)]
 
 
-class ModifyMachine(Talk):
+class Changes:
     """The changes of one position by one owner of its lock."""
 
-    def __init__(self, tracked: TrackedPosition, patience: Patience, *, token: int) -> None:
-        super().__init__(tracked, patience, token=token)
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._ledger = session.means.ledger
         self._kind: Kind | Literal["change"] = "change"
+        session.unsettled = self._unsettled
 
-    def steps(self, wanted: Wanted) -> Machine[ModifiedPosition]:
+    async def run(self, wanted: Wanted) -> ModifiedPosition:
         """Finish what was begun before, then make these changes."""
-        before = yield from tell_ledger(Ledger.changes, self._key)
+        before = await self._session.read(self._ledger.changes)
         with suppress(ChangeRefused):  # that was said, or will be, to who asked for it; the audit trail has it
-            yield from self.finish()
-        begun = yield from tell_ledger(Ledger.changes, self._key)
-        reduced = sum((change.filled or Decimal(0) for change in begun), Decimal(0))
-        self._tracked = replace(self._tracked, reduced=reduced)
-        yield from self._check(wanted, before)
-        changes = self._changes(wanted, first=len(begun) + 1)
-        yield from tell_ledger(Ledger.change, self._key, self._token, changes)
-        yield from self.finish()
-        return (yield from self._outcome())
+            await self.finish()
+        await self._session.reload()
+        left, price = await self._left(wanted, before)
+        self._check_prices(wanted, price)
+        begun = await self._session.read(self._ledger.changes)
+        await self._session.tell(self._ledger.change, self._changes(wanted, left, first=len(begun) + 1))
+        await self.finish()
+        return await self._outcome()
 
-    def finish(self) -> Machine[None]:
+    async def finish(self) -> None:
         """Finish the changes that were begun."""
-        yield from self._ask(Exchange.prepare)
-        for change in (yield from tell_ledger(Ledger.changes, self._key)):
+        await self._session.ask(self._session.exchange.prepare)
+        for change in await self._session.read(self._ledger.changes):
             if change.is_unfinished:
                 self._kind = change.kind
-                yield from self._make(change)
+                await self._make(change)
 
-    def _check(self, wanted: Wanted, before: Sequence[Change]) -> Machine[None]:
+    async def _left(self, wanted: Wanted, before: Sequence[Change]) -> tuple[Decimal, Decimal]:
+        """The contracts of the position that are held, and the price of the market if it matters.
+
+        Raises:
+            InvalidChange: nothing is left of it, or the wanted reduce leaves nothing.
+        """
+        session = self._session
         if wanted.reduce_by is not None and any(each.kind == "reduce" and each.is_unfinished for each in before):
             # Who asks for the same again after a time-out would take off twice as much.
             # (test_a_reduce_that_is_asked_for_again_is_made_once)
-            why = f"was not begun: an earlier reduce was under way and is finished now, {self._tracked.left} are left"
+            why = f"was not begun: an earlier reduce was under way and is finished now, {session.tracked.left} are left"
             raise self._invalid("reduce_by", wanted.reduce_by, why)
-        held = yield from self._ask(Exchange.held, self._leg)
-        if held == 0:
-            raise self._invalid("symbol", self._leg.symbol, "is flat at the venue; close_position books what closed it")
-        # Not of a position that was opened again after this one had gone.
-        _, missing = yield from self._exits()
-        if not missing:
-            raise self._invalid("symbol", self._leg.symbol, "has been closed at the venue; close_position books it")
-        left = min(held, self._tracked.left, missing)
-        if wanted.reduce_by is not None and wanted.reduce_by >= left:
-            why = f"is not below the {left} contracts left; close_position takes off all"
+        watch = await Watch.of(session)
+        decision = await watch.decision()
+        symbol = session.leg.symbol
+        if decision.act == "ended":
+            raise self._invalid("symbol", symbol, "is flat at the venue; close_position books what closed it")
+        if decision.act == "left":  # not of a position that was entered again after this one had gone
+            raise self._invalid("symbol", symbol, "has been closed at the venue; close_position books it")
+        seen = watch.view(watch.holding)
+        # What is not explained may be protected all the same, but nothing is taken off it.
+        if decision.act != "send" and (wanted.reduce_by is not None or not min(seen.held, seen.ours)):
+            raise self._unsettled("look", decision.reason)
+        if wanted.reduce_by is not None and wanted.reduce_by >= decision.contracts:
+            why = f"is not below the {decision.contracts} contracts left; close_position takes off all"
             raise self._invalid("reduce_by", wanted.reduce_by, why)
-        price = (yield from self._ask(Exchange.price, self._leg)) if wanted.prices() else Decimal(0)
-        for kind, wish in wanted.prices():
-            if wish is not None and (wish == price or (wish > price) is not is_above(kind, self._leg.side)):
-                where = "above" if is_above(kind, self._leg.side) else "below"
-                raise self._invalid(kind, wish, f"must be {where} the price of {price} for a {self._leg.side} position")
+        price = await session.ask(session.exchange.price, session.leg) if wanted.prices() else Decimal(0)
+        # An exit order that is too large takes off what there is; one that is too small leaves contracts bare.
+        return seen.ours, price
 
-    def _changes(self, wanted: Wanted, *, first: int) -> tuple[Change, ...]:
-        # For all that is left, although a reduce may follow: that may be refused, or filled in part. An exit order that
-        # is too large takes off what there is; one that is too small leaves contracts bare.
-        left = self._tracked.left
+    def _check_prices(self, wanted: Wanted, price: Decimal) -> None:
+        side = self._session.leg.side
+        for kind, wish in wanted.prices():
+            if wish is not None and (wish == price or (wish > price) is not is_above(kind, side)):
+                where = "above" if is_above(kind, side) else "below"
+                raise self._invalid(kind, wish, f"must be {where} the price of {price} for a {side} position")
+
+    def _changes(self, wanted: Wanted, left: Decimal, *, first: int) -> tuple[Change, ...]:
+        # For all that is left, although a reduce may follow: that may be refused, or filled in part.
         asked: list[tuple[Kind, Decimal, Decimal | None]] = [(kind, left, price) for kind, price in wanted.prices()]
         if wanted.reduce_by is not None:
             asked.append(("reduce", wanted.reduce_by, None))
@@ -134,103 +146,113 @@ class ModifyMachine(Talk):
         )
 
     def _client_id(self, kind: Kind, price: Decimal | None, number: int) -> str | None:
-        return None if price is None and kind != "reduce" else client_order_id(self._tracked, "change", number)
+        return None if price is None and kind != "reduce" else client_order_id(self._session.tracked, "change", number)
 
-    def _make(self, change: Change) -> Machine[None]:
+    async def _make(self, change: Change) -> None:
         if change.client_order_id is None:
-            yield from self._cancel_others(change, None)
-            yield from self._end(change)
+            await self._cancel_others(change, None)
+            await self._end(change)
             return
-        order = (yield from self._find(change)) if change.step == "sending" else None
+        order = (await self._session.find(change)) if change.step == "sending" else None
         for _ in range(_FRUITLESS_ORDERS):
             if order is not None:
                 break
-            change, order = yield from self._send(change)
+            change, order = await self._send(change)
         if order is None:
             raise self._unsettled("sending", f"sent {_FRUITLESS_ORDERS} times, and the venue does not have the order")
         if change.kind == "reduce":
-            order = yield from self._wait_for_end(order)
+            order = await self._session.wait_for_end(order)
             if not order.filled:
-                yield from self._refuse(change, "it filled nothing of the order")
-            yield from self._end(change, order.filled)
+                await self._refuse(change, "it filled nothing of the order")
+            await self._end(change, order.filled)
             return
         if order.state == "canceled":
-            yield from self._refuse(change, "it cancelled the order by itself")
-        yield from self._cancel_others(change, order)
-        yield from self._end(change)
+            await self._refuse(change, "it cancelled the order by itself")
+        await self._cancel_others(change, order)
+        await self._end(change)
 
-    def _send(self, change: Change) -> Machine[tuple[Change, Order | None]]:
+    async def _send(self, change: Change) -> tuple[Change, Order | None]:
         """Journal that the order may be out, then send it once; the order is None if the venue does not have it."""
-        stamp = yield from stamp_now()
+        stamp = self._session.stamp()
         window_ms, client_id = receive_window_ms(stamp), change.client_order_id or ""
         # Durable before the request leaves, and under the token, as in a close.
         sending = replace(change, step="sending", expires_at_ms=stamp.at_ms + window_ms)
-        yield from tell_ledger(Ledger.sending_change, self._key, self._token, sending)
+        await self._session.tell(self._ledger.sending_change, sending)
         try:
             if change.trigger_price is None:
-                reduce = CloseOrder(self._leg, change.contracts, client_id, stamp.at_ms, window_ms)
-                return sending, (yield from ask_venue(Exchange.place, reduce))
-            stop = self._stop_order(change, signed_at_ms=stamp.at_ms, receive_window_ms=window_ms)
-            return sending, (yield from ask_venue(Exchange.place_stop, stop))
+                reduce = CloseOrder(self._session.leg, change.contracts, client_id, stamp.at_ms, window_ms)
+                return sending, (await self._session.venue(self._session.exchange.place, reduce))
+            stop = self._session.stop_order(change, change.trigger_price, stamp.at_ms, window_ms)
+            return sending, (await self._session.venue(self._session.exchange.place_stop, stop))
         except (RequestExpired, NotServed):
             # This request was not taken. An earlier one with the same id may have been.
-            order = yield from self._look_up(sending)
+            order = await self._session.look_up(sending)
         except (NothingToReduce, OrderRefused) as error:
-            order = yield from self._look_up(sending)
+            order = await self._session.look_up(sending)
             if order is None:
-                yield from self._refuse(change, str(error))
+                await self._refuse(change, str(error))
         except (OutcomeUnknown, ExchangeUnavailable):
-            order = yield from self._find(sending)
+            order = await self._session.find(sending)
         if order is None:
-            yield from wait(LONGEST_PAUSE)
+            await self._session.wait(LONGEST_PAUSE)
         return sending, order
 
-    def _cancel_others(self, change: Change, new: Order | None) -> Machine[None]:
-        """Cancel every order of this kind but *new*, until a read shows none; the reads decide, not the cancels."""
-        others: list[Order] = []
-        for pause in (0.0, *pauses(self._patience.settles_within)):
-            yield from wait(pause)
-            resting = yield from self._ask(Exchange.open_orders, self._leg)
-            same = [*resting, *(yield from self._own_stops(resting))]
-            others = [each for each in same if each.family == self._kind and not _is_same(each, new)]
+    async def _cancel_others(self, change: Change, new: Order | None) -> None:
+        """Cancel the orders of this kind but *new*, until a read shows none; the reads decide, not the cancels.
+
+        Where more is held than the position, only ours: the others may protect the rest.
+        """
+        session, others = self._session, list[Order]()
+        holding = await session.ask(session.exchange.holding, session.leg)
+        is_all_ours = holding is None or (holding.contracts <= change.contracts and not session.exchange.spot)
+        for pause in (0.0, *pauses(session.exchange.settles_within)):
+            await session.wait(pause)
+            resting = await session.ask(session.exchange.open_orders, session.leg)
+            ours = await session.own_stops(resting)
+            same = {each.order_id: each for each in ([*resting, *ours] if is_all_ours else ours)}
+            others = [each for each in same.values() if each.family == change.kind and not _is_same(each, new)]
             if not others:
                 return
             # A new one that cannot be seen protects nobody yet.
             is_seen = new is None or any(_is_same(each, new) for each in resting)
-            if is_seen or (yield from self._has_triggered(change)):
+            if is_seen or (await self._has_triggered(change)):
                 for order in others:
-                    yield from self._cancel(order)
+                    await self._session.cancel(order)
         raise self._unsettled("sending", f"orders still rest: {', '.join(order.order_id for order in others)}")
 
-    def _has_triggered(self, change: Change) -> Machine[bool]:
-        now = yield from self._look_up(change)
+    async def _has_triggered(self, change: Change) -> bool:
+        now = await self._session.look_up(change)
         return now is not None and now.state == "filled"
 
-    def _refuse(self, change: Change, why: str) -> Machine[None]:
+    async def _refuse(self, change: Change, why: str) -> None:
         # What came after it in the same call is given up too: the caller learns of one refusal, and asks anew.
-        for each in (yield from tell_ledger(Ledger.changes, self._key)):
+        for each in await self._session.read(self._ledger.changes):
             if each.is_unfinished and each.number != change.number:
-                yield from tell_ledger(Ledger.end_change, self._key, self._token, replace(each, step="dropped"))
+                await self._session.tell(self._ledger.end_change, replace(each, step="dropped"))
         refused = replace(change, step="refused")
-        yield from tell_ledger(Ledger.end_change, self._key, self._token, refused)
-        raise ChangeRefused(self._tracked.position.id, change.kind, why)
+        await self._session.tell(self._ledger.end_change, refused)
+        raise ChangeRefused(self._session.tracked.position.id, change.kind, why)
 
-    def _end(self, change: Change, filled: Decimal | None = None) -> Machine[None]:
+    async def _end(self, change: Change, filled: Decimal | None = None) -> None:
         ended = replace(change, step="done", filled=filled)
-        yield from tell_ledger(Ledger.end_change, self._key, self._token, ended)
+        await self._session.tell(self._ledger.end_change, ended)
 
-    def _outcome(self) -> Machine[ModifiedPosition]:
-        resting = yield from self._ask(Exchange.open_orders, self._leg)
+    async def _outcome(self) -> ModifiedPosition:
+        session = self._session
+        await session.reload()
+        watch = await Watch.of(session)
+        reads = await watch.look()
+        resting = await session.ask(session.exchange.open_orders, session.leg)
         prices = {order.family: order.trigger_price for order in resting}
-        contracts = yield from self._ask(Exchange.held, self._leg)
         stop_loss, take_profit = prices.get("stop_loss"), prices.get("take_profit")
-        return ModifiedPosition(self._tracked.position.id, stop_loss, take_profit, contracts, self._token)
+        left = watch.view(reads.holding).ours
+        return ModifiedPosition(session.key.position_id, stop_loss, take_profit, left, session.token)
 
     def _invalid(self, field: str, value: object, why: str) -> InvalidChange:
-        return InvalidChange(self._tracked.position.id, field, value, why)
+        return InvalidChange(self._session.tracked.position.id, field, value, why)
 
     def _unsettled(self, step: str, why: str) -> ChangeUnsettled:
-        return ChangeUnsettled(self._tracked.position.id, self._kind, f"step {step}: {why}")
+        return ChangeUnsettled(self._session.tracked.position.id, self._kind, f"step {step}: {why}")
 
 
 def _is_same(order: Order, other: Order | None) -> bool:

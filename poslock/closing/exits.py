@@ -26,8 +26,8 @@ from poslock.position import EXACT
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from poslock.exchange.port import Holding, Trade
-    from poslock.position import Fill
+    from poslock.exchange.port import Holding
+    from poslock.position import Fill, Trade
 
 Act: TypeAlias = Literal["send", "ended", "left", "look", "rebase", "unsettled"]
 _NONE = Decimal(0)
@@ -40,9 +40,9 @@ class Tracked:
 
     ``contracts`` is S and ``held`` is B. ``entry_price`` and ``position_id`` are the venue's own at that time, None if
     it said none. ``baseline`` holds the ids of trades that B contains, and of those that another position has booked.
-    ``entry_known`` says that the bot named its entry orders, so that no entry shows late. ``ours`` is what the orders of
-    this close, and reduces before it, have filled so far, by client order id. ``later`` is what the venue held when a
-    later position was tracked on the leg, None if there is none.
+    ``entry_known`` says that the bot named its entry orders, so that no entry shows late. ``ours`` is what the orders
+    of this close, and reduces before it, have filled, by client order id. ``later`` is what the venue held when a later
+    position was tracked on the leg, None if there is none.
     """
 
     contracts: Decimal
@@ -144,10 +144,34 @@ def decide(tracked: Tracked, reads: Reads, *, settled: bool = False, whole: bool
         if seen.agree and seen.held and (is_same or _explains(tracked, _new(tracked, reads), reads)):
             return _open(seen, reads, settled=settled, whole=whole)
         late = _late_entry(tracked, reads, seen)
-        if not seen.agree and seen.held and (is_same or late):
-            if not settled:
-                return _disagreeing(seen, reads, late=bool(late))
+        if not settled and not seen.agree and seen.held and (is_same or late):
+            return _disagreeing(seen, reads, late=bool(late))
         return _unexplained(tracked, reads, seen, late, settled=settled, whole=whole)
+
+
+def is_explained(tracked: Tracked, holding: Holding | None, trades: Sequence[Trade]) -> bool:
+    """Whether the venue holds just what the position and the trades seen so far lead to; no look at it is needed."""
+    reads = Reads(holding, trades)
+    seen = view(tracked, reads)
+    if tracked.spot:
+        return _NONE < seen.ours <= seen.held
+    is_open = seen.agree and seen.ours > 0
+    return is_open and (_is_same(tracked, reads) or _explains(tracked, _new(tracked, reads), reads))
+
+
+def blind(tracked: Tracked, reads: Reads, why: str) -> Decision | None:
+    """What may be closed while the trades cannot be read; *reads* has those that were seen before. None if nothing may.
+
+    The venue names the tracked price and position, so what it holds is of that position; the proof comes later.
+    """
+    if tracked.later is not None or not (_is_same(tracked, reads) or tracked.spot):
+        return None
+    with localcontext(EXACT):
+        seen = _viewed(tracked, _new(tracked, reads), reads.held)
+        wanted = min(seen.held, seen.ours)
+    if not wanted or seen.unseen or not _is_closable(wanted, reads):
+        return None
+    return Decision(3, "send", wanted, reason=f"the trades cannot be read: {why}")
 
 
 # The rows.

@@ -1,4 +1,7 @@
-"""What the machines have in common: asking the venue, and following one order to its end. Every wait is bounded.
+"""One position under its lock: asking the venue, telling the ledger, and following one order to its end.
+
+Purpose: nothing is asked, told or sent without a look at the lock, and every wait is bounded. The lease is renewed
+between two calls, never during one: a venue call that hangs must lose the lock.
 
 An order that may have been sent is asked for by its client order id, never sent blindly; its id is the same in every
 process.
@@ -7,29 +10,49 @@ process.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
-from decimal import Context, Decimal
+import logging
+import os
+from dataclasses import dataclass
 from math import ceil
-from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
-from poslock.closing.steps import Machine, Patience, ask_venue, pauses, stamp_now, tell_ledger, wait
-from poslock.errors import ExchangeUnavailable, OrderRefused, OutcomeUnknown, PoslockError
-from poslock.exchange.port import Exchange, Leg, Order, StopOrder
+from poslock.errors import CloseUnsettled, ExchangeUnavailable, OrderRefused, OutcomeUnknown, PoslockError
+from poslock.exchange.port import Leg, Order, StopOrder
 from poslock.ledger.journal import Change, CloseKey
-from poslock.ledger.ledger import Ledger
+from poslock.text import quoted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
+    from decimal import Decimal
 
-    from poslock.closing.steps import Stamp
-    from poslock.position import Fill, TrackedPosition
+    from poslock.bridge import Ports
+    from poslock.exchange.port import AsyncExchange, Exchange
+    from poslock.ledger.ledger import Ledger
+    from poslock.position import TrackedPosition
 
-P = ParamSpec("P")
 T = TypeVar("T")
+
+_log = logging.getLogger("poslock.guard")
 
 # Venues' own default windows are 5 s; with a shorter lease left, that is the limit.
 _RECEIVE_WINDOW = 5.0
 _READ_PAUSES = (0.1, 0.5, 2.0)
+_FIRST_PAUSE = 0.02
+LONGEST_PAUSE = 1.0
+
+
+class Hold(Protocol):
+    """The lock as a session needs it; each raises `LockLost` once it is lost."""
+
+    @property
+    def remaining(self) -> float:
+        """Seconds until the lease runs out."""
+
+    def check(self) -> None:
+        """Return only if the lock is held."""
+
+    def renew(self) -> None:
+        """Start the lease anew."""
 
 
 class Sent(Protocol):
@@ -44,110 +67,204 @@ class Sent(Protocol):
         """When its latest request can no longer be taken, in venue time."""
 
 
-class Talk:
-    """Talking to the venue about one position. Subclasses say how an end that does not come is called."""
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """The last lease check: when it was, in venue time, and how many seconds the lease had left then."""
 
-    def __init__(self, tracked: TrackedPosition, patience: Patience, *, token: int) -> None:
-        self._tracked = tracked
-        self._leg = Leg(tracked.position.symbol, tracked.position.side)
-        self._key = CloseKey(tracked.position.id, tracked.generation)
-        self._patience = patience
-        self._token = token
+    at_ms: int
+    lease_left: float
 
-    def _unsettled(self, step: str, why: str) -> PoslockError:
-        raise NotImplementedError
 
-    def _ask(self, method: Callable[Concatenate[Any, P], T], *args: P.args, **none: P.kwargs) -> Machine[T]:
-        """Ask the venue; asking changes nothing, so a question that got no answer is put again, a few times."""
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What all positions of a guard have in common. ``lease`` and ``timeout`` are seconds; None for no limit."""
+
+    ports: Ports
+    exchange: Exchange | AsyncExchange
+    ledger: Ledger
+    lease: float
+    timeout: float | None
+
+    @property
+    def longest_look(self) -> float:
+        """For how many seconds a leg that keeps changing is looked at."""
+        settles_within = self.exchange.settles_within
+        return 100 * settles_within if self.timeout is None else max(self.timeout, settles_within)
+
+
+class Session:
+    """What one holder of a position's lock does about it.
+
+    ``unsettled`` makes the error for an end that does not come, from the step and the reason.
+    """
+
+    def __init__(self, means: Means, hold: Hold, tracked: TrackedPosition, token: int) -> None:
+        self.means = means
+        self.tracked = tracked
+        self.token = token
+        self.unsettled: Callable[[str, str], PoslockError] = self._unsettled
+        self.exchange: Any = means.exchange  # for threads or for tasks: `Ports.venue` knows what to do with either
+        self._hold = hold
+
+    @property
+    def leg(self) -> Leg:
+        """Where the position is."""
+        return Leg(self.tracked.position.symbol, self.tracked.position.side)
+
+    @property
+    def key(self) -> CloseKey:
+        """The position and its generation."""
+        return CloseKey(self.tracked.position.id, self.tracked.generation)
+
+    async def venue(self, method: Callable[..., Any], *args: object) -> Any:
+        """The answer of a method of the exchange, asked once."""
+        self._keep()
+        return await self.means.ports.venue(method, *args)
+
+    async def ask(self, method: Callable[..., Any], *args: object) -> Any:
+        """The answer of the venue. Asking changes nothing, so what got no answer is asked again, a few times."""
         for pause in _READ_PAUSES:
             try:
-                return (yield from ask_venue(method, *args, **none))
+                return await self.venue(method, *args)
             except ExchangeUnavailable:
-                yield from wait(pause)
+                await self.wait(pause)
         try:
-            return (yield from ask_venue(method, *args, **none))
+            return await self.venue(method, *args)
         except ExchangeUnavailable as error:
-            raise self._unsettled("venue", f"it does not answer: {error}") from error
+            raise self.unsettled("venue", f"it does not answer: {error}") from error
 
-    def _find(self, sent: Sent) -> Machine[Order | None]:
+    async def read(self, method: Callable[..., T], *args: object) -> T:
+        """What the ledger says of this position to one of its methods that take its key."""
+        return await self._ledger(method, self.key, *args)
+
+    async def tell(self, method: Callable[..., None], *args: object) -> None:
+        """Write into the ledger by one of its methods that take the key and the token."""
+        await self._ledger(method, self.key, self.token, *args)
+        self.log(f"ledger: {method.__name__}", step=method.__name__)
+
+    async def reload(self) -> None:
+        """Read the position anew."""
+        found = await self._ledger(self.means.ledger.find, self.key.position_id, self.key.generation)
+        self.tracked = found or self.tracked
+
+    def stamp(self) -> Stamp:
+        """Check the lock, and say when that was."""
+        # The clock first: if we are stopped in between, the request gets older, not the lease longer.
+        at_ms = self.exchange.time_ms()
+        self._keep()
+        return Stamp(at_ms, self._hold.remaining)
+
+    async def wait(self, seconds: float) -> None:
+        """Let so many seconds pass, holding the lock: in slices, so that a long wait does not lose it."""
+        while seconds > 0:
+            self._keep()
+            await self.means.ports.sleep(min(seconds, self.means.lease / 4))
+            seconds -= self.means.lease / 4
+
+    def log(self, what: str, *, step: str, level: int = logging.DEBUG) -> None:
+        """A line about this position; nothing is formatted unless somebody listens."""
+        if _log.isEnabledFor(level):
+            fields = {"position": self.key.position_id, "token": self.token, "pid": os.getpid(), "step": step}
+            _log.log(level, "position %s: %s", quoted(self.key.position_id), what, extra=fields)
+
+    # Orders.
+
+    async def find(self, sent: Sent) -> Order | None:
         """An order that may have been sent; None once the venue can no longer come to have it."""
         # A sent and died, or was stopped before it sent. B must not send before A's request can no longer be taken:
         # its receive window must be over, and the venue's time of denying what it has. If a clock went back, a window
         # still is what is left at most. (test_died_after_sending_before_the_request_left)
-        stamp = yield from stamp_now()
-        in_flight = min(_RECEIVE_WINDOW, max(0, sent.expires_at_ms - stamp.at_ms) / 1000)
-        for pause in pauses(in_flight + self._patience.denies_for):
-            order = yield from self._look_up(sent)
+        for pause in pauses(self.in_flight(sent, self.stamp()) + self.exchange.denies_for):
+            order = await self.look_up(sent)
             if order is not None:
                 return order
-            yield from wait(pause)
-        return (yield from self._look_up(sent))
+            await self.wait(pause)
+        return await self.look_up(sent)
 
-    def _look_up(self, sent: Sent) -> Machine[Order | None]:
+    def in_flight(self, sent: Sent, stamp: Stamp) -> float:
+        """For how many seconds its request may still be taken."""
+        return min(_RECEIVE_WINDOW, max(0, sent.expires_at_ms - stamp.at_ms) / 1000)
+
+    async def look_up(self, sent: Sent) -> Order | None:
         """The order that this became; None if the venue says there is none, which it may say for a while."""
         if isinstance(sent, Change) and sent.trigger_price is not None:
             # Not before it was signed: an older one that is just like it is not this one, which may still come.
             signed_at_ms = sent.expires_at_ms - int(_RECEIVE_WINDOW * 1000)
-            stop = self._stop_order(sent, signed_at_ms=signed_at_ms, receive_window_ms=0)
-            return (yield from self._ask(Exchange.stop, stop))
-        return (yield from self._ask(Exchange.order, self._leg, sent.client_order_id or ""))
+            stop = self.stop_order(sent, sent.trigger_price, signed_at_ms, 0)
+            return await self.ask(self.exchange.stop, stop)  # type: ignore[no-any-return]  # by the port
+        return await self.ask(self.exchange.order, self.leg, sent.client_order_id or "")  # type: ignore[no-any-return]
 
-    def _stop_order(self, change: Change, *, signed_at_ms: int, receive_window_ms: int) -> StopOrder:
+    def stop_order(self, change: Change, trigger: Decimal, signed_at_ms: int, window_ms: int) -> StopOrder:
+        """The request of a change that rests an order."""
         kind: Literal["stop_loss", "take_profit"] = "stop_loss" if change.kind == "stop_loss" else "take_profit"
-        trigger, client_id = change.trigger_price or Decimal(0), change.client_order_id or ""
-        return StopOrder(self._leg, kind, change.contracts, trigger, client_id, signed_at_ms, receive_window_ms)
+        client_id = change.client_order_id or ""
+        return StopOrder(self.leg, kind, change.contracts, trigger, client_id, signed_at_ms, window_ms)
 
-    def _wait_for_end(self, order: Order) -> Machine[Order]:
+    async def wait_for_end(self, order: Order) -> Order:
         """The same order once nothing of it can be filled any more; cancelled if it takes too long."""
         client_id = order.client_order_id or ""
         for cancel in (True, False):
-            for pause in pauses(self._patience.settles_within):
+            for pause in pauses(self.exchange.settles_within):
                 if order.ended:
                     return order
-                yield from wait(pause)
-                order = (yield from self._ask(Exchange.order, self._leg, client_id)) or order
+                await self.wait(pause)
+                order = (await self.ask(self.exchange.order, self.leg, client_id)) or order
             if cancel and not order.ended:
-                yield from self._cancel(order)
+                await self.cancel(order)
         if order.ended:
             return order
-        raise self._unsettled("sending", f"order {order.order_id} is still open, with {order.filled} filled")
+        raise self.unsettled("sending", f"order {order.order_id} is still open, with {order.filled} filled")
 
-    def _exits(self) -> Machine[tuple[tuple[Fill, ...], Decimal]]:
-        """The fills that reduced this position so far, and the contracts that they do not explain yet."""
-        since_ms = self._tracked.tracked_at_ms
-        booked = yield from tell_ledger(Ledger.booked_trades, self._tracked.account, self._leg.symbol, since_ms)
-        fills = yield from self._ask(Exchange.fills, self._leg, since_ms)
-        # Whoever sent them: a stop-loss or the trader's own hand may have been faster. Oldest first, because what comes
-        # after the end of this position belongs to the next one on this leg.
-        exits: list[Fill] = []
-        missing = self._tracked.position.contracts
-        for fill in fills:
-            if missing and fill.trade_id not in booked:
-                exits.append(_part(fill, missing))
-                missing -= exits[-1].contracts
-        return tuple(exits), missing
+    async def cancel(self, order: Order) -> None:
+        """Ask the venue to cancel *order*; the next read tells whether it did."""
+        self.log(f"cancels {order.family} {order.order_id}", step="cancel")
+        try:
+            await self.venue(self.exchange.cancel, order)
+        except (OrderRefused, OutcomeUnknown, ExchangeUnavailable):
+            return  # filled or gone meanwhile, or not
 
-    def _own_stops(self, listed: Sequence[Order]) -> Machine[list[Order]]:
-        """Exit orders that changes have placed, that still rest, and that are not among those *listed*."""
+    async def own_stops(self, listed: Sequence[Order] = ()) -> list[Order]:
+        """Exit orders that changes have placed and that still rest: those *listed* as they are, and any others."""
         placed: dict[object, Change] = {}
-        for change in (yield from tell_ledger(Ledger.changes, self._key)):
+        for change in await self.read(self.means.ledger.changes):
             if change.trigger_price is not None and change.step in {"sending", "done"}:
                 # The ones before were cancelled when this one was placed.
                 placed[change.kind if change.step == "done" else change.number] = change
-        client_ids, order_ids = {each.client_order_id for each in listed}, {each.order_id for each in listed}
+        by_client_id = {each.client_order_id: each for each in listed}
+        by_order_id = {each.order_id: each for each in listed}
         found = []
         for change in placed.values():
-            if change.client_order_id not in client_ids:
-                order = yield from self._look_up(change)
-                if order is not None and not order.ended and order.order_id not in order_ids:
-                    found.append(order)
+            order = by_client_id.get(change.client_order_id) or await self.look_up(change)
+            if order is not None and not order.ended:
+                found.append(by_order_id.get(order.order_id, order))
         return found
 
-    def _cancel(self, order: Order) -> Machine[None]:
-        try:
-            yield from ask_venue(Exchange.cancel, order)
-        except (OrderRefused, OutcomeUnknown, ExchangeUnavailable):
-            return  # filled or gone meanwhile, or not: the next read tells
+    # Inside.
+
+    def _unsettled(self, step: str, why: str) -> PoslockError:
+        return CloseUnsettled(self.key.position_id, step, why)
+
+    async def _ledger(self, method: Callable[..., T], *args: object) -> T:
+        self._keep()
+        return await self.means.ports.ledger(method, *args)
+
+    def _keep(self) -> None:
+        """Be sure of the lock before each step, and renew the lease when half of it is gone."""
+        if self._hold.remaining < self.means.lease / 2:
+            self._hold.renew()
+        else:
+            self._hold.check()
+
+
+def pauses(total: float) -> Iterator[float]:
+    """Growing pauses that add up to *total* seconds; one at least."""
+    pause = _FIRST_PAUSE
+    while True:
+        yield min(pause, total)
+        total -= pause
+        if total <= 0:
+            return
+        pause = min(2 * pause, LONGEST_PAUSE)
 
 
 def receive_window_ms(stamp: Stamp) -> int:
@@ -168,11 +285,3 @@ def client_order_id(tracked: TrackedPosition, *what: object) -> str:
     # Length before text: no two different lists of parts run together into one.
     text = "".join(f"{len(part)}:{part}" for part in parts)
     return "pl" + hashlib.sha256(text.encode()).hexdigest()[:30]
-
-
-def _part(fill: Fill, contracts: Decimal) -> Fill:
-    """*fill*, or as much of it as *contracts*, with its share of the fee."""
-    if fill.contracts <= contracts:
-        return fill
-    share = Context(prec=28).divide(fill.fee * contracts, fill.contracts)
-    return replace(fill, contracts=contracts, fee=share)

@@ -1,5 +1,3 @@
-BEGIN IMMEDIATE;
-
 -- Version 1 did not know what its positions had cost. It cannot be carried over, so it is refused by this name.
 CREATE TEMP TABLE refusal (version INTEGER CONSTRAINT made_by_an_older_poslock CHECK (version <> 1));
 INSERT INTO refusal SELECT user_version FROM pragma_user_version;
@@ -66,4 +64,3 @@ CREATE TABLE IF NOT EXISTS funding (
 ) STRICT;
 
 PRAGMA user_version = 2;
-COMMIT;

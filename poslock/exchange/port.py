@@ -13,10 +13,12 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from poslock.position import Trade  # noqa: TC001  # for now
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from poslock.position import Fill, Side
+    from poslock.position import Side
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,20 +117,6 @@ class Holding:
     settle: str
     position_id: str | None = None
     smallest: Decimal = Decimal(0)
-
-
-@dataclass(frozen=True, slots=True)
-class Trade:
-    """One execution on a leg: an ``"entry"`` added its contracts to the leg, an ``"exit"`` took them off.
-
-    In one-way mode every buy is an entry of the long leg and an exit of the short one, every sell the reverse; one that
-    crosses flat is one trade of both legs. ``order_id`` is the venue's id of the order, None where it names none.
-    Funding is no trade.
-    """
-
-    effect: Literal["entry", "exit"]
-    order_id: str | None
-    fill: Fill
 
 
 class Exchange(Protocol):

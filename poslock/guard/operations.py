@@ -5,33 +5,23 @@ from __future__ import annotations
 import logging
 import os
 from dataclasses import dataclass
-from decimal import Decimal, localcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
-from poslock.closing.change import ModifyMachine, Wanted
-from poslock.closing.close import CloseMachine
-from poslock.closing.driver import Driver
-from poslock.closing.session import client_order_id
-from poslock.closing.steps import Patience
-from poslock.errors import (
-    InvalidPosition,
-    LockError,
-    LockTimeout,
-    PositionAlreadyClosingError,
-    PositionConflict,
-    PositionNotFound,
-    PoslockError,
-)
-from poslock.exchange.port import AsyncExchange, Exchange, Holding, Leg
-from poslock.guard.growth import grown
-from poslock.ledger.journal import CloseKey
+from poslock.closing.change import Changes, Wanted
+from poslock.closing.close import Close
+from poslock.closing.session import Means, client_order_id
+from poslock.closing.watch import Watch
+from poslock.errors import InvalidPosition, LockTimeout, PositionAlreadyClosingError, PoslockError
+from poslock.exchange.port import AsyncExchange, Exchange, Leg
+from poslock.guard.admission import Admission, Admitted, expect_open
+from poslock.guard.settling import Settling
+from poslock.guard.tracking import Tracking
 from poslock.ledger.ledger import Ledger
 from poslock.lock.directory import open_directory
 from poslock.lock.ids import check_position_id
 from poslock.lock.options import checked_lease_ns, checked_timeout
-from poslock.lock.position_lock import PositionLock
-from poslock.position import EXACT, Fill, Position, TrackedPosition, name, positive, side_of
+from poslock.position import Position, name, positive, side_of
 from poslock.text import printable, quoted, shown
 
 if TYPE_CHECKING:
@@ -40,17 +30,12 @@ if TYPE_CHECKING:
 
     from poslock.bridge import Ports
     from poslock.exchange.port import Sending
-    from poslock.holder import Holder
     from poslock.lock.directory import LockDirectory
-    from poslock.position import ClosedPosition, ModifiedPosition, Number
-
-T = TypeVar("T")
+    from poslock.position import ClosedPosition, Fill, ModifiedPosition, Number, TrackedPosition
 
 _log = logging.getLogger("poslock.guard")
 
 _MAX_REASON = 128
-_LOOK_AGAIN = 0.25
-_LOOKS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +50,7 @@ class Recovery:
     error: PoslockError | None
 
 
-class Guarding:
+class Operations:
     """The work of `PositionGuard` and `AsyncPositionGuard`, which say what its methods promise."""
 
     def __init__(  # noqa: PLR0913  # the options of a guard
@@ -78,61 +63,34 @@ class Guarding:
         timeout: float | None,
         stale_after: float,
     ) -> None:
-        self.ports = ports
-        self.exchange = exchange
         self.directory = open_directory(lock_dir)
         path = f"{self.directory.path}/ledger.db" if ledger is None else ledger
-        self.ledger = path if isinstance(path, Ledger) else Ledger(str(Path(path).absolute()))
-        self.timeout = checked_timeout(timeout)
-        self.stale_after = checked_lease_ns(stale_after) / 1e9
+        books = path if isinstance(path, Ledger) else Ledger(str(Path(path).absolute()))
+        lease = checked_lease_ns(stale_after) / 1e9
+        self.means = Means(ports, exchange, books, lease, checked_timeout(timeout))
+        self._admission = Admission(self.means, self.directory)
+        self._tracking = Tracking(self.means, self._admission)
 
-    async def track(self, position: Position) -> TrackedPosition:
+    async def track(self, position: Position, entry_order_ids: Iterable[str], *, verify: bool) -> TrackedPosition:
         check_position_id(position.id)
+        ids = _checked_ids(entry_order_ids)
         self.directory.prepare()
-        await self.ports.venue(self.exchange.prepare)
-        return await self.ports.ledger(self.ledger.track, position, self.exchange.account, self.exchange.time_ms())
+        return await self._tracking.track(position, ids, verify=verify)
 
     async def adopt(self, symbol: str, side: str) -> TrackedPosition:
         leg = Leg(name("symbol", symbol), side_of(side))
         self.directory.prepare()
-        await self.ports.venue(self.exchange.prepare)
-        known = await self.ports.ledger(self.ledger.on_leg, self.exchange.account, leg.symbol, leg.side)
-        position_id = known.position.id if known else f"{leg.symbol} {leg.side}"
-        if known is not None and known.state == "closing":
-            raise PositionAlreadyClosingError(position_id, "closing")
-        if known is not None:
-            return await self._resize(known, leg)
-        since_ms = self.exchange.time_ms()
-        holding, gone = await self._holding(position_id, leg, since_ms)
-        with localcontext(EXACT):  # what a stop-loss takes off at this very moment counts for its P&L
-            contracts = holding.contracts + gone
-        position = Position(
-            position_id,
-            leg.symbol,
-            leg.side,
-            contracts,
-            holding.entry_price,
-            contract_size=holding.contract_size,
-            inverse=holding.inverse,
-            settle=holding.settle,
-        )
-        return await self.ports.ledger(self.ledger.track, position, self.exchange.account, since_ms)
+        return await self._tracking.adopt(leg)
 
     async def position(self, position_id: str) -> TrackedPosition:
-        check_position_id(position_id)
-        self.directory.prepare()
-        tracked = await self.ports.ledger(self.ledger.find, position_id)
-        if tracked is None or tracked.account != self.exchange.account:
-            raise PositionNotFound(position_id, self.ledger.path)
-        return tracked
+        return await self._admission.position(position_id)
 
-    async def close_position(self, position_id: str, reason: str) -> ClosedPosition:
+    async def close_position(
+        self, position_id: str, reason: str, *, whole: bool = False, generation: int | None = None
+    ) -> ClosedPosition:
         why = _checked_reason(reason)
-        tracked = await self.position(position_id)
-        if tracked.state == "closed":
-            raise PositionAlreadyClosingError(position_id, "closed")
-        lock = await self._lock(position_id, f"close: {why}")
-        return await self._close(tracked, lock, await self._acquire_to_close(lock, self.timeout), why)
+        seen = await self._admission.position(position_id, generation)
+        return await self._close(await self._admission.to_close(seen, why), why, whole=whole)
 
     async def close_positions(self, position_ids: Iterable[str], reason: str) -> list[Recovery]:
         why = _checked_reason(reason)
@@ -147,61 +105,76 @@ class Guarding:
         reduce_by: Number | None,
     ) -> ModifiedPosition:
         wanted = _checked_wishes(stop_loss, take_profit, reduce_by)
-        seen = await self.position(position_id)
-        lock = await self._lock(position_id, "modify")
-        token = await self._acquire_to_modify(lock, seen)
+        admitted = await self._admission.to_change(await self.position(position_id), "modify")
         try:
-            tracked = await self._still(seen, lock, token)
-            if tracked.state == "closing":  # its closer has died, or waits for the venue
-                raise PositionAlreadyClosingError(position_id, "closing")
-            machine = ModifyMachine(tracked, self._patience(), token=token)
-            return await self._driver(lock).run(machine.steps(wanted))
+            return await Changes(admitted.session()).run(wanted)
         finally:
-            release(lock)
+            admitted.release()
 
     async def recover(self) -> list[Recovery]:
         self.directory.prepare()
+        ledger, account = self.means.ledger, self.means.exchange.account
         found = []
-        for position_id in await self.ports.ledger(self.ledger.unfinished, self.exchange.account):
-            recovery = await self._attempted(position_id, self._recover(position_id))
-            if not _is_done_by_others(recovery.error):
-                found.append(recovery)
-        return found
+        for key in await self.means.ports.ledger(ledger.unfinished, account):
+            found.append(await self._attempted(key.position_id, self._recover(key.position_id, key.generation)))
+        for tracked in await self._tracking.ended():
+            ended = await self._attempted(tracked.position.id, self._tracking.reconcile(tracked))
+            if ended.closed is not None:
+                log_closed(ended.closed)
+            if ended.closed is not None or not _is_at_work(ended.error):
+                found.append(ended)
+        return [each for each in found if not _is_done_by_others(each.error)]
+
+    async def settle(self, position_id: str, reason: str, exit_price: Number | None) -> ClosedPosition:
+        why = _checked_reason(reason)
+        price = None if exit_price is None else positive("exit_price", exit_price)
+        older = await self.means.ports.ledger(self.means.ledger.superseded, position_id)
+        seen = await self._admission.position(position_id, older and older.generation)
+        admitted = await self._admission.to_close(seen, f"settle: {why}")
+        try:
+            closed = await Settling(admitted.session()).settle(why, price)
+        finally:
+            admitted.release()
+        log_closed(closed)
+        return closed
+
+    async def forget(self, position_id: str, reason: str) -> TrackedPosition:
+        why = _checked_reason(reason)
+        seen = await self.position(position_id)
+        admitted = await self._admission.to_change(seen, f"forget: {why}")
+        try:
+            await Settling(admitted.session()).forget(why)
+        finally:
+            admitted.release()
+        return await self._admission.position(position_id, seen.generation)
 
     async def begin_closing(self, position_id: str, reason: str) -> OpenClose:
         """Take the lock and begin a close that the bot's own code carries out; the caller releases it."""
         why = _checked_reason(reason)
-        seen = await self.position(position_id)
-        if seen.state == "closed":
-            raise PositionAlreadyClosingError(position_id, "closed")
-        lock = await self._lock(position_id, f"close: {why}")
-        token = await self._acquire_to_close(lock, self.timeout)
+        admitted = await self._admission.to_close(await self.position(position_id), why)
         try:
-            return await self._begun(seen, lock, token, why)
+            expect_open(admitted.tracked)  # else an order may be out that this bot's code knows nothing of
+            return await self._begun(admitted, why)
         except BaseException:
-            release(lock)
+            admitted.release()
             raise
 
-    async def begin_reading(self, position_id: str) -> tuple[PositionLock, TrackedPosition]:
+    async def begin_reading(self, position_id: str) -> Admitted:
         """Take the shared lock, then look; the caller releases it."""
-        await self.position(position_id)
-        lock = PositionLock(
-            position_id, lock_dir=self.directory, shared=True, stale_after=self.stale_after, purpose="read"
-        )
-        await self.ports.acquire(lock, self.timeout)
-        try:
-            return lock, await self.position(position_id)
-        except BaseException:
-            release(lock)
-            raise
+        return await self._admission.to_read(position_id)
 
-    async def _begun(self, seen: TrackedPosition, lock: PositionLock, token: int, reason: str) -> OpenClose:
-        tracked = await self._still(seen, lock, token)
-        if tracked.state == "closing":  # an order may be out that this bot's code knows nothing of
-            raise PositionAlreadyClosingError(seen.position.id, "closing")
-        machine, driver = CloseMachine(tracked, self._patience(), token=token, reason=reason), self._driver(lock)
-        await driver.run(machine.begin())
-        return OpenClose(lock, driver, machine, client_order_id(tracked, 1), token)
+    async def _begun(self, admitted: Admitted, reason: str) -> OpenClose:
+        session = admitted.session()
+        close = Close(session, reason=reason)
+        watch = await Watch.of(session)
+        decision = await watch.decision()
+        if decision.act in {"ended", "left"}:
+            log_closed(await close.end(watch, decision))
+            raise PositionAlreadyClosingError(session.key.position_id, "closed")
+        if decision.act != "send":
+            raise session.unsettled("open", decision.reason)
+        await close.begin()
+        return OpenClose(admitted, close, client_order_id(session.tracked, 1))
 
     async def _attempted(self, position_id: str, attempt: Awaitable[ClosedPosition | None]) -> Recovery:
         try:
@@ -209,196 +182,86 @@ class Guarding:
         except PoslockError as error:
             return Recovery(position_id, None, error)
 
-    async def _recover(self, position_id: str) -> ClosedPosition | None:
-        seen = await self.position(position_id)
-        if seen.state == "closed":
-            raise PositionAlreadyClosingError(position_id, "closed")
+    async def _recover(self, position_id: str, generation: int) -> ClosedPosition | None:
+        seen = await self._admission.position(position_id, generation)
         closing = seen.state == "closing"
-        lock = await self._lock(position_id, "close: recovery" if closing else "modify: recovery")
-        try:
-            token = await self.ports.acquire(lock, 0)  # whoever is at it will finish it
+        try:  # whoever is at it will finish it
+            admitted = await self._admission.if_free(
+                seen, "close: recovery" if closing else "modify: recovery", "close" if closing else "change"
+            )
         except LockTimeout as error:
             if closing:
                 raise PositionAlreadyClosingError(position_id, "closing", error.holder) from error
             raise
-        if closing:
-            return await self._close(seen, lock, token, "recovery")
+        if admitted.tracked.state == "closing":
+            return await self._close(admitted, "recovery")
         try:
-            tracked = await self._still(seen, lock, token)
-            if tracked.state == "open":
-                machine = ModifyMachine(tracked, self._patience(), token=token)
-                await self._driver(lock).run(machine.finish())
+            await Changes(admitted.session()).finish()
         finally:
-            release(lock)
+            admitted.release()
         return None
 
-    async def _close(self, seen: TrackedPosition, lock: PositionLock, token: int, reason: str) -> ClosedPosition:
+    async def _close(self, admitted: Admitted, reason: str, *, whole: bool = False) -> ClosedPosition:
         try:
-            tracked = await self._still(seen, lock, token)
-            machine = CloseMachine(tracked, self._patience(), token=token, reason=reason)
-            closed = await self._driver(lock).run(machine.steps())
+            closed = await Close(admitted.session(), reason=reason, whole=whole).run()
         finally:
-            release(lock)
+            admitted.release()
         log_closed(closed)
         return closed
-
-    async def _resize(self, seen: TrackedPosition, leg: Leg) -> TrackedPosition:
-        """If the venue holds more than was tracked and not closed since, somebody added to the position."""
-        lock = await self._lock(seen.position.id, "adopt")
-        token = await self._acquire_to_modify(lock, seen)
-        try:
-            tracked = await self._still(seen, lock, token)
-            if tracked.state == "closing":  # its closer has died
-                raise PositionAlreadyClosingError(seen.position.id, "closing")
-            holding, gone = await self._holding(seen.position.id, leg, tracked.tracked_at_ms)
-            position, key = tracked.position, CloseKey(tracked.position.id, tracked.generation)
-            held = max(Decimal(0), EXACT.subtract(position.contracts, gone))
-            if holding.contracts <= held:
-                return tracked
-            entry_price = await self.ports.ledger(self.ledger.held_price, key) or position.entry_price
-            larger = grown(position, held=held, entry_price=entry_price, now=holding)
-            lock.check()
-            await self.ports.ledger(self.ledger.resize, key, token, larger, holding.entry_price)
-        finally:
-            release(lock)
-        return await self.position(seen.position.id)
-
-    async def _holding(self, position_id: str, leg: Leg, since_ms: int) -> tuple[Holding, Decimal]:
-        """What the venue holds, and the contracts that were taken off since then and not booked, of one moment."""
-        gone = await self._gone(leg, since_ms)
-        for _ in range(_LOOKS):
-            holding: Holding | None = await self.ports.venue(self.exchange.holding, leg)
-            before, gone = gone, await self._gone(leg, since_ms)
-            if before != gone:  # a stop-loss in between: it would count twice, or not at all
-                continue
-            if holding is None:
-                raise PositionConflict(position_id, f"the venue holds no {leg.side} position in {leg.symbol}")
-            return holding, gone
-        raise PositionConflict(position_id, "its orders are being filled at this moment; adopt it again")
-
-    async def _gone(self, leg: Leg, since_ms: int) -> Decimal:
-        booked = await self.ports.ledger(self.ledger.booked_trades, self.exchange.account, leg.symbol, since_ms)
-        fills: Sequence[Fill] = await self.ports.venue(self.exchange.fills, leg, since_ms)
-        with localcontext(EXACT):
-            return sum((fill.contracts for fill in fills if fill.trade_id not in booked), Decimal(0))
-
-    async def _still(self, seen: TrackedPosition, lock: PositionLock, token: int) -> TrackedPosition:
-        """The position as it is now that the lock is held."""
-        # A and B both want to close; A does, and its bot opens the same id again before B gets the lock. B was asked to
-        # close the position that it saw, not the new one. (test_a_reopened_position_is_left_alone)
-        tracked = await self.position(seen.position.id)
-        if tracked.generation != seen.generation or tracked.state == "closed":
-            raise PositionAlreadyClosingError(seen.position.id, "closed")
-        if (broken := lock.recovered_from) is not None:
-            key = CloseKey(seen.position.id, tracked.generation)
-            await self.ports.ledger(self.ledger.took_over, key, token, str(broken))
-        return tracked
-
-    async def _acquire_to_close(self, lock: PositionLock, timeout: float | None) -> int:
-        try:
-            return await self.ports.acquire(lock, timeout)
-        except LockTimeout as error:
-            if not _gives_way(error.holder):
-                raise PositionAlreadyClosingError(lock.position_id, "closing", error.holder) from error
-            if timeout is not None and timeout > self.stale_after:
-                raise
-        try:  # whoever modifies or reads is done soon, or loses its lease
-            return await self.ports.acquire(lock, self.stale_after + 1)
-        except LockTimeout as error:
-            if _gives_way(error.holder):  # nobody is closing it
-                raise
-            raise PositionAlreadyClosingError(lock.position_id, "closing", error.holder) from error
-
-    async def _acquire_to_modify(self, lock: PositionLock, seen: TrackedPosition) -> int:
-        """Wait for those who modify and read, but not for a close."""
-        began_ns, look = self.directory.system.monotonic_ns(), 0.0
-        while True:
-            if seen.state != "open":
-                raise PositionAlreadyClosingError(lock.position_id, "closing" if seen.state == "closing" else "closed")
-            waited = (self.directory.system.monotonic_ns() - began_ns) / 1e9
-            left = look if self.timeout is None else max(0, min(look, self.timeout - waited))
-            try:
-                return await self.ports.acquire(lock, left)
-            except LockTimeout as error:
-                if error.holder is not None and error.holder.purpose.startswith("close"):
-                    raise PositionAlreadyClosingError(lock.position_id, "closing", error.holder) from error
-                if self.timeout is not None and waited >= self.timeout:
-                    raise
-            seen, look = await self.position(lock.position_id), _LOOK_AGAIN
-
-    async def _lock(self, position_id: str, purpose: str) -> PositionLock:
-        """A lock whose tokens are higher than any that the ledger has seen, even if the lock directory was wiped."""
-        floor = await self.ports.ledger(self.ledger.highest_token, position_id) + 1
-        return _FencedLock(floor, position_id, self.directory, self.stale_after, purpose)
-
-    def _driver(self, lock: PositionLock) -> Driver:
-        return Driver(self.ports, self.exchange, self.ledger, lock, lease=self.stale_after)
-
-    def _patience(self) -> Patience:
-        return Patience(self.exchange.denies_for, self.exchange.settles_within)
 
 
 @dataclass(frozen=True, slots=True)
 class OpenClose:
-    """A close that a bot's own code carries out: its lock, and what to run under it."""
+    """A close that a bot's own code carries out: its lock, and what to do under it."""
 
-    lock: PositionLock
-    driver: Driver
-    machine: CloseMachine
+    admitted: Admitted
+    close: Close
     client_order_id: str
-    token: int
 
     async def announce(self) -> Sending:
         """Journal it; how to send it."""
-        return await self.driver.run(self.machine.announce())
+        return await self.close.announce()
 
     async def finish(self, fills: Sequence[Fill]) -> ClosedPosition:
         """Book them."""
-        closed = await self.driver.run(self.machine.finish(fills))
+        closed = await self.close.finish(fills)
         log_closed(closed)
         return closed
 
 
-class _FencedLock(PositionLock):
-    def __init__(
-        self, floor: int, position_id: str, directory: LockDirectory, stale_after: float, purpose: str
-    ) -> None:
-        super().__init__(position_id, lock_dir=directory, stale_after=stale_after, purpose=purpose[:_MAX_REASON])
-        self._floor = floor
-
-    def _token_floor(self) -> int:
-        return self._floor
-
-
-def release(lock: PositionLock) -> None:
-    """Give *lock* back if it is held."""
-    if lock.token is None:
-        return
-    try:
-        lock.release()
-    except LockError as failed:
-        # The outcome stands, error or not: everything before this went through the fence.
-        _log.warning("%s", failed, extra={"position": lock.position_id, "pid": os.getpid()})
-
-
 def log_closed(closed: ClosedPosition) -> None:
-    """Say that it is closed."""
-    fields = {"position": closed.position_id, "token": closed.token, "pid": os.getpid()}
-    _log.info("closed position %s, net P&L %s", quoted(closed.position_id), closed.net_pnl, extra=fields)
-
-
-def _gives_way(holder: Holder | None) -> bool:
-    return holder is not None and holder.purpose.startswith(("modify", "read", "adopt"))
+    """Say that it is closed, and what is left at the venue."""
+    fields = {"position": closed.position_id, "token": closed.token, "pid": os.getpid(), "step": "booked"}
+    label = quoted(closed.position_id)
+    if closed.left_at_venue:
+        what = "closed position %s, net P&L %s; %s contracts are left at the venue, which are not of it"
+        _log.warning(what, label, closed.net_pnl, closed.left_at_venue, extra=fields)
+    else:
+        _log.info("closed position %s, net P&L %s", label, closed.net_pnl, extra=fields)
 
 
 def _is_done_by_others(error: PoslockError | None) -> bool:
     return isinstance(error, PositionAlreadyClosingError) and error.state == "closed"
 
 
+def _is_at_work(error: PoslockError | None) -> bool:
+    """Whether nothing is amiss: the position is open after all, or its holder is at it."""
+    return error is None or isinstance(error, LockTimeout | PositionAlreadyClosingError)
+
+
 def _checked_reason(reason: object) -> str:
     if not isinstance(reason, str) or len(reason) > _MAX_REASON:
         raise ValueError(f"reason must be text of at most {_MAX_REASON} characters, not {shown(reason)}")
     return printable(reason)
+
+
+def _checked_ids(order_ids: Iterable[str]) -> tuple[str, ...]:
+    if isinstance(order_ids, str):
+        raise InvalidPosition("entry_order_ids", order_ids, "must be a list of ids, not one id")
+    found = tuple(order_ids)
+    if not all(isinstance(each, str) and each for each in found):
+        raise InvalidPosition("entry_order_ids", found, "must be ids of orders, as text")
+    return found
 
 
 def _checked_wishes(

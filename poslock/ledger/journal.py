@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 if TYPE_CHECKING:
     from decimal import Decimal
 
+    from poslock.position import Trade
+
 Step: TypeAlias = Literal["intent", "sending", "filled", "booked"]
 Kind: TypeAlias = Literal["stop_loss", "take_profit", "reduce"]
 ChangeStep: TypeAlias = Literal["intent", "sending", "done", "refused", "dropped"]
@@ -19,6 +21,40 @@ class CloseKey:
 
     position_id: str
     generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class LegAtTracking:
+    """What the venue said of a leg when a position was tracked on it.
+
+    ``held`` are its contracts, ``entry_price`` and ``position_id`` the venue's own, None if it said none. ``baseline``
+    are the trades that ``held`` contains, as far as they were asked for: from ``trades_since_ms`` on, in venue time.
+    ``entry_known`` says that the bot named its entry orders, and that they are in the baseline.
+    """
+
+    held: Decimal
+    entry_price: Decimal | None
+    position_id: str | None
+    trades_since_ms: int
+    baseline: tuple[Trade, ...] = ()
+    entry_known: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LegHistory:
+    """A leg as the ledger knows it: at the tracking, and every trade that the venue has shown since, in its order.
+
+    ``later`` is what the venue held when a later position was tracked on the leg, None if none was.
+    """
+
+    tracked: LegAtTracking
+    trades: tuple[Trade, ...]
+    later: Decimal | None
+
+    @property
+    def baseline(self) -> frozenset[str]:
+        """The ids of the trades in the baseline."""
+        return frozenset(trade.fill.trade_id for trade in self.tracked.baseline)
 
 
 @dataclass(frozen=True, slots=True)

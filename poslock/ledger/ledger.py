@@ -24,13 +24,13 @@ from typing import TYPE_CHECKING
 
 from poslock.database import Database
 from poslock.errors import LedgerError, PositionConflict, TokenRefused
-from poslock.ledger.journal import Attempt, Change, Close, CloseKey, Event, Step
-from poslock.ledger.rows import changes_of, close_of, events_of, highest_token, latest_position, open_on_leg
-from poslock.position import ClosedPosition, Fill, Position, Side, TrackedPosition
+from poslock.ledger.journal import Attempt, Change, Close, CloseKey, Event, LegAtTracking, LegHistory, Step
+from poslock.ledger.rows import changes_of, close_of, events_of, highest_token, leg_of, open_on_leg, position_of
+from poslock.position import ClosedPosition, Fill, Position, Side, Trade, TrackedPosition
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 _KEY = "position_id = :position_id AND generation = :generation"
 _UNFINISHED = "step IN ('intent', 'sending')"
@@ -43,35 +43,52 @@ class Ledger:
         self.path = path
         self._database = Database(
             path,
-            schema=resources.files("poslock.ledger").joinpath("schema.sql").read_text("utf-8"),
-            version=2,
+            schema=_script("schema"),
+            upgrade="".join(map(_script, ("aside", "schema", "carried"))),
+            version=3,
             synchronous="EXTRA",
             failure=lambda why, way_out: LedgerError(path, why, way_out),
         )
 
-    def track(self, position: Position, account: str, tracked_at_ms: int) -> TrackedPosition:
+    def track(
+        self,
+        position: Position,
+        account: str,
+        tracked_at_ms: int,
+        leg: LegAtTracking,
+        after: tuple[CloseKey, int] | None = None,
+    ) -> TrackedPosition:
         """Enter an open position; tracking the same one again changes nothing.
+
+        *after* is the position on the leg whose close cannot end, if there is one, and the token of its lock, which the
+        caller holds: nothing is sent for it any more.
 
         Raises:
             PositionConflict: the id is closing, or the id or the leg is taken by another open position.
         """
         with self._database.transaction() as db:
-            known = latest_position(db, position.id)
-            if known is not None and known.state != "closed":
+            known = position_of(db, position.id)
+            if (
+                known is not None
+                and known.state in {"open", "closing"}
+                and (after is None or _key_of(known) != after[0])
+            ):
                 if (known.position, known.account, known.state) == (position, account, "open"):
                     return known
                 raise PositionConflict(position.id, f"it is {known.state} on {known.account} as {known.position}")
+            if after is not None:
+                self._supersede(db, *after, leg.held)
             _check_leg_free(db, position, account)
             tracked = TrackedPosition(
                 position, known.generation + 1 if known else 1, account, "open", tracked_at_ms, None
             )
-            _insert_position(db, tracked, highest_token(db, position.id))
+            _insert_position(db, tracked, leg, highest_token(db, position.id))
             return tracked
 
-    def find(self, position_id: str) -> TrackedPosition | None:
-        """The newest generation of a position."""
+    def find(self, position_id: str, generation: int | None = None) -> TrackedPosition | None:
+        """A generation of a position, the newest one if none is given."""
         with self._database.snapshot() as db:
-            return latest_position(db, position_id)
+            return position_of(db, position_id, generation)
 
     def positions(self, account: str | None = None) -> list[TrackedPosition]:
         """The newest generation of every position, by id; of those on one account if given."""
@@ -79,41 +96,64 @@ class Ledger:
         sql = f"SELECT DISTINCT position_id FROM position{where} ORDER BY position_id"
         with self._database.snapshot() as db:
             rows = db.execute(sql, {"account": account}).fetchall()
-            found = [latest_position(db, row["position_id"]) for row in rows]
+            found = [position_of(db, row["position_id"]) for row in rows]
         return [each for each in found if each is not None and account in {None, each.account}]
 
     def on_leg(self, account: str, symbol: str, side: Side) -> TrackedPosition | None:
         """The position that is open or closing on one side of a market."""
         with self._database.snapshot() as db:
             position_id = open_on_leg(db, account, symbol, side)
-            return None if position_id is None else latest_position(db, position_id)
+            return None if position_id is None else position_of(db, position_id)
 
     def history(self, position_id: str | None = None) -> list[Event]:
         """The audit trail, oldest first; of one position if given."""
         with self._database.snapshot() as db:
             return events_of(db, position_id)
 
-    def unfinished(self, account: str) -> list[str]:
-        """Ids of the positions on *account* with a close that was begun and not booked, or a change not ended."""
+    def unfinished(self, account: str) -> list[CloseKey]:
+        """Positions on *account* with a close that was begun and not booked, or a change not ended; by id."""
         sql = """
-            SELECT position_id FROM position WHERE account = :account AND (state = 'closing' OR state = 'open' AND
-                EXISTS (SELECT * FROM change WHERE change.position_id = position.position_id
+            SELECT position_id, generation FROM position WHERE account = :account AND (state = 'closing' OR
+                state = 'open' AND EXISTS (SELECT * FROM change WHERE change.position_id = position.position_id
                  AND change.generation = position.generation AND step IN ('intent', 'sending')))
-            ORDER BY position_id
+            ORDER BY position_id, generation
         """
         with self._database.snapshot() as db:
-            return [row["position_id"] for row in db.execute(sql, {"account": account})]
+            return [CloseKey(*row) for row in db.execute(sql, {"account": account})]
+
+    def superseded(self, position_id: str) -> TrackedPosition | None:
+        """The oldest generation whose leg a later position has, and which is not booked; None if there is none."""
+        sql = "SELECT min(generation) FROM position WHERE position_id = ? AND state = 'closing' AND later IS NOT NULL"
+        with self._database.snapshot() as db:
+            (generation,) = db.execute(sql, (position_id,)).fetchone()
+            return None if generation is None else position_of(db, position_id, generation)
+
+    def leg(self, key: CloseKey) -> LegHistory:
+        """What is known of the leg of a position."""
+        with self._database.snapshot() as db:
+            return leg_of(db, key)
 
     def highest_token(self, position_id: str) -> int:
         """The highest fencing token seen for a position, 0 if none."""
         with self._database.snapshot() as db:
             return highest_token(db, position_id)
 
-    def booked_trades(self, account: str, symbol: str, since_ms: int) -> frozenset[str]:
-        """Trade ids that a close has booked already."""
-        sql = "SELECT trade_id FROM fill WHERE account = ? AND symbol = ? AND at_ms >= ?"
+    def booked_elsewhere(self, key: CloseKey, trade_ids: Iterable[str]) -> frozenset[str]:
+        """Those of *trade_ids*, on the leg of *key*, that another position has booked."""
+        sql = """
+            SELECT trade_id FROM fill JOIN position AS own USING (account, symbol, side)
+            WHERE own.position_id = :position_id AND own.generation = :generation AND trade_id = :trade_id
+             AND (fill.position_id, fill.generation) <> (:position_id, :generation)
+        """
         with self._database.snapshot() as db:
-            return frozenset(row["trade_id"] for row in db.execute(sql, (account, symbol, since_ms)))
+            asked = [{**asdict(key), "trade_id": each} for each in trade_ids]
+            return frozenset(each["trade_id"] for each in asked if db.execute(sql, each).fetchone())
+
+    def sent(self, client_order_id: str) -> bool:
+        """Whether an order with this id was journaled here."""
+        sql = "SELECT 1 FROM attempt WHERE client_order_id = :id UNION SELECT 1 FROM change WHERE client_order_id = :id"
+        with self._database.snapshot() as db:
+            return db.execute(sql, {"id": client_order_id}).fetchone() is not None
 
     # The journal of a close, in the order of its steps.
 
@@ -133,10 +173,19 @@ class Ledger:
             db.execute(sql, {**asdict(key), "reason": reason})
             _audit(db, key, token, "intent", reason)
 
-    def sending(self, key: CloseKey, token: int, attempt: Attempt, filled_before: Decimal | None) -> None:
+    def sending(  # noqa: PLR0913, PLR0917  # what one commit has to carry
+        self,
+        key: CloseKey,
+        token: int,
+        attempt: Attempt,
+        filled_before: Decimal | None,
+        trades: Sequence[Trade] = (),
+        grown: Position | None = None,
+    ) -> None:
         """intent or sending → sending: durable before the request leaves; the same attempt again updates it.
 
-        *filled_before* is what the previous attempt had filled when it ended, None for the first one.
+        *filled_before* is what the previous attempt had filled when it ended, None for the first one. *trades* are what
+        the leg has shown so far. *grown* is the position with contracts that the order is to close, too.
         """
         with self._database.transaction() as db:
             self._advance(db, key, token, "sending", after=("intent", "sending"))
@@ -149,24 +198,78 @@ class Ledger:
                 " DO UPDATE SET contracts = excluded.contracts, expires_at_ms = excluded.expires_at_ms",
                 {**asdict(key), **asdict(attempt), "contracts": str(attempt.contracts), "filled": None},
             )
+            _insert_trades(db, key, trades)
+            if grown is not None:
+                _resize(db, key, grown)
+                _audit(db, key, token, "adopted", f"{grown.contracts} from {grown.entry_price}")
             _audit(db, key, token, "sending", f"{attempt.client_order_id} {attempt.contracts}")
 
-    def filled(self, key: CloseKey, token: int) -> None:
-        """intent or sending → filled: nothing of the position is left at the venue."""
+    def rebase(self, key: CloseKey, token: int, trades: Sequence[Trade], late: Sequence[str]) -> None:
+        """Trades that showed late are entries that the tracked holding contained: they join the baseline."""
+        with self._database.transaction() as db:
+            self._fence(db, key, token)
+            _insert_trades(db, key, trades)
+            for trade_id in late:
+                db.execute(
+                    f"UPDATE trade SET baseline = 1 WHERE {_KEY} AND trade_id = :id", {**asdict(key), "id": trade_id}
+                )
+            _audit(db, key, token, "late entry", " ".join(late))
+
+    def unsettled(self, key: CloseKey, token: int, why: str, trades: Sequence[Trade]) -> None:
+        """The close cannot end for now, and why; what the leg has shown so far."""
+        with self._database.transaction() as db:
+            self._fence(db, key, token)
+            _insert_trades(db, key, trades)
+            sql = f"UPDATE position SET unsettled = :why WHERE {_KEY} AND unsettled <> :why"
+            if db.execute(sql, {**asdict(key), "why": why}).rowcount:
+                _audit(db, key, token, "unsettled", why)
+
+    def filled(self, key: CloseKey, token: int, trades: Sequence[Trade] = ()) -> None:
+        """intent or sending → filled: the trades that the leg has shown prove that the position is over."""
         with self._database.transaction() as db:
             self._advance(db, key, token, "filled", after=("intent", "sending"))
+            _insert_trades(db, key, trades)
             _audit(db, key, token, "filled", "")
 
     def book(self, key: CloseKey, token: int, closed: ClosedPosition) -> None:
-        """filled → booked: the P&L and the fills it was made from, once and for all. No order is left at the venue."""
+        """filled → booked: the P&L and the fills it was made from, once and for all."""
         with self._database.transaction() as db:
             self._advance(db, key, token, "booked", after=("filled",))
-            db.execute(f"UPDATE position SET state = 'closed' WHERE {_KEY}", asdict(key))
+            self._book(db, key, token, closed)
+
+    def settle(self, key: CloseKey, token: int, closed: ClosedPosition, reason: str) -> None:
+        """open or closing → booked, by the operator's word: what the trades prove, and what is written off."""
+        with self._database.transaction() as db:
+            self._fence(db, key, token)
+            sql = f"UPDATE position SET state = 'closing' WHERE {_KEY} AND state IN ('open', 'closing')"
+            if db.execute(sql, asdict(key)).rowcount != 1:
+                raise self._unexpected(key, "open or closing")
+            sql = "INSERT INTO close VALUES (:position_id, :generation, 'booked', :reason) ON CONFLICT DO UPDATE"
+            db.execute(f"{sql} SET step = 'booked'", {**asdict(key), "reason": reason})
+            _audit(db, key, token, "settled", reason)
+            self._book(db, key, token, closed)
+
+    def forget(self, key: CloseKey, token: int, reason: str) -> None:
+        """open → forgotten: it was tracked by mistake. Row, token and history stay.
+
+        Raises:
+            LedgerError: something was sent for it, or it is not open.
+        """
+        with self._database.transaction() as db:
+            self._fence(db, key, token)
+            self._expect_open(db, key)
+            sql = f"SELECT 1 FROM change WHERE {_KEY} AND step IN ('sending', 'done') AND client_order_id IS NOT NULL"
+            if db.execute(sql, asdict(key)).fetchone():
+                raise self._unexpected(key, "nothing sent")
+            db.execute(f"UPDATE position SET state = 'forgotten' WHERE {_KEY}", asdict(key))
             db.execute(f"UPDATE change SET step = 'dropped' WHERE {_KEY} AND {_UNFINISHED}", asdict(key))
-            _insert_booking(db, key, closed)
-            for fill in closed.fills:
-                _insert_fill(db, key, fill)
-            _audit(db, key, token, "booked", f"net {closed.net_pnl}")
+            _audit(db, key, token, "forgotten", reason)
+
+    def note(self, key: CloseKey, token: int, event: str, detail: str) -> None:
+        """A line of the audit trail alone."""
+        with self._database.transaction() as db:
+            self._fence(db, key, token)
+            _audit(db, key, token, event, detail)
 
     # The journal of changes of an open position.
 
@@ -210,30 +313,36 @@ class Ledger:
             row = db.execute(f"SELECT entry_price FROM growth WHERE {_KEY}", asdict(key)).fetchone()
             return None if row is None else Decimal(row["entry_price"])
 
-    def resize(self, key: CloseKey, token: int, position: Position, held_price: Decimal) -> None:
+    def resize(
+        self, key: CloseKey, token: int, position: Position, held_price: Decimal, trades: Sequence[Trade] = ()
+    ) -> None:
         """Another size and entry price of an open position, after an entry that was not tracked.
 
-        *held_price* is the venue's average of what it holds now.
+        *held_price* is the venue's average of what it holds now, *trades* what the leg has shown so far.
         """
         with self._database.transaction() as db:
             self._fence(db, key, token)
             self._expect_open(db, key)
-            sql = f"UPDATE position SET contracts = :contracts, entry_price = :price, entry_fee = :fee WHERE {_KEY}"
-            amounts = {
-                "contracts": str(position.contracts),
-                "price": str(position.entry_price),
-                "fee": str(position.entry_fee),
-            }
-            db.execute(sql, {**asdict(key), **amounts})
+            _resize(db, key, position)
+            _insert_trades(db, key, trades)
             sql = "INSERT OR REPLACE INTO growth VALUES (:position_id, :generation, :held)"
             db.execute(sql, {**asdict(key), "held": str(held_price)})
             _audit(db, key, token, "adopted", f"{position.contracts} from {position.entry_price}")
 
-    def took_over(self, key: CloseKey, token: int, broken: str) -> None:
-        """Write down whose lock was broken."""
-        with self._database.transaction() as db:
-            self._fence(db, key, token)
-            _audit(db, key, token, "took over", f"from {broken}")
+    def _book(self, db: sqlite3.Connection, key: CloseKey, token: int, closed: ClosedPosition) -> None:
+        db.execute(f"UPDATE position SET state = 'closed', unsettled = '' WHERE {_KEY}", asdict(key))
+        db.execute(f"UPDATE change SET step = 'dropped' WHERE {_KEY} AND {_UNFINISHED}", asdict(key))
+        _insert_booking(db, key, closed)
+        for fill in closed.fills:
+            _insert_fill(db, key, fill)
+        _audit(db, key, token, "booked", _summary(closed))
+
+    def _supersede(self, db: sqlite3.Connection, key: CloseKey, token: int, held: Decimal) -> None:
+        self._fence(db, key, token)
+        sql = f"UPDATE position SET later = :held WHERE {_KEY} AND state = 'closing' AND later IS NULL"
+        if db.execute(sql, {**asdict(key), "held": str(held)}).rowcount != 1:
+            raise self._unexpected(key, "closing")
+        _audit(db, key, token, "later position", f"tracked on its leg, with {held} held; nothing is sent for this one")
 
     def _update_change(self, db: sqlite3.Connection, key: CloseKey, change: Change) -> None:
         sql = (
@@ -277,10 +386,10 @@ def _check_leg_free(db: sqlite3.Connection, position: Position, account: str) ->
         raise PositionConflict(position.id, why)
 
 
-def _insert_position(db: sqlite3.Connection, tracked: TrackedPosition, token: int) -> None:
+def _insert_position(db: sqlite3.Connection, tracked: TrackedPosition, leg: LegAtTracking, token: int) -> None:
     position = tracked.position
     db.execute(
-        "INSERT INTO position VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'open', ?)",
+        "INSERT INTO position VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'open', ?, ?, ?, ?, ?, ?, '', NULL)",
         (
             position.id,
             tracked.generation,
@@ -295,19 +404,26 @@ def _insert_position(db: sqlite3.Connection, tracked: TrackedPosition, token: in
             str(position.entry_fee),
             tracked.tracked_at_ms,
             token,
+            str(leg.held),
+            _text(leg.entry_price),
+            leg.position_id,
+            leg.trades_since_ms,
+            int(leg.entry_known),
         ),
     )
     key = CloseKey(position.id, tracked.generation)
-    _audit(db, key, token, "tracked", f"{position.side} {position.contracts} {position.symbol}")
+    _insert_trades(db, key, leg.baseline, baseline=True)
+    more = f"; the venue holds {leg.held}" if leg.held > position.contracts else ""
+    _audit(db, key, token, "tracked", f"{position.side} {position.contracts} {position.symbol}{more}")
 
 
 def _insert_booking(db: sqlite3.Connection, key: CloseKey, closed: ClosedPosition) -> None:
     db.execute(
-        "INSERT INTO booking VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO booking VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             key.position_id,
             key.generation,
-            str(closed.exit_price),
+            _text(closed.exit_price),
             str(closed.gross_pnl),
             str(closed.fees),
             str(closed.funding),
@@ -315,13 +431,17 @@ def _insert_booking(db: sqlite3.Connection, key: CloseKey, closed: ClosedPositio
             closed.client_order_id,
             closed.token,
             closed.closed_at.isoformat(),
+            closed.ended_by,
+            _text(closed.left_at_venue),
+            str(closed.written_off),
+            str(closed.by_operator),
         ),
     )
 
 
 def _insert_fill(db: sqlite3.Connection, key: CloseKey, fill: Fill) -> None:
     db.execute(
-        "INSERT INTO fill SELECT account, symbol, ?, position_id, generation, ?, ?, ?, ?, ?, ?"
+        "INSERT INTO fill SELECT account, symbol, side, ?, position_id, generation, ?, ?, ?, ?, ?, ?"
         " FROM position WHERE position_id = ? AND generation = ?",
         (
             fill.trade_id,
@@ -335,6 +455,46 @@ def _insert_fill(db: sqlite3.Connection, key: CloseKey, fill: Fill) -> None:
             key.generation,
         ),
     )
+
+
+def _insert_trades(db: sqlite3.Connection, key: CloseKey, trades: Sequence[Trade], *, baseline: bool = False) -> None:
+    """Write what is new of *trades*, and the place of each in the venue's order."""
+    sql = (
+        "INSERT INTO trade VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        " ON CONFLICT (position_id, generation, trade_id) DO UPDATE SET number = excluded.number,"
+        " client_order_id = ifnull(client_order_id, excluded.client_order_id)"
+        " WHERE number <> excluded.number OR client_order_id IS NOT excluded.client_order_id"
+    )
+    for number, trade in enumerate(trades):
+        fill = trade.fill
+        amounts = (str(fill.price), str(fill.contracts), str(fill.fee))
+        row = (fill.trade_id, number, int(baseline), trade.effect, trade.order_id, fill.client_order_id, *amounts)
+        db.execute(sql, (key.position_id, key.generation, *row, fill.fee_currency, fill.at_ms))
+
+
+def _resize(db: sqlite3.Connection, key: CloseKey, position: Position) -> None:
+    sql = f"UPDATE position SET contracts = :contracts, entry_price = :price, entry_fee = :fee WHERE {_KEY}"
+    contracts, price, fee = map(str, (position.contracts, position.entry_price, position.entry_fee))
+    db.execute(sql, {**asdict(key), "contracts": contracts, "price": price, "fee": fee})
+
+
+def _summary(closed: ClosedPosition) -> str:
+    parts = [f"net {closed.net_pnl}"]
+    if closed.left_at_venue:
+        parts.append(f"{closed.left_at_venue} left at the venue")
+    if closed.written_off:
+        parts.append(f"{closed.written_off} written off")
+    if closed.by_operator:
+        parts.append(f"{closed.by_operator} at the operator's price")
+    return ", ".join(parts)
+
+
+def _key_of(tracked: TrackedPosition) -> CloseKey:
+    return CloseKey(tracked.position.id, tracked.generation)
+
+
+def _script(name: str) -> str:
+    return resources.files("poslock.ledger").joinpath(f"{name}.sql").read_text("utf-8")
 
 
 def _text(number: Decimal | None) -> str | None:

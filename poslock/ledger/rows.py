@@ -6,26 +6,26 @@ import sqlite3
 from datetime import datetime
 from decimal import Decimal, localcontext
 
-from poslock.ledger.journal import Attempt, Change, Close, CloseKey, Event
-from poslock.position import EXACT, ClosedPosition, Fill, Position, Side, TrackedPosition
+from poslock.ledger.journal import Attempt, Change, Close, CloseKey, Event, LegAtTracking, LegHistory
+from poslock.position import EXACT, ClosedPosition, Fill, Position, Side, Trade, TrackedPosition
 from poslock.text import quoted
 
 
-def latest_position(db: sqlite3.Connection, position_id: str) -> TrackedPosition | None:
-    """The newest generation of a position.
+def position_of(db: sqlite3.Connection, position_id: str, generation: int | None = None) -> TrackedPosition | None:
+    """A generation of a position, the newest one if none is given.
 
     Raises:
         sqlite3.DatabaseError: a row holds what cannot have been written there.
     """
     try:
-        return _latest_position(db, position_id)
+        return _position_of(db, position_id, generation)
     except (ArithmeticError, LookupError, ValueError, TypeError) as error:
         raise sqlite3.DatabaseError(f"damaged row of position {quoted(position_id)}: {error}") from error
 
 
-def _latest_position(db: sqlite3.Connection, position_id: str) -> TrackedPosition | None:
-    sql = "SELECT * FROM position WHERE position_id = ? ORDER BY generation DESC LIMIT 1"
-    row = db.execute(sql, (position_id,)).fetchone()
+def _position_of(db: sqlite3.Connection, position_id: str, generation: int | None) -> TrackedPosition | None:
+    sql = "SELECT * FROM position WHERE position_id = ? AND generation = ifnull(?, generation) ORDER BY generation DESC"
+    row = db.execute(f"{sql} LIMIT 1", (position_id, generation)).fetchone()
     if row is None:
         return None
     closed = _booking(db, CloseKey(position_id, row["generation"])) if row["state"] == "closed" else None
@@ -44,7 +44,25 @@ def _latest_position(db: sqlite3.Connection, position_id: str) -> TrackedPositio
     filled = (each.filled or Decimal(0) for each in changes_of(db, CloseKey(position_id, generation)))
     with localcontext(EXACT):
         reduced = sum(filled, Decimal(0))
-    return TrackedPosition(position, generation, row["account"], row["state"], tracked_at_ms, closed, reduced)
+    return TrackedPosition(
+        position, generation, row["account"], row["state"], tracked_at_ms, closed, reduced, row["unsettled"]
+    )
+
+
+def leg_of(db: sqlite3.Connection, key: CloseKey) -> LegHistory:
+    """What the ledger knows of the leg of a position."""
+    where = "WHERE position_id = :position_id AND generation = :generation"
+    row = db.execute(f"SELECT * FROM position {where}", _of(key)).fetchone()
+    rows = db.execute(f"SELECT * FROM trade {where} ORDER BY number", _of(key)).fetchall()
+    tracked = LegAtTracking(
+        held=Decimal(row["held"]),
+        entry_price=_decimal(row["held_price"]),
+        position_id=row["venue_id"],
+        trades_since_ms=row["trades_since_ms"],
+        baseline=tuple(_trade(each) for each in rows if each["baseline"]),
+        entry_known=bool(row["entry_known"]),
+    )
+    return LegHistory(tracked, tuple(_trade(each) for each in rows if not each["baseline"]), _decimal(row["later"]))
 
 
 def highest_token(db: sqlite3.Connection, position_id: str) -> int:
@@ -56,7 +74,10 @@ def highest_token(db: sqlite3.Connection, position_id: str) -> int:
 
 def open_on_leg(db: sqlite3.Connection, account: str, symbol: str, side: Side) -> str | None:
     """The id of the position that is open or closing on one side of a market."""
-    sql = "SELECT position_id FROM position WHERE account = ? AND symbol = ? AND side = ? AND state <> 'closed'"
+    sql = (
+        "SELECT position_id FROM position WHERE account = ? AND symbol = ? AND side = ?"
+        " AND state IN ('open', 'closing') AND later IS NULL"
+    )
     row = db.execute(sql, (account, symbol, side)).fetchone()
     return None if row is None else row["position_id"]
 
@@ -74,7 +95,7 @@ def close_of(db: sqlite3.Connection, key: CloseKey) -> Close | None:
             client_order_id=each["client_order_id"],
             contracts=Decimal(each["contracts"]),
             expires_at_ms=each["expires_at_ms"],
-            filled=None if each["filled"] is None else Decimal(each["filled"]),
+            filled=_decimal(each["filled"]),
         )
         for each in rows
     )
@@ -90,11 +111,11 @@ def changes_of(db: sqlite3.Connection, key: CloseKey) -> tuple[Change, ...]:
             number=row["number"],
             kind=row["kind"],
             contracts=Decimal(row["contracts"]),
-            trigger_price=None if row["trigger_price"] is None else Decimal(row["trigger_price"]),
+            trigger_price=_decimal(row["trigger_price"]),
             client_order_id=row["client_order_id"],
             step=row["step"],
             expires_at_ms=row["expires_at_ms"],
-            filled=None if row["filled"] is None else Decimal(row["filled"]),
+            filled=_decimal(row["filled"]),
         )
         for row in rows
     )
@@ -113,7 +134,7 @@ def _booking(db: sqlite3.Connection, key: CloseKey) -> ClosedPosition:
     fills = db.execute(f"SELECT * FROM fill {where} ORDER BY at_ms, rowid", _of(key))
     return ClosedPosition(
         position_id=row["position_id"],
-        exit_price=Decimal(row["exit_price"]),
+        exit_price=_decimal(row["exit_price"]),
         gross_pnl=Decimal(row["gross_pnl"]),
         fees=Decimal(row["fees"]),
         funding=Decimal(row["funding"]),
@@ -122,6 +143,10 @@ def _booking(db: sqlite3.Connection, key: CloseKey) -> ClosedPosition:
         client_order_id=row["client_order_id"],
         token=row["token"],
         closed_at=datetime.fromisoformat(row["closed_at"]),
+        ended_by=row["ended_by"],
+        left_at_venue=_decimal(row["left_at_venue"]),
+        written_off=Decimal(row["written_off"]),
+        by_operator=Decimal(row["by_operator"]),
     )
 
 
@@ -135,6 +160,14 @@ def _fill(row: sqlite3.Row) -> Fill:
         fee_currency=row["fee_currency"],
         at_ms=row["at_ms"],
     )
+
+
+def _trade(row: sqlite3.Row) -> Trade:
+    return Trade(row["effect"], row["order_id"], _fill(row))
+
+
+def _decimal(text: str | None) -> Decimal | None:
+    return None if text is None else Decimal(text)
 
 
 def _of(key: CloseKey) -> dict[str, object]:

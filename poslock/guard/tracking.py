@@ -1,0 +1,379 @@
+"""Taking positions into the ledger, and seeing which of them have ended without us.
+
+Purpose: the ledger says of a position what the venue says of its leg: what is held there, at which price, which trades
+led to it. A position that has ended at the venue is swept and booked before another one takes its place.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass, replace
+from decimal import Context, Decimal, localcontext
+from typing import TYPE_CHECKING, Any
+
+from poslock.closing.close import Close
+from poslock.closing.exits import averaged, is_as_reported, is_explained
+from poslock.closing.session import LONGEST_PAUSE, pauses
+from poslock.closing.sweep import Sweep
+from poslock.closing.watch import Watch, in_terms_of_the_table
+from poslock.errors import (
+    CloseUnsettled,
+    LockTimeout,
+    PositionAlreadyClosingError,
+    PositionConflict,
+    UnsupportedMarket,
+)
+from poslock.exchange.port import Holding, Leg
+from poslock.ledger.journal import CloseKey, LegAtTracking
+from poslock.position import EXACT, Position, grown, price_of
+from poslock.text import quoted, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from poslock.closing.session import Means
+    from poslock.guard.admission import Admission, Admitted
+    from poslock.position import ClosedPosition, TrackedPosition, Trade
+
+_log = logging.getLogger("poslock.guard")
+
+_HOUR_MS, _MINUTE_MS = 3_600_000, 60_000
+# How far back `adopt` asks for the entry, whose fees it books: what every venue tells in one question.
+_ENTRY_MS = 7 * 24 * _HOUR_MS - _HOUR_MS
+
+
+@dataclass(frozen=True, slots=True)
+class FirstLook:
+    """A leg as it was when a position was tracked on it: what the venue reports, and what the ledger is to know."""
+
+    holding: Holding
+    leg: LegAtTracking
+    trades: Sequence[Trade]
+
+
+class Tracking:
+    """Tracks and adopts the positions of one account, and books those that have ended by themselves."""
+
+    def __init__(self, means: Means, admission: Admission) -> None:
+        self._means = means
+        self._admission = admission
+        self._exchange: Any = means.exchange  # as in `Session`
+
+    async def track(self, position: Position, entry_order_ids: Sequence[str], *, verify: bool) -> TrackedPosition:
+        """As `PositionGuard.track` says."""
+        leg = Leg(position.symbol, position.side)
+        await self._venue(self._exchange.prepare)
+        known = await self._alive(position.id, leg)
+        held_back: Admitted | None = None
+        try:
+            for each in known:
+                if each.state == "open":
+                    await self._book_if_ended(each)
+                else:
+                    held_back = await self._finish_or_hold(each)
+            for each in await self._alive(position.id, leg):
+                if each.state == "open":
+                    return self._as_known(each, position)
+            since_ms = self._exchange.time_ms()
+            look = await self._look(position.id, leg, since_ms, entry_order_ids, _HOUR_MS, verify=verify)
+            _check_facts(position, look)
+            after = None if held_back is None else await self._give_up(held_back)
+            tracked = await self._enter(position, since_ms, look.leg, after)
+        finally:
+            if held_back is not None:
+                held_back.release()
+        if look.leg.held > position.contracts and not self._exchange.spot:
+            _warn(position, f"the venue holds {look.leg.held} contracts, {position.contracts} are tracked")
+        return tracked
+
+    async def adopt(self, leg: Leg) -> TrackedPosition:
+        """As `PositionGuard.adopt` says."""
+        await self._venue(self._exchange.prepare)
+        known = await self._ledger(self._means.ledger.on_leg, self._exchange.account, leg.symbol, leg.side)
+        if known is not None:
+            if known.state == "closing":
+                raise PositionAlreadyClosingError(known.position.id, "closing")
+            grown_to = await self._grow(known)
+            if grown_to is not None:
+                return grown_to
+        position_id = known.position.id if known else f"{leg.symbol} {leg.side}"
+        since_ms = self._exchange.time_ms()
+        look = await self._look(position_id, leg, since_ms, (), _ENTRY_MS, verify=True)
+        holding = look.holding
+        if holding.entry_price is None:
+            why = "does not say what a balance was bought for"
+            raise UnsupportedMarket(f"the venue {why}; track() {quoted(leg.symbol)} with what you paid")
+        position = Position(
+            position_id,
+            leg.symbol,
+            leg.side,
+            look.leg.held,
+            holding.entry_price,
+            contract_size=holding.contract_size,
+            inverse=holding.inverse,
+            settle=holding.settle,
+            entry_fee=entry_fee(look.trades, look.leg.held, holding.settle),
+        )
+        return await self._enter(position, since_ms, look.leg, None)
+
+    async def ended(self) -> list[TrackedPosition]:
+        """Open positions of the account that the venue does not hold as they were tracked: from one request."""
+        ledger = self._means.ledger
+        found = await self._ledger(ledger.positions, self._exchange.account)
+        still_open = {_leg(each): each for each in found if each.state == "open"}
+        if not still_open:
+            return []
+        await self._venue(self._exchange.prepare)
+        held = {each.leg: each for each in await self._venue(self._exchange.holdings, [*still_open])}
+        return [each for leg, each in still_open.items() if not await self._is_as_tracked(each, held.get(leg))]
+
+    async def reconcile(self, seen: TrackedPosition) -> ClosedPosition | None:
+        """Book a position if it has ended at the venue; None if it has not, or somebody is at it."""
+        admitted = await self._admission.if_free(seen, "reconcile", "change")
+        try:
+            return await self._booked(admitted)
+        finally:
+            admitted.release()
+
+    # What is on the leg, or has the id, already.
+
+    async def _alive(self, position_id: str, leg: Leg) -> list[TrackedPosition]:
+        ledger, account = self._means.ledger, self._exchange.account
+        named = await self._ledger(ledger.find, position_id)
+        on_leg = await self._ledger(ledger.on_leg, account, leg.symbol, leg.side)
+        if named is not None and named.account != account and named.state in {"open", "closing"}:
+            raise PositionConflict(position_id, f"it is {named.state} on {named.account}")
+        found = {CloseKey(each.position.id, each.generation): each for each in (named, on_leg) if each is not None}
+        return [each for each in found.values() if each.state in {"open", "closing"}]
+
+    async def _book_if_ended(self, seen: TrackedPosition) -> None:
+        leg = _leg(seen)
+        held = {each.leg: each for each in await self._venue(self._exchange.holdings, [leg])}
+        if await self._is_as_tracked(seen, held.get(leg)):
+            return
+        try:
+            await self.reconcile(seen)
+        except PositionAlreadyClosingError as error:
+            if error.state != "closed":
+                raise PositionConflict(seen.position.id, "it is being closed") from error
+        except LockTimeout as error:
+            raise PositionConflict(seen.position.id, f"it is held by {error.holder}; track again later") from error
+
+    async def _is_as_tracked(self, seen: TrackedPosition, holding: Holding | None) -> bool:
+        history = await self._ledger(self._means.ledger.leg, CloseKey(seen.position.id, seen.generation))
+        changes = await self._ledger(self._means.ledger.changes, CloseKey(seen.position.id, seen.generation))
+        ours = {each.client_order_id: each.filled for each in changes if each.client_order_id and each.filled}
+        table = in_terms_of_the_table(seen.position, history, ours, spot=self._exchange.spot)
+        return is_explained(table, holding, history.trades)
+
+    async def _booked(self, admitted: Admitted) -> ClosedPosition | None:
+        if admitted.tracked.state != "open":  # somebody began to close it meanwhile
+            return None
+        session = admitted.session()
+        watch = await Watch.of(session)
+        decision = await watch.decision()
+        if decision.act in {"ended", "left"}:
+            return await Close(session, reason="it ended at the venue").end(watch, decision)
+        why = decision.reason if decision.act == "unsettled" else ""
+        await session.tell(self._means.ledger.unsettled, why, watch.trades)
+        if why:
+            raise CloseUnsettled(admitted.tracked.position.id, "open", why)
+        return None
+
+    async def _finish_or_hold(self, seen: TrackedPosition) -> Admitted | None:
+        """Finish a close that can end; hold the lock of one that cannot, because it sends nothing any more."""
+        try:
+            admitted = await self._admission.if_free(seen, "close: tracked anew", "close")
+        except PositionAlreadyClosingError as error:
+            if error.state == "closed":
+                return None
+            raise PositionConflict(seen.position.id, "it is being closed; track again when that is done") from error
+        except LockTimeout as error:
+            raise PositionConflict(seen.position.id, f"it is held by {error.holder}; track again later") from error
+        try:
+            session = admitted.session()
+            decision = await Close(session, reason="tracked anew").look()
+            if decision.act == "send":
+                why = "its close was begun and is not finished; recover() or close_position goes on with it"
+                raise PositionConflict(seen.position.id, why)
+            if decision.act in {"ended", "left"}:
+                await Close(session, reason="tracked anew").run()
+        except BaseException:
+            admitted.release()
+            raise
+        if decision.act in {"ended", "left"}:
+            admitted.release()
+            return None
+        return admitted
+
+    async def _give_up(self, held_back: Admitted) -> tuple[CloseKey, int]:
+        """Cancel the orders of a position that cannot be settled, by their ids: from now on nothing is sent for it."""
+        session = held_back.session()
+        for order in await session.own_stops():
+            await session.cancel(order)
+            _warn(held_back.tracked.position, f"its {order.family} {order.order_id} was cancelled for a later position")
+        await Sweep(session).drop_changes()
+        return session.key, session.token
+
+    def _as_known(self, known: TrackedPosition, position: Position) -> TrackedPosition:
+        if known.position.id != position.id:
+            why = f"{quoted(known.position.id)} is open on that side of {position.symbol}; the venue holds both as one"
+            raise PositionConflict(position.id, why)
+        if known.position != position:
+            raise PositionConflict(position.id, f"it is {known.state} on {known.account} as {known.position}")
+        return known
+
+    async def _enter(
+        self, position: Position, since_ms: int, leg: LegAtTracking, after: tuple[CloseKey, int] | None
+    ) -> TrackedPosition:
+        return await self._ledger(self._means.ledger.track, position, self._exchange.account, since_ms, leg, after)
+
+    # What the leg shows at first.
+
+    async def _look(  # noqa: PLR0913  # what tells one look from another
+        self, position_id: str, leg: Leg, now_ms: int, entry_order_ids: Sequence[str], reach_ms: int, *, verify: bool
+    ) -> FirstLook:
+        """Look until the trades explain what is held, for as long as the venue may take to show a change."""
+        waited, steps, look = 0.0, pauses(LONGEST_PAUSE), None
+        while True:
+            holding: Holding | None = await self._venue(self._exchange.holding, leg)
+            trades: Sequence[Trade] = await self._venue(self._exchange.trades, leg, now_ms - reach_ms)
+            if holding is not None:
+                look = first_look(holding, trades, entry_order_ids, now_ms - _HOUR_MS)
+                if not verify or self._exchange.spot or is_complete(look, entry_order_ids):
+                    return look
+            if waited >= self._exchange.settles_within:
+                break
+            pause = next(steps, LONGEST_PAUSE)
+            await self._means.ports.sleep(pause)
+            waited += pause
+        if holding is None or look is None:
+            raise PositionConflict(position_id, f"the venue holds no {leg.side} position in {leg.symbol}")
+        return look
+
+    async def _grow(self, seen: TrackedPosition) -> TrackedPosition | None:
+        """If the venue holds more than is left of the position, it grows; None if it has ended, and is booked."""
+        admitted = await self._admission.to_change(seen, "adopt")
+        try:
+            session = admitted.session()
+            watch = await Watch.of(session)
+            decision = await watch.decision()
+            if decision.act in {"ended", "left"}:
+                await Close(session, reason="it ended at the venue").end(watch, decision)
+                return None
+            if decision.act != "send" or decision.row == 4:  # noqa: PLR2004  # the row of reads that disagree
+                raise PositionConflict(seen.position.id, f"{decision.reason}; adopt it again later")
+            holding, left = watch.holding, watch.view(watch.holding).ours
+            if holding is None or holding.entry_price is None or holding.contracts <= left:
+                return admitted.tracked
+            position, key = admitted.tracked.position, session.key
+            before = await self._ledger(self._means.ledger.held_price, key)
+            before = before or watch.tracked.entry_price or position.entry_price
+            larger = grown(position, before=(left, before), now=(holding.contracts, holding.entry_price))
+            added = EXACT.subtract(holding.contracts, left)
+            fee = entry_fee(watch.trades, added, position.settle)
+            larger = replace(larger, entry_fee=EXACT.add(larger.entry_fee, fee))
+            await session.tell(self._means.ledger.resize, larger, holding.entry_price, watch.trades)
+        finally:
+            admitted.release()
+        return await self._admission.position(seen.position.id)
+
+    async def _venue(self, method: Any, *args: object) -> Any:
+        return await self._means.ports.venue(method, *args)
+
+    async def _ledger(self, method: Any, *args: object) -> Any:
+        return await self._means.ports.ledger(method, *args)
+
+
+def first_look(
+    holding: Holding, trades: Sequence[Trade], entry_order_ids: Sequence[str], trades_since_ms: int
+) -> FirstLook:
+    """What is held and which trades led to it. With entry orders, later trades than theirs are not in it."""
+    last = len(trades)
+    shown = _orders(trades)
+    if entry_order_ids and all(each in shown for each in entry_order_ids):
+        last = 1 + max(number for number, trade in enumerate(trades) if _is_of(trade, entry_order_ids))
+    baseline = tuple(trades[:last])
+    with localcontext(EXACT):
+        since = sum((_signed(trade) for trade in trades[last:]), Decimal(0))
+        held = holding.contracts - since
+    known = bool(entry_order_ids) and last > 0 and all(each in shown for each in entry_order_ids)
+    asked = tuple(each for each in baseline if each.fill.at_ms >= trades_since_ms - _MINUTE_MS)
+    price = holding.entry_price if not any(each.effect == "entry" for each in trades[last:]) else None
+    leg = LegAtTracking(held, price, holding.position_id, trades_since_ms, asked, known)
+    return FirstLook(holding, leg, baseline)
+
+
+def is_complete(look: FirstLook, entry_order_ids: Sequence[str]) -> bool:
+    """Whether the entry shows among the trades: its orders are there, or run back from what is held they reach flat."""
+    if look.leg.held <= 0:
+        return False
+    if entry_order_ids:
+        return look.leg.entry_known
+    size, start = look.leg.held, len(look.trades)
+    with localcontext(EXACT):
+        while size > 0 and start:
+            start -= 1
+            size -= _signed(look.trades[start])
+        if size > 0:
+            return False
+        return _gives_price(look, start, size)
+
+
+def _gives_price(look: FirstLook, start: int, beyond: Decimal) -> bool:
+    """Whether the trades from *start* on give the venue's average; the first one crossed flat by *beyond*."""
+    first, *rest = look.trades[start:]
+    reported = look.holding.entry_price
+    if reported is None or look.leg.entry_price is None:
+        return True
+    opened = EXACT.add(first.fill.contracts, beyond)
+    average = averaged(opened, first.fill.price, rest, inverse=look.holding.inverse)
+    prices = [each.fill.price for each in look.trades[start:]]
+    return average is not None and is_as_reported(average, reported, prices)
+
+
+def entry_fee(trades: Sequence[Trade], contracts: Decimal, settle: str) -> Decimal:
+    """What the newest entries that make up *contracts* have cost, in *settle*; of a part its share."""
+    wide, missing, total = Context(prec=28), contracts, Decimal(0)
+    for trade in reversed(trades):
+        fill = trade.fill
+        if trade.effect == "exit" or missing <= 0:
+            continue
+        part = min(fill.contracts, missing)
+        missing = wide.subtract(missing, part)
+        if fill.fee_currency == settle:
+            total = wide.add(total, wide.divide(wide.multiply(fill.fee, part), fill.contracts))
+    return price_of(total)
+
+
+def _check_facts(position: Position, look: FirstLook) -> None:
+    """Refuse what the venue contradicts, naming both."""
+    if look.leg.held < position.contracts:
+        why = f"{position.contracts} contracts are to be tracked, and the venue holds {look.leg.held}"
+        raise PositionConflict(position.id, why)
+    for fact in ("contract_size", "inverse", "settle"):
+        said, tracked = getattr(look.holding, fact), getattr(position, fact)
+        if said != tracked:
+            raise PositionConflict(position.id, f"its {fact} is {shown(tracked)}, and {shown(said)} at the venue")
+
+
+def _signed(trade: Trade) -> Decimal:
+    return trade.fill.contracts if trade.effect == "entry" else -trade.fill.contracts
+
+
+def _is_of(trade: Trade, order_ids: Iterable[str]) -> bool:
+    return bool({trade.order_id, trade.fill.client_order_id} & {*order_ids})
+
+
+def _orders(trades: Sequence[Trade]) -> set[str | None]:
+    return {each.order_id for each in trades} | {each.fill.client_order_id for each in trades}
+
+
+def _leg(tracked: TrackedPosition) -> Leg:
+    return Leg(tracked.position.symbol, tracked.position.side)
+
+
+def _warn(position: Position, what: str) -> None:
+    fields = {"position": position.id, "pid": os.getpid(), "step": "track"}
+    _log.warning("position %s: %s", quoted(position.id), what, extra=fields)
