@@ -75,7 +75,7 @@ class PositionGuard:
         Raises:
             PositionConflict: the venue holds nothing there, or is filling its orders at this very moment.
             PositionAlreadyClosingError: what was there before is being closed.
-            LockTimeout: somebody modifies it, and does not come to an end.
+            LockTimeout: somebody holds the lock, for anything but a close, and does not come to an end.
             ExchangeUnavailable: the venue does not answer; nothing is written then.
         """
         return finished(self._guarding.adopt(symbol, side))
@@ -91,13 +91,13 @@ class PositionGuard:
     def close_position(self, position_id: str, *, reason: str = "") -> ClosedPosition:
         """Close a position at market, book its P&L, and leave no order of it behind.
 
-        It waits for whoever modifies or reads the position, whatever the time-out.
+        For a holder that does not close the position it waits a lease and a second, even if the time-out is shorter.
 
         Raises:
             PositionAlreadyClosingError: somebody else is closing it, or has closed it. There is nothing left to do.
             PositionNotFound: it is not tracked on this account; nothing was sent.
             CloseUnsettled: the venue did not settle it in time; `recover` or another call goes on with it.
-            LockTimeout: somebody modifies or reads it, and does not come to an end; nothing was begun.
+            LockTimeout: somebody holds the lock, for anything but a close, and does not end; nothing was begun.
             LockLost: this process was silent for longer than its lease, and somebody else may have taken over.
             LedgerError, LockFileError: a file cannot be used; `recover` goes on once it can.
             ValueError: *reason* is no text of at most 128 characters.
@@ -128,7 +128,7 @@ class PositionGuard:
             PositionAlreadyClosingError: it is closing or closed. A modify never waits for a close.
             ChangeRefused: by the venue; the old order stays.
             ChangeUnsettled: the venue did not settle it in time; `recover` or another call goes on with it.
-            LockTimeout: others modify or read it, and do not come to an end.
+            LockTimeout: others hold the lock, for anything but a close, and do not come to an end.
             PositionNotFound, LockLost, LedgerError, LockFileError: as `close_position`.
         """
         return finished(self._guarding.modify_position(position_id, stop_loss, take_profit, reduce_by))

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from poslock.closing.ports import Ports
     from poslock.exchange.port import Sending
-    from poslock.holder import Holder
+    from poslock.holder import Intent
     from poslock.lock.directory import LockDirectory
     from poslock.position import ClosedPosition, ModifiedPosition, Number
 
@@ -131,7 +131,7 @@ class Guarding:
         tracked = await self.position(position_id)
         if tracked.state == "closed":
             raise PositionAlreadyClosingError(position_id, "closed")
-        lock = await self._lock(position_id, f"close: {why}")
+        lock = await self._lock(position_id, f"close: {why}", "close")
         return await self._close(tracked, lock, await self._acquire_to_close(lock, self.timeout), why)
 
     async def close_positions(self, position_ids: Iterable[str], reason: str) -> list[Recovery]:
@@ -148,7 +148,7 @@ class Guarding:
     ) -> ModifiedPosition:
         wanted = _checked_wishes(stop_loss, take_profit, reduce_by)
         seen = await self.position(position_id)
-        lock = await self._lock(position_id, "modify")
+        lock = await self._lock(position_id, "modify", "change")
         token = await self._acquire_to_modify(lock, seen)
         try:
             tracked = await self._still(seen, lock, token)
@@ -174,7 +174,7 @@ class Guarding:
         seen = await self.position(position_id)
         if seen.state == "closed":
             raise PositionAlreadyClosingError(position_id, "closed")
-        lock = await self._lock(position_id, f"close: {why}")
+        lock = await self._lock(position_id, f"close: {why}", "close")
         token = await self._acquire_to_close(lock, self.timeout)
         try:
             return await self._begun(seen, lock, token, why)
@@ -185,9 +185,7 @@ class Guarding:
     async def begin_reading(self, position_id: str) -> tuple[PositionLock, TrackedPosition]:
         """Take the shared lock, then look; the caller releases it."""
         await self.position(position_id)
-        lock = PositionLock(
-            position_id, lock_dir=self.directory, shared=True, stale_after=self.stale_after, purpose="read"
-        )
+        lock = _FencedLock(position_id, self.directory, self.stale_after, purpose="read", intent="read", shared=True)
         await self.ports.acquire(lock, self.timeout)
         try:
             return lock, await self.position(position_id)
@@ -214,7 +212,8 @@ class Guarding:
         if seen.state == "closed":
             raise PositionAlreadyClosingError(position_id, "closed")
         closing = seen.state == "closing"
-        lock = await self._lock(position_id, "close: recovery" if closing else "modify: recovery")
+        intent: Intent = "close" if closing else "change"
+        lock = await self._lock(position_id, "close: recovery" if closing else "modify: recovery", intent)
         try:
             token = await self.ports.acquire(lock, 0)  # whoever is at it will finish it
         except LockTimeout as error:
@@ -244,7 +243,7 @@ class Guarding:
 
     async def _resize(self, seen: TrackedPosition, leg: Leg) -> TrackedPosition:
         """If the venue holds more than was tracked and not closed since, somebody added to the position."""
-        lock = await self._lock(seen.position.id, "adopt")
+        lock = await self._lock(seen.position.id, "adopt", "change")
         token = await self._acquire_to_modify(lock, seen)
         try:
             tracked = await self._still(seen, lock, token)
@@ -295,22 +294,31 @@ class Guarding:
         return tracked
 
     async def _acquire_to_close(self, lock: PositionLock, timeout: float | None) -> int:
+        """Wait for a holder that closes as long as *timeout*; for any other, at least until its lease has run out."""
+        try:
+            return await self._acquire(lock, timeout)
+        except LockTimeout:
+            left = 0.0 if timeout is None else self.stale_after + 1 - timeout
+            if left <= 0:
+                raise
+        return await self._acquire(lock, left)
+
+    async def _acquire(self, lock: PositionLock, timeout: float | None) -> int:
+        """As the lock does it, but a holder that closes the position is told from any other.
+
+        Raises:
+            PositionAlreadyClosingError: the lock was not granted in time, and its holder closes.
+            LockTimeout: the lock was not granted in time, and its holder does something else.
+        """
         try:
             return await self.ports.acquire(lock, timeout)
         except LockTimeout as error:
-            if not _gives_way(error.holder):
+            if error.holder is not None and error.holder.intent == "close":
                 raise PositionAlreadyClosingError(lock.position_id, "closing", error.holder) from error
-            if timeout is not None and timeout > self.stale_after:
-                raise
-        try:  # whoever modifies or reads is done soon, or loses its lease
-            return await self.ports.acquire(lock, self.stale_after + 1)
-        except LockTimeout as error:
-            if _gives_way(error.holder):  # nobody is closing it
-                raise
-            raise PositionAlreadyClosingError(lock.position_id, "closing", error.holder) from error
+            raise
 
     async def _acquire_to_modify(self, lock: PositionLock, seen: TrackedPosition) -> int:
-        """Wait for those who modify and read, but not for a close."""
+        """Wait for any holder but one that closes."""
         began_ns, look = self.directory.system.monotonic_ns(), 0.0
         while True:
             if seen.state != "open":
@@ -318,18 +326,16 @@ class Guarding:
             waited = (self.directory.system.monotonic_ns() - began_ns) / 1e9
             left = look if self.timeout is None else max(0, min(look, self.timeout - waited))
             try:
-                return await self.ports.acquire(lock, left)
-            except LockTimeout as error:
-                if error.holder is not None and error.holder.purpose.startswith("close"):
-                    raise PositionAlreadyClosingError(lock.position_id, "closing", error.holder) from error
+                return await self._acquire(lock, left)
+            except LockTimeout:
                 if self.timeout is not None and waited >= self.timeout:
                     raise
             seen, look = await self.position(lock.position_id), _LOOK_AGAIN
 
-    async def _lock(self, position_id: str, purpose: str) -> PositionLock:
+    async def _lock(self, position_id: str, purpose: str, intent: Intent) -> PositionLock:
         """A lock whose tokens are higher than any that the ledger has seen, even if the lock directory was wiped."""
         floor = await self.ports.ledger(self.ledger.highest_token, position_id) + 1
-        return _FencedLock(floor, position_id, self.directory, self.stale_after, purpose)
+        return _FencedLock(position_id, self.directory, self.stale_after, purpose=purpose, intent=intent, floor=floor)
 
     def _driver(self, lock: PositionLock) -> Driver:
         return Driver(self.ports, self.exchange, self.ledger, lock, lease=self.stale_after)
@@ -360,10 +366,23 @@ class OpenClose:
 
 
 class _FencedLock(PositionLock):
-    def __init__(
-        self, floor: int, position_id: str, directory: LockDirectory, stale_after: float, purpose: str
+    """A guard's lock: its token is no lower than *floor*, and its record says what the guard holds it for."""
+
+    def __init__(  # noqa: PLR0913  # options of a lock
+        self,
+        position_id: str,
+        directory: LockDirectory,
+        stale_after: float,
+        *,
+        purpose: str,
+        intent: Intent,
+        floor: int = 0,
+        shared: bool = False,
     ) -> None:
-        super().__init__(position_id, lock_dir=directory, stale_after=stale_after, purpose=purpose[:_MAX_REASON])
+        super().__init__(
+            position_id, lock_dir=directory, shared=shared, stale_after=stale_after, purpose=purpose[:_MAX_REASON]
+        )
+        self._request = self._request._replace(intent=intent)
         self._floor = floor
 
     def _token_floor(self) -> int:
@@ -385,10 +404,6 @@ def log_closed(closed: ClosedPosition) -> None:
     """Say that it is closed."""
     fields = {"position": closed.position_id, "token": closed.token, "pid": os.getpid()}
     _log.info("closed position %s, net P&L %s", quoted(closed.position_id), closed.net_pnl, extra=fields)
-
-
-def _gives_way(holder: Holder | None) -> bool:
-    return holder is not None and holder.purpose.startswith(("modify", "read", "adopt"))
 
 
 def _is_done_by_others(error: PoslockError | None) -> bool:
