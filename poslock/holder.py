@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
 
 from poslock.text import printable
+
+Intent: TypeAlias = Literal["close", "change", "read", "other"]
+"""What a holder holds the lock for. Only a guard says ``"close"``, ``"change"`` or ``"read"``."""
 
 
 class Holder(NamedTuple):
@@ -12,6 +15,7 @@ class Holder(NamedTuple):
 
     ``granted_ns`` and ``renewed_ns`` are CLOCK_MONOTONIC of the boot that the record names; ``granted_at`` is
     wall-clock seconds since the epoch and is for people only. ``lease_ns`` is what this holder chose for itself.
+    ``purpose`` is for people too: who waits for whom is decided by ``intent``.
     """
 
     pid: int
@@ -23,6 +27,7 @@ class Holder(NamedTuple):
     granted_ns: int
     renewed_ns: int
     lease_ns: int
+    intent: Intent = "other"
 
     @property
     def ends_ns(self) -> int:

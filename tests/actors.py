@@ -9,10 +9,11 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from awaited import guard_on
 from faults import Strike, StruckExchange, StruckLedger
+from intents import lock_for
 from poslock import (
     LockLost,
     LockTimeout,
@@ -24,6 +25,9 @@ from poslock.lock.directory import LockDirectory
 from poslock.lock.system import SYSTEM
 from reach import reached
 from systems import Amiss
+
+if TYPE_CHECKING:
+    from poslock.holder import Intent
 
 
 def say(**what: object) -> None:
@@ -38,13 +42,9 @@ def hear() -> str:
     return line.strip()
 
 
-def hold(
-    lock_dir: str, position: str, timeout: float = 30.0, *, stale_after: float = 30.0, shared: bool = False
-) -> None:
+def hold(lock_dir: str, position: str, timeout: float = 30.0, *, intent: Intent = "other", **options: Any) -> None:
     """Acquire, then do what it is told, one word at a time."""
-    lock = PositionLock(
-        position, lock_dir=lock_dir, stale_after=stale_after, timeout=timeout, shared=shared, purpose="held by a test"
-    )
+    lock = lock_for(intent, position, lock_dir=lock_dir, timeout=timeout, purpose="held by a test", **options)
     say(ready=True)
     hear()
     try:

@@ -16,14 +16,14 @@ from contextlib import chdir, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 from urllib.parse import unquote
 
 import click
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from poslock.holder import Holder
+from poslock.holder import Holder, Intent
 from poslock.lock.open_file import let_go
 from poslock.lock.record import Record, Waiting, encode
 from poslock.lock.system import SYSTEM
@@ -76,6 +76,7 @@ holders = st.builds(
     granted_ns=_times,
     renewed_ns=_times,
     lease_ns=_leases,
+    intent=st.sampled_from(get_args(Intent)),
 )
 _waiting = st.lists(st.builds(Waiting, _presences, _numbers, st.booleans(), _times, _leases), max_size=4).map(tuple)
 
@@ -118,6 +119,7 @@ _SOURCES = [
 _LIKELY = {
     "presence": ['"7-a/../b"', '"7-../b"', '"7-a.b"', '"../7-a"', '"7-a\\u0000"', '"-"'],
     "holders": ["[]", "[{}]", "{}"],
+    "intent": ['"close"', '"CLOSE"', '"closing"', '""', "null", '["close"]'],
     "token": ["-1", "4611686018427387904", "1.5", "true", "NaN", '"7"'],
 }
 _PLACE = '"the place of a value"'

@@ -63,9 +63,9 @@ def test_status_json_of_every_state(start: Children, lock_dir: str) -> None:
         assert list(row) == ["position", "state", "mode", "token", "holders", "path"]
         assert Path(row["path"]).parent == Path(lock_dir)
     (held,) = rows["held"]["holders"]
-    assert list(held) == ["pid", "alive", "age_s", "lease_s", "purpose", "host", "acquired_at"]
+    assert list(held) == ["pid", "alive", "age_s", "lease_s", "purpose", "host", "acquired_at", "intent"]
     assert (held["pid"], held["alive"], held["lease_s"]) == (child.pid, True, 3600)
-    assert (held["purpose"], held["host"]) == ("held by a test", os.uname().nodename)
+    assert (held["purpose"], held["host"], held["intent"]) == ("held by a test", os.uname().nodename, "other")
     assert 0 < held["age_s"] < 60
     assert rows["held"]["position"] == "held-1"
     assert rows["held"]["mode"] == "exclusive"

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from click.testing import CliRunner, Result
 
+from intents import lock_for
 from poslock import LockTimeout, PaperExchange, Position, PositionLock, Recovery
 from poslock.exchange.port import Leg
 from poslock.lock.status import lock_status
@@ -279,7 +280,7 @@ def test_close_json(account: Account) -> None:
 def test_who_is_faster_than_the_operator_is_named(account: Account, start: Children, *, as_json: bool) -> None:
     """A bot is closing: exit 1 with its PID, and nothing was sent."""
     account.open()
-    bot = start("hold", lock_dir=account.lock_dir, position="btc-1", stale_after=3600)
+    bot = start("hold", lock_dir=account.lock_dir, position="btc-1", stale_after=3600, intent="close")
     bot.hear()
     bot.ask("go")
     result = on(account, "close", "btc-1", "--timeout", "0", *(["--json"] if as_json else []))
@@ -605,7 +606,7 @@ def test_nothing_is_printed_that_a_terminal_obeys(account: Account, tmp_path: Pa
     """Ids that turn the text around, purposes and paths with escapes, rows that somebody planted."""
     hostile = "\u202eevil"
     account.open(hostile)
-    lock = PositionLock(hostile, lock_dir=elsewhere(account.lock_dir), purpose="\x1b[2J\n\u202e")
+    lock = lock_for("close", hostile, lock_dir=elsewhere(account.lock_dir), purpose="\x1b[2J\n\u202e")
     with lock:
         texts = [run(account.lock_dir, "positions").stdout]
         texts.append(on(account, "close", hostile, "--timeout", "0").stderr)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from faults import Strike, StruckExchange
+from intents import lock_for
 from poslock import (
     CloseUnsettled,
     ExchangeUnavailable,
@@ -97,7 +98,7 @@ def test_a_position_of_another_account_is_not_found(account: Account, tmp_path: 
 def test_who_waits_is_told_closed_and_who_does_not_wait_is_told_closing(account: Account) -> None:
     """With timeout=0 the answer is immediate and names the holder."""
     account.open()
-    with PositionLock("btc-1", lock_dir=elsewhere(account.lock_dir), purpose="close: another bot"):
+    with lock_for("close", "btc-1", lock_dir=elsewhere(account.lock_dir), purpose="close: another bot"):
         hasty = account.guard_on(account.exchange, timeout=0)
         with pytest.raises(PositionAlreadyClosingError) as caught:
             hasty.close_position("btc-1")

@@ -17,7 +17,7 @@ import unicodedata
 from contextlib import closing, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 import pytest
@@ -54,7 +54,7 @@ from fuzzing import (
 )
 from poslock import InvalidPositionId, LockLost, PaperExchange, Position, PositionGuard, PositionLock
 from poslock.errors import LockFileError, LockTimeout, PoslockError
-from poslock.holder import Holder
+from poslock.holder import Holder, Intent
 from poslock.lock.directory import open_directory
 from poslock.lock.ids import lock_file_name
 from poslock.lock.record import LAST_TOKEN, MAX_SIZE, RECORD_SIZE, Content, Record, Unreadable, decode, encode
@@ -136,6 +136,9 @@ def _quiet(caplog: pytest.LogCaptureFixture) -> None:
 @example(sealed(body_of(PLAIN).replace(b'"1-0"', b'"1-0/../0"')), None)
 @example(sealed(body_of(PLAIN).replace(b'"token":7', b'"token":-7')), None)
 @example(sealed(body_of(PLAIN).replace(b'"mode":"shared"', b'"mode":"exclusive"')), None)
+@example(sealed(body_of(PLAIN).replace(b'"intent":"other"', b'"intent":"closing"')), None)
+@example(sealed(body_of(PLAIN).replace(b'"intent":"other"', b'"intent":["close"]')), None)
+@example(sealed(body_of(PLAIN).replace(b',"intent":"other"', b"")), None)
 @example(encode(PLAIN).replace(b'"token":7', b'"token":8'), None)
 @given(st.one_of(contents(), st.binary(max_size=20)), st.none() | valid_ids)
 def test_any_bytes_are_a_record_or_are_not(data: bytes, position_id: str | None) -> None:
@@ -148,6 +151,7 @@ def test_any_bytes_are_a_record_or_are_not(data: bytes, position_id: str | None)
         assert all(re.fullmatch("[0-9]+-[0-9a-f]+", each) for each in presences)
         numbers = [value for row in (content, *content.holders) for value in row if isinstance(value, int | float)]
         assert all(0 <= value < 2**62 for value in numbers)
+        assert all(each.intent in get_args(Intent) for each in content.holders)
         assert content.position_id == (position_id or content.position_id)
         assert content.state != "held" or (
             len(content.holders) == 1 if content.mode == "exclusive" else content.holders

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from faults import Strike
+from intents import lock_for
 from poslock import (
     ChangeRefused,
     ChangeUnsettled,
@@ -824,7 +825,7 @@ def test_a_modify_does_not_wait_for_a_close_that_has_not_written_anything_yet(ac
     """The ledger still says open; the lock says what its holder is about to do."""
     account.open()
     patient = PositionGuard(account.exchange, lock_dir=account.lock_dir)
-    other = PositionLock("btc-1", lock_dir=elsewhere(account.lock_dir), purpose="close: by another")
+    other = lock_for("close", "btc-1", lock_dir=elsewhere(account.lock_dir))
     with other, pytest.raises(PositionAlreadyClosingError) as caught:
         patient.modify_position("btc-1", stop_loss=58_000)
     assert caught.value.holder is not None

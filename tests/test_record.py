@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poslock.holder import Holder
-from poslock.lock.record import MAX_SIZE, RECORD_SIZE, Record, Unreadable, Waiting, decode, encode
+from poslock.holder import Holder, Intent
+from poslock.lock.record import LAST_TOKEN, MAX_SIZE, RECORD_SIZE, Record, Unreadable, Waiting, decode, encode
 
 HOLDER = Holder(
     pid=42,
@@ -22,6 +22,7 @@ HOLDER = Holder(
     granted_ns=10,
     renewed_ns=20,
     lease_ns=30,
+    intent="close",
 )
 RECORD = Record("btc-1", "held", "exclusive", 7, "boot", 0, (HOLDER,), (Waiting("7-af", 3, True, 4, 5),))
 
@@ -46,8 +47,36 @@ def test_a_record_survives_the_file() -> None:
 @pytest.mark.parametrize("character", ["x", "é", "\U0001f680", '"', "\u202e"])
 def test_the_largest_record_fits(character: str) -> None:
     """128 characters of the widest kind, in id and purpose, fit into the fixed size."""
-    holder = HOLDER._replace(purpose=character * 128, host="h" * 64, presence="9" * 15 + "-" + "f" * 16)
-    record = Record(character * 128, "held", "exclusive", 2**62 - 1, "b" * 36, 2**60, (holder,))
+    holder = HOLDER._replace(
+        pid=2**22,
+        host="h" * 64,
+        presence="9" * 15 + "-" + "f" * 16,
+        purpose=character * 128,
+        token=LAST_TOKEN,
+        granted_at=1795346400.1234567,
+        granted_ns=LAST_TOKEN,
+        renewed_ns=LAST_TOKEN,
+        lease_ns=LAST_TOKEN,
+        intent="change",
+    )
+    record = Record(character * 128, "held", "exclusive", LAST_TOKEN, "b" * 36, LAST_TOKEN, (holder,))
+    data = encode(record)
+    assert len(data) == RECORD_SIZE
+    assert decode(data) == record
+
+
+def test_a_record_without_intents_is_read() -> None:
+    """As earlier versions wrote it: its holders hold for something else than this one knows of."""
+    holder = HOLDER._asdict()
+    del holder["intent"]
+    assert decode(hand_made(holders=[holder])) == RECORD._replace(holders=(HOLDER._replace(intent="other"),))
+
+
+@pytest.mark.parametrize("intent", ["close", "change", "read", "other"])
+def test_every_intent_survives_the_file(intent: Intent) -> None:
+    """Each of those who share a lock keeps its own."""
+    crowd = (HOLDER._replace(intent=intent), HOLDER._replace(intent="other"))
+    record = RECORD._replace(mode="shared", holders=crowd)
     assert decode(encode(record)) == record
 
 
@@ -94,6 +123,12 @@ def test_a_cut_record_is_noticed(length: int) -> None:
         {"holders": [{**HOLDER._asdict(), "granted_at": float("inf")}]},
         {"holders": [{**HOLDER._asdict(), "granted_at": float("nan")}]},
         {"holders": [{**HOLDER._asdict(), "extra": 1}]},
+        {"holders": [{**HOLDER._asdict(), "intent": "closing"}]},
+        {"holders": [{**HOLDER._asdict(), "intent": "Close"}]},
+        {"holders": [{**HOLDER._asdict(), "intent": ""}]},
+        {"holders": [{**HOLDER._asdict(), "intent": None}]},
+        {"holders": [{**HOLDER._asdict(), "intent": ["close"]}]},
+        {"holders": [[]]},
         {"holders": [{**HOLDER._asdict(), "presence": "../../etc/passwd"}]},
         {"holders": [{**HOLDER._asdict(), "presence": "42-a\0"}]},
         {"position_id": "a\nb"},
@@ -109,13 +144,20 @@ def test_a_hand_made_record_is_unreadable(changes: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"state": "x" * 3000}, {"mode": "x" * 3000}, {"state": "\x1b[2J", "mode": "\u202e"}]
+    "changes",
+    [
+        {"state": "x" * 3000},
+        {"mode": "x" * 3000},
+        {"state": "\x1b[2J", "mode": "\u202e"},
+        {"holders": [{**HOLDER._asdict(), "intent": "x" * 3000}]},
+        {"holders": [{**HOLDER._asdict(), "intent": "\x1b[2J\u202e"}]},
+    ],
 )
 def test_a_hand_made_word_is_not_repeated_at_length(changes: dict[str, str]) -> None:
-    """Of an unknown state or mode the message shows the start, in characters that can be printed."""
+    """Of an unknown state, mode or intent the message shows the start, in characters that can be printed."""
     content = decode(hand_made(**changes))
     assert isinstance(content, Unreadable)
-    assert content.why.startswith("not a valid record: unknown state ")
+    assert content.why.startswith(("not a valid record: unknown state ", "not a valid record: unknown intent "))
     assert len(content.why) < 500
     assert content.why.isprintable()
 

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from poslock.bridge import TaskPorts
-from poslock.guard.operations import Guarding, OpenClose, Recovery, release
+from poslock.guard.operations import OpenClose, Operations, Recovery
 
 if TYPE_CHECKING:
     import os
@@ -42,29 +42,54 @@ class AsyncPositionGuard:
         timeout: float | None = 35.0,
         stale_after: float = 30.0,
     ) -> None:
-        self._guarding = Guarding(
+        self._operations = Operations(
             TaskPorts(), exchange, lock_dir=lock_dir, ledger=ledger, timeout=timeout, stale_after=stale_after
         )
 
-    async def track(self, position: Position) -> TrackedPosition:
-        """As `PositionGuard.track`."""
-        return await self._guarding.track(position)
+    async def track(
+        self, position: Position, *, entry_order_ids: Iterable[str] = (), verify: bool = True
+    ) -> TrackedPosition:
+        """Enter *position* into the ledger, right after opening it; the same position again changes nothing.
+
+        The venue is asked what it holds on the leg. *entry_order_ids* are the venue's or your client ids of the orders
+        that opened it; *verify* looks until the trades explain what is held. All as `PositionGuard.track` says.
+
+        Raises:
+            InvalidPositionId, InvalidPosition, ExchangeUnavailable, PositionConflict, CloseUnsettled: as there.
+        """
+        return await self._operations.track(position, entry_order_ids, verify=verify)
 
     async def adopt(self, symbol: str, side: Side) -> TrackedPosition:
-        """As `PositionGuard.adopt`."""
-        return await self._guarding.adopt(symbol, side)
+        """Track what the venue holds on one side of a market, or let a tracked position grow by what was added.
+
+        Raises:
+            PositionConflict, PositionAlreadyClosingError, LockTimeout, ExchangeUnavailable: as `PositionGuard.adopt`.
+        """
+        return await self._operations.adopt(symbol, side)
 
     async def position(self, position_id: str) -> TrackedPosition:
-        """As `PositionGuard.position`."""
-        return await self._guarding.position(position_id)
+        """What the ledger knows of a position, without waiting for anybody.
 
-    async def close_position(self, position_id: str, *, reason: str = "") -> ClosedPosition:
-        """As `PositionGuard.close_position`."""
-        return await self._guarding.close_position(position_id, reason)
+        Raises:
+            PositionNotFound: it is not tracked on this account.
+        """
+        return await self._operations.position(position_id)
+
+    async def close_position(self, position_id: str, *, reason: str = "", whole: bool = False) -> ClosedPosition:
+        """Close a position at market, book its P&L, and leave no order of it behind.
+
+        *whole* closes all that the leg holds. Cancelled, the close stays as far as it got, and `recover` goes on.
+
+        Raises:
+            PositionAlreadyClosingError: somebody else is closing it, or has closed it. There is nothing left to do.
+            CloseUnsettled, PositionNotFound, LockTimeout, LockLost, LedgerError, LockFileError, ValueError: as
+                `PositionGuard.close_position`.
+        """
+        return await self._operations.close_position(position_id, reason, whole=whole)
 
     async def close_positions(self, position_ids: Iterable[str], *, reason: str = "") -> list[Recovery]:
-        """As `PositionGuard.close_positions`."""
-        return await self._guarding.close_positions(position_ids, reason)
+        """Close several, one after the other in the order of their ids; what became of each is in the list."""
+        return await self._operations.close_positions(position_ids, reason)
 
     async def modify_position(
         self,
@@ -74,34 +99,71 @@ class AsyncPositionGuard:
         take_profit: Number | EllipsisType | None = ...,
         reduce_by: Number | None = None,
     ) -> ModifiedPosition:
-        """As `PositionGuard.modify_position`."""
-        return await self._guarding.modify_position(position_id, stop_loss, take_profit, reduce_by)
+        """Set the stop-loss or take-profit to a price, remove it with None, or take contracts off at market.
+
+        Raises:
+            InvalidChange, InvalidPosition, PositionAlreadyClosingError, ChangeRefused, ChangeUnsettled, LockTimeout: as
+                `PositionGuard.modify_position`, as all others.
+        """
+        return await self._operations.modify_position(position_id, stop_loss, take_profit, reduce_by)
 
     @asynccontextmanager
     async def closing(self, position_id: str, *, reason: str = "") -> AsyncIterator[AsyncClosing]:
-        """As `PositionGuard.closing`."""
-        begun = await self._guarding.begin_closing(position_id, reason)
+        """Close a position with order code of your own, under the lock; `recover` finishes what you do not `book`.
+
+        Raises:
+            PositionAlreadyClosingError: somebody closes it or has closed it, or began to and died: then `recover`.
+            PositionNotFound, LockLost, LedgerError, LockFileError, ValueError: as `close_position`.
+        """
+        begun = await self._operations.begin_closing(position_id, reason)
         try:
             yield AsyncClosing(begun)
         finally:
-            release(begun.lock)
+            begun.admitted.release()
 
     @asynccontextmanager
     async def reading(self, position_id: str) -> AsyncIterator[TrackedPosition]:
-        """As `PositionGuard.reading`."""
-        lock, tracked = await self._guarding.begin_reading(position_id)
+        """The position as it is while the block lasts: many may read it at once, nobody changes or closes it.
+
+        Raises:
+            LockTimeout: somebody changes or closes it, and is not done in time.
+            PositionNotFound: it is not tracked on this account.
+        """
+        admitted = await self._operations.begin_reading(position_id)
         try:
-            yield tracked
+            yield admitted.tracked
         finally:
-            release(lock)
+            admitted.release()
 
     async def recover(self) -> list[Recovery]:
-        """As `PositionGuard.recover`."""
-        return await self._guarding.recover()
+        """Finish what was begun and not ended on this account, and book what has ended at the venue without us.
+
+        Safe to run in every bot at its start and every minute, all at once; as `PositionGuard.recover`.
+        """
+        return await self._operations.recover()
+
+    async def settle(self, position_id: str, *, reason: str, exit_price: Number | None = None) -> ClosedPosition:
+        """End a position whose close the venue will not explain, by your word. Nothing is sent.
+
+        Raises:
+            OperationRefused: a request may still be taken, or `close_position` can end it; nothing was written.
+            PositionAlreadyClosingError, PositionNotFound, InvalidPosition, LockTimeout, LockLost, LedgerError: as
+                `PositionGuard.settle`.
+        """
+        return await self._operations.settle(position_id, reason, exit_price)
+
+    async def forget(self, position_id: str, *, reason: str) -> TrackedPosition:
+        """Take a position out that was tracked by mistake: its state becomes ``"forgotten"``, its history stays.
+
+        Raises:
+            OperationRefused: something was sent for it, or an order of its own rests; nothing was written.
+            PositionAlreadyClosingError, PositionNotFound, LockTimeout, LockLost, LedgerError: as `PositionGuard.forget`.
+        """
+        return await self._operations.forget(position_id, reason)
 
 
 class AsyncClosing:
-    """As `poslock.guard.Closing`, awaited; made by `AsyncPositionGuard.closing`."""
+    """A close that your own code carries out; made by `AsyncPositionGuard.closing`. As `Closing`, awaited."""
 
     def __init__(self, begun: OpenClose) -> None:
         self._begun = begun
@@ -114,20 +176,29 @@ class AsyncClosing:
     @property
     def token(self) -> int:
         """The fencing token of this hold."""
-        return self._begun.token
+        return self._begun.admitted.token
 
     def check(self) -> None:
         """Return if the lock is held at this moment, else raise `LockLost`; call it before every side effect."""
-        self._begun.lock.check()
+        self._begun.admitted.lock.check()
 
     def renew(self) -> None:
         """Start the lease anew; raises `LockLost` if it is too late."""
-        self._begun.lock.renew()
+        self._begun.admitted.lock.renew()
 
     async def sending(self) -> Sending:
-        """As `poslock.guard.Closing.sending`."""
+        """Journal that the order may be out from now on; as of when it must be signed, and how long it may travel.
+
+        Raises:
+            LockLost, LedgerError: send nothing.
+        """
         return await self._begun.announce()
 
     async def book(self, fills: Sequence[Fill]) -> ClosedPosition:
-        """As `poslock.guard.Closing.book`."""
+        """Cancel what rests, and book the P&L of *fills*, which are all that were left of the position.
+
+        Raises:
+            InvalidPosition: they are not; nothing was written.
+            CloseUnsettled, LockLost, LedgerError: as `AsyncPositionGuard.close_position`.
+        """
         return await self._begun.finish(fills)

@@ -3,7 +3,7 @@
 Of all processes, threads and tasks that close a position at the same time, exactly one does it. The others wait until
 it is done and are told so; if the closer dies or falls silent, one of them finishes what it began.
 
-Not protected: bots that close positions without a guard, and several hosts on one account.
+Not protected: several hosts on one account. Exits and entries that others make are seen and told apart, not prevented.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from poslock.bridge import ThreadPorts, finished
-from poslock.guard.operations import Guarding, OpenClose, Recovery, release
+from poslock.guard.operations import OpenClose, Operations, Recovery
 
 if TYPE_CHECKING:
     import os
@@ -51,33 +51,46 @@ class PositionGuard:
         timeout: float | None = 35.0,
         stale_after: float = 30.0,
     ) -> None:
-        self._guarding = Guarding(
+        self._operations = Operations(
             ThreadPorts(), exchange, lock_dir=lock_dir, ledger=ledger, timeout=timeout, stale_after=stale_after
         )
 
-    def track(self, position: Position) -> TrackedPosition:
+    def track(self, position: Position, *, entry_order_ids: Iterable[str] = (), verify: bool = True) -> TrackedPosition:
         """Enter *position* into the ledger, right after opening it; the same position again changes nothing.
 
-        An id that was closed before starts a new generation. P&L counts fills from this moment on.
+        The venue is asked what it holds on the leg: fewer contracts than are tracked, or another contract size or settle
+        currency, are refused; more are accepted, with a warning. P&L counts exits from this moment on. If a position of
+        that id, or on that leg, has ended at the venue, it is booked first. An id that was closed before starts a new
+        generation.
+
+        Args:
+            position: what was opened.
+            entry_order_ids: the venue's or your client ids of the orders that opened it. With them nothing that came
+                later is taken for the entry, and the answer comes as soon as their trades show.
+            verify: whether to look until the trades explain what is held, for as long as the venue may take to show a
+                change. Without it the first look counts that shows something held.
 
         Raises:
-            InvalidPositionId, ExchangeUnavailable: nothing is written then.
-            PositionConflict: the id, or this side of the market, belongs to a position that is open or closing.
+            InvalidPositionId, InvalidPosition, ExchangeUnavailable: nothing is written then.
+            PositionConflict: the venue contradicts it, or the id or this side of the market belongs to another position
+                that is open or closing.
+            CloseUnsettled: what was there before has ended, and the venue does not explain how.
         """
-        return finished(self._guarding.track(position))
+        return finished(self._operations.track(position, entry_order_ids, verify=verify))
 
     def adopt(self, symbol: str, side: Side) -> TrackedPosition:
         """Track what the venue holds on one side of a market, under the id that it has, else ``"SYMBOL SIDE"``.
 
-        Where more is held than was tracked, the position grows, at the average of its entries.
+        Where more is held than was tracked, the position grows, at the average of its entries. The fees of the entries
+        that the venue shows, of a week at most, become the position's entry fee. A position that has ended is booked.
 
         Raises:
             PositionConflict: the venue holds nothing there, or is filling its orders at this very moment.
             PositionAlreadyClosingError: what was there before is being closed.
-            LockTimeout: somebody modifies it, and does not come to an end.
+            LockTimeout: somebody holds the lock, for anything but a close, and does not come to an end.
             ExchangeUnavailable: the venue does not answer; nothing is written then.
         """
-        return finished(self._guarding.adopt(symbol, side))
+        return finished(self._operations.adopt(symbol, side))
 
     def position(self, position_id: str) -> TrackedPosition:
         """What the ledger knows of a position, without waiting for anybody.
@@ -85,30 +98,38 @@ class PositionGuard:
         Raises:
             PositionNotFound: it is not tracked on this account.
         """
-        return finished(self._guarding.position(position_id))
+        return finished(self._operations.position(position_id))
 
-    def close_position(self, position_id: str, *, reason: str = "") -> ClosedPosition:
+    def close_position(self, position_id: str, *, reason: str = "", whole: bool = False) -> ClosedPosition:
         """Close a position at market, book its P&L, and leave no order of it behind.
 
-        It waits for whoever modifies or reads the position, whatever the time-out.
+        Only the contracts of the position are closed. What the venue holds beyond them is left, with its orders, and
+        `ClosedPosition.left_at_venue` says how much that is. If the position has ended by itself, nothing is sent: its
+        P&L is booked, and `ClosedPosition.ended_by` says how it ended. It waits for whoever modifies or reads the
+        position, whatever the time-out.
+
+        Args:
+            position_id: as it was tracked.
+            reason: for the history.
+            whole: close all that the leg holds; what was added since becomes a part of the position.
 
         Raises:
             PositionAlreadyClosingError: somebody else is closing it, or has closed it. There is nothing left to do.
             PositionNotFound: it is not tracked on this account; nothing was sent.
-            CloseUnsettled: the venue did not settle it in time; `recover` or another call goes on with it.
-            LockTimeout: somebody modifies or reads it, and does not come to an end; nothing was begun.
+            CloseUnsettled: the venue did not explain in time what became of it; `recover` or another call goes on.
+            LockTimeout: somebody holds it for something else, and does not come to an end; nothing was begun.
             LockLost: this process was silent for longer than its lease, and somebody else may have taken over.
             LedgerError, LockFileError: a file cannot be used; `recover` goes on once it can.
             ValueError: *reason* is no text of at most 128 characters.
         """
-        return finished(self._guarding.close_position(position_id, reason))
+        return finished(self._operations.close_position(position_id, reason, whole=whole))
 
     def close_positions(self, position_ids: Iterable[str], *, reason: str = "") -> list[Recovery]:
         """Close several, one after the other in the order of their ids, each as `close_position` does.
 
         What became of each is in the list, in that order, errors too; one that fails stops no other.
         """
-        return finished(self._guarding.close_positions(position_ids, reason))
+        return finished(self._operations.close_positions(position_ids, reason))
 
     def modify_position(
         self,
@@ -127,10 +148,10 @@ class PositionGuard:
             PositionAlreadyClosingError: it is closing or closed. A modify never waits for a close.
             ChangeRefused: by the venue; the old order stays.
             ChangeUnsettled: the venue did not settle it in time; `recover` or another call goes on with it.
-            LockTimeout: others modify or read it, and do not come to an end.
+            LockTimeout: others hold the lock, for anything but a close, and do not come to an end.
             PositionNotFound, LockLost, LedgerError, LockFileError: as `close_position`.
         """
-        return finished(self._guarding.modify_position(position_id, stop_loss, take_profit, reduce_by))
+        return finished(self._operations.modify_position(position_id, stop_loss, take_profit, reduce_by))
 
     @contextmanager
     def closing(self, position_id: str, *, reason: str = "") -> Iterator[Closing]:
@@ -142,11 +163,11 @@ class PositionGuard:
             PositionAlreadyClosingError: somebody closes it or has closed it, or began to and died: then `recover`.
             PositionNotFound, LockLost, LedgerError, LockFileError, ValueError: as `close_position`.
         """
-        begun = finished(self._guarding.begin_closing(position_id, reason))
+        begun = finished(self._operations.begin_closing(position_id, reason))
         try:
             yield Closing(begun)
         finally:
-            release(begun.lock)
+            begun.admitted.release()
 
     @contextmanager
     def reading(self, position_id: str) -> Iterator[TrackedPosition]:
@@ -156,19 +177,44 @@ class PositionGuard:
             LockTimeout: somebody changes or closes it, and is not done in time.
             PositionNotFound: it is not tracked on this account.
         """
-        lock, tracked = finished(self._guarding.begin_reading(position_id))
+        admitted = finished(self._operations.begin_reading(position_id))
         try:
-            yield tracked
+            yield admitted.tracked
         finally:
-            release(lock)
+            admitted.release()
 
     def recover(self) -> list[Recovery]:
         """Finish every close and every change on this account that was begun and not ended, where nobody is at it.
 
-        Safe to run in every bot at its start and every minute, all at once. What another bot has meanwhile finished
+        Positions that have ended at the venue without us (a stop-loss, a liquidation, by hand) are swept and booked too:
+        one request lists all legs, and only those are looked at that are not as they were tracked. Safe to run in every bot at its start and every minute, all at once. What another bot has meanwhile finished
         is left out; what could not be finished carries its error.
         """
-        return finished(self._guarding.recover())
+        return finished(self._operations.recover())
+
+    def settle(self, position_id: str, *, reason: str, exit_price: Number | None = None) -> ClosedPosition:
+        """End a position whose close the venue will not explain, by your word. Nothing is sent.
+
+        What the trades prove is booked. The rest is in `ClosedPosition.written_off` and in no P&L; with *exit_price* it
+        is booked at that price, and marked as your word. Only the position's own orders are cancelled. It works when the
+        venue does not answer, and the history says what was not seen.
+
+        Raises:
+            OperationRefused: a request may still be taken, or `close_position` can end it; nothing was written.
+            PositionAlreadyClosingError: somebody closes it, or it is closed.
+            PositionNotFound, InvalidPosition, LockTimeout, LockLost, LedgerError, ValueError: as `close_position`.
+        """
+        return finished(self._operations.settle(position_id, reason, exit_price))
+
+    def forget(self, position_id: str, *, reason: str) -> TrackedPosition:
+        """Take a position out that was tracked by mistake: its state becomes ``"forgotten"``, its history stays.
+
+        Raises:
+            OperationRefused: something was sent for it, or an order of its own rests; nothing was written.
+            PositionAlreadyClosingError: it is closing or closed.
+            PositionNotFound, LockTimeout, LockLost, LedgerError, ValueError: as `close_position`.
+        """
+        return finished(self._operations.forget(position_id, reason))
 
 
 class Closing:
@@ -188,15 +234,15 @@ class Closing:
     @property
     def token(self) -> int:
         """The fencing token of this hold."""
-        return self._begun.token
+        return self._begun.admitted.token
 
     def check(self) -> None:
         """Return if the lock is held at this moment, else raise `LockLost`; call it before every side effect."""
-        self._begun.lock.check()
+        self._begun.admitted.lock.check()
 
     def renew(self) -> None:
         """Start the lease anew; raises `LockLost` if it is too late."""
-        self._begun.lock.renew()
+        self._begun.admitted.lock.renew()
 
     def sending(self) -> Sending:
         """Journal that the order may be out from now on; as of when it must be signed, and how long it may travel.

@@ -115,7 +115,7 @@ class Contender:
             return outcome
         # Looking costs no OS lock, so a crowd of waiters does not get into the holder's way.
         if not (judged.admits or judged.needs_breaking or _must_queue(judged, place)):
-            return Denied(judged.why, judged.sight.holder)
+            return Denied(judged.why, judged.holder)
         return self._acquire(request, judged.sight, place)
 
     def _acquire(self, request: Request, sight: Sight, place: Waiting | None) -> Grant | Denied:

@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING, NamedTuple
 from poslock.lock.record import Content, Record
 
 if TYPE_CHECKING:
-    from poslock.holder import Holder
+    from poslock.holder import Holder, Intent
 
 
 class Request(NamedTuple):
-    """What a contender asks for. ``token_floor`` is the lowest token that will do."""
+    """What a contender asks for. ``token_floor`` is the lowest token that will do, ``intent`` is that of the holder."""
 
     lease_ns: int
     purpose: str
     token_floor: int
     shared: bool
+    intent: Intent = "other"
 
 
 class Grant(NamedTuple):

@@ -51,7 +51,7 @@ class PositionLock:
         timeout: seconds `acquire` waits; 0 fails at once, None waits without limit.
         stale_after: the lease, in seconds: how long this holder may be silent before others may take over.
         keep_alive: renew the lease in the background for so many seconds in all; None for not at all.
-        purpose: what for, up to 128 characters, shown to whoever is kept waiting.
+        purpose: what for, up to 128 characters, shown to contenders; it decides nothing.
 
     Raises:
         InvalidPositionId: nothing is written then.

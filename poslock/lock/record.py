@@ -11,9 +11,9 @@ import json
 import re
 from binascii import crc32
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
-from poslock.holder import Holder
+from poslock.holder import Holder, Intent
 from poslock.lock.ids import check_position_id
 from poslock.text import shown
 
@@ -48,7 +48,9 @@ _HOLDER_TYPES = {
     "granted_ns": int,
     "renewed_ns": int,
     "lease_ns": int,
+    "intent": str,
 }
+_INTENTS = frozenset(get_args(Intent))
 _WAITING_TYPES = {"presence": str, "ticket": int, "shared": bool, "renewed_ns": int, "lease_ns": int}
 _text = json.encoder.encode_basestring_ascii
 
@@ -121,8 +123,10 @@ def _json_of(record: Record) -> str:
         [
             f'{{"pid":{pid},"host":{_text(host)},"presence":{_text(presence)},"purpose":{_text(purpose)},'
             f'"token":{token},"granted_at":{granted_at!r},"granted_ns":{granted_ns},"renewed_ns":{renewed_ns},'
-            f'"lease_ns":{lease_ns}}}'
-            for pid, host, presence, purpose, token, granted_at, granted_ns, renewed_ns, lease_ns in record.holders
+            f'"lease_ns":{lease_ns},"intent":"{intent}"}}'
+            for pid, host, presence, purpose, token, granted_at, granted_ns, renewed_ns, lease_ns, intent in (
+                record.holders
+            )
         ]
     )
     waiting = ",".join(
@@ -162,7 +166,7 @@ def decode(data: bytes, position_id: str | None = None) -> Content:
 def _from_json(raw: object) -> Record:
     # The checksum only guards against accidents; a hand-made record still must not become a traceback later.
     row = _typed(raw, _RECORD_TYPES)
-    row["holders"] = tuple(Holder(**_process(each, _HOLDER_TYPES)) for each in row["holders"])
+    row["holders"] = tuple(map(_holder, row["holders"]))
     row["waiting"] = tuple(Waiting(**_process(each, _WAITING_TYPES)) for each in row["waiting"])
     check_position_id(row["position_id"])
     if row["state"] not in {"free", "held", "broken"} or row["mode"] not in {"exclusive", "shared"}:
@@ -170,6 +174,15 @@ def _from_json(raw: object) -> Record:
     if row["state"] == "held" and not 1 <= len(row["holders"]) <= (MAX_SIZE if row["mode"] == "shared" else 1):
         raise ValueError("wrong number of holders")
     return Record(**row)
+
+
+def _holder(raw: object) -> Holder:
+    if isinstance(raw, dict):
+        raw.setdefault("intent", "other")  # a version that knew of no intents wrote it
+    row = _process(raw, _HOLDER_TYPES)
+    if row["intent"] not in _INTENTS:
+        raise ValueError(f"unknown intent {shown(row['intent'])}")
+    return Holder(**row)
 
 
 def _process(raw: object, types: dict[str, type]) -> dict[str, Any]:

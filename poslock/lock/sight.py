@@ -43,6 +43,11 @@ class Judged(NamedTuple):
     joins: bool
 
     @property
+    def holder(self) -> Holder | None:
+        """Who holds the lock at this moment, or one of those who share it; not one that let go, died or fell silent."""
+        return self.verdict.living[0] if self.verdict.living else None
+
+    @property
     def admits(self) -> bool:
         """Whether the one who asked may have the lock now."""
         return not self.ahead and (self.verdict.state != "held" or self.joins)

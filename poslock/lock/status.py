@@ -15,7 +15,7 @@ from poslock.lock.verdict import Liveness
 from poslock.text import quoted
 
 if TYPE_CHECKING:
-    from poslock.holder import Holder
+    from poslock.holder import Holder, Intent
     from poslock.lock.directory import LockDirectory
 
 _ALIVE = {Liveness.ALIVE: True, Liveness.DEAD: False, Liveness.UNKNOWN: None}
@@ -23,7 +23,10 @@ _ALIVE = {Liveness.ALIVE: True, Liveness.DEAD: False, Liveness.UNKNOWN: None}
 
 @dataclass(frozen=True, slots=True)
 class HolderStatus:
-    """A holder, or of a free lock its last one. ``age_s`` counts from the grant, ``alive`` is None if unknown."""
+    """A holder, or of a free lock its last one. ``age_s`` counts from the grant, ``alive`` is None if unknown.
+
+    ``intent`` is what it holds the lock for, as others see it; ``purpose`` is text for people.
+    """
 
     pid: int
     alive: bool | None
@@ -32,6 +35,7 @@ class HolderStatus:
     purpose: str
     host: str
     acquired_at: str
+    intent: Intent
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +100,7 @@ def _holder_status(directory: LockDirectory, record: Record, holder: Holder) -> 
         purpose=holder.purpose,
         host=holder.host,
         acquired_at=_iso(holder.granted_at),
+        intent=holder.intent,
     )
 
 

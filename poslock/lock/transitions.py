@@ -80,7 +80,7 @@ class Transitions:
             judged = self.judge(seen, request, place)
             if not judged.admits:
                 take_place(file, judged, place)
-                return Denied(judged.why, seen.holder)
+                return Denied(judged.why, judged.holder)
             record = self._granted(judged, request, presence, place)
             file.write(record)
             written = Grant(record.holders[-1], seen.holder if judged.verdict.state == "stale" else None)
@@ -96,7 +96,7 @@ class Transitions:
             return Denied("the lock file was replaced", None, busy=True, perhaps=written)
         except Busy:
             self._unblock()
-            return Denied("a transition is under way", sight.holder, busy=True)
+            return Denied("a transition is under way", self.judge(sight, request, place).holder, busy=True)
 
     def adopts(self, grant: Grant) -> bool | None:
         """Whether a grant made it into the copy of a file that was replaced; None while that is not decided."""
@@ -222,7 +222,8 @@ class Transitions:
         wall_ns = self._system.wall_ns()
         token = self._next_token(judged.sight.content, request.token_floor, wall_ns)
         pid, host, at = self._system.process_id(), self._system.host_name(), wall_ns / 1e9
-        holder = Holder(pid, host, presence, request.purpose, token, at, now_ns, now_ns, request.lease_ns)
+        lease_ns, purpose, intent = request.lease_ns, request.purpose, request.intent
+        holder = Holder(pid, host, presence, purpose, token, at, now_ns, now_ns, lease_ns, intent)
         mode: Literal["exclusive", "shared"] = "shared" if request.shared else "exclusive"
         holders, waiting = (*judged.verdict.living, holder), still_waiting(judged, place)
         return Record(self.position_id, "held", mode, token, self._system.boot_id(), 0, holders, waiting)
