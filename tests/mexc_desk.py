@@ -67,12 +67,12 @@ class Desk:
         self.exchange.prepare()
         return Leg(BTC, side)
 
-    def holds(self, leg: Leg) -> Decimal:
+    def holds(self, leg: Leg) -> Any:
         """Contracts of *leg*, as the adapter reads them."""
         holding = self.exchange.holding(leg)
         return holding.contracts if holding else Decimal(0)
 
-    def exit_fills(self, leg: Leg, since_ms: int) -> list[Fill]:
+    def exit_fills(self, leg: Leg, since_ms: int) -> list[Any]:
         """What took from *leg*, as the adapter reads it."""
         return [each.fill for each in self.exchange.trades(leg, since_ms) if each.effect == "exit"]
 
