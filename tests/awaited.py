@@ -18,7 +18,7 @@ def guard_on(exchange: Any, *, asynchronous: bool, **options: Any) -> PositionGu
     """A guard for threads; or one for tasks, called in the same way, on an exchange whose requests are coroutines."""
     if not asynchronous:
         return PositionGuard(exchange, **options)
-    if iscoroutinefunction(exchange.held):
+    if iscoroutinefunction(exchange.holding):
         return cast("PositionGuard", Awaited(AsyncPositionGuard(exchange, **options), one_session(exchange)))
     return cast("PositionGuard", Awaited(AsyncPositionGuard(Coroutines(exchange), **options)))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ import pytest
 from awaited import Awaited
 from loopback.mexc import Mexc
 from loopback.mexc_books import Asked
+from loopback.mexc_words import whole_seconds
 from loopback.server import Fault, Reply
 from poslock import AsyncPositionGuard, Position, PositionAlreadyClosingError, PositionGuard
 from poslock.exchange.port import CloseOrder, Leg, Order, StopOrder
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from loopback.server import Request
-    from poslock.position import ClosedPosition, Side
+    from poslock.position import ClosedPosition, Fill, Side
 
 BTC, ETH = "BTC/USDT:USDT", "ETH/USDT:USDT"
 LONG, SHORT = Leg(BTC, "long"), Leg(BTC, "short")
@@ -65,6 +66,27 @@ class Desk:
         self.venue.book.open_position(BTC, side, contracts)
         self.exchange.prepare()
         return Leg(BTC, side)
+
+    def holds(self, leg: Leg) -> Any:
+        """Contracts of *leg*, as the adapter reads them."""
+        holding = self.exchange.holding(leg)
+        return holding.contracts if holding else Decimal(0)
+
+    def exit_fills(self, leg: Leg, since_ms: int) -> list[Any]:
+        """What took from *leg*, as the adapter reads it."""
+        return [each.fill for each in self.exchange.trades(leg, since_ms) if each.effect == "exit"]
+
+    def told(self, leg: Leg) -> list[Fill]:
+        """What took from *leg* by the venue's books, with the times that the venue tells."""
+        fills: list[Fill] = self.venue.book.fills(leg, 0)
+        return [replace(each, at_ms=whole_seconds(each.at_ms, int(each.trade_id))) for each in fills]
+
+    def later(self) -> int:
+        """Two seconds go by, more than the venue's times are rounded by, and the bot connects anew; what time it is."""
+        self.venue.offset_ms += 2000
+        self.connect()
+        self.exchange.prepare()
+        return self.venue.clock_ms()
 
     def closing(self, contracts: Any, client_id: str = "c1", leg: Leg = LONG, **times: int) -> CloseOrder:
         signed_at_ms = self.exchange.time_ms() - times.get("age_ms", 0)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from every_step import ORDERS, WRITES, Door, Kind, World
 from loopback.mexc import Mexc
-from loopback.mexc_books import REDUCES
+from loopback.mexc_books import PLAN, REDUCES
 from poslock import CcxtExchange
 from poslock.errors import ExchangeError
 from poslock.exchange.venues.clock import VenueClock
@@ -80,7 +80,9 @@ class Wire(Mexc):
             self.taken.append(self.client_order_id)
         if request.path == f"{_PRIVATE}/planorder/list/orders" and self.method == "stop":
             shown_ms = self.clock_ms() - self.denies * 1000
-            reply.body["data"] = [row for row in reply.body["data"] if row["createTime"] <= shown_ms]
+            with self.books() as books:
+                shown = {str(PLAN + row["order_id"]) for row in books.orders("created_ms <= ?", shown_ms)}
+            reply.body["data"] = [row for row in reply.body["data"] if row["id"] in shown]
         return reply
 
 

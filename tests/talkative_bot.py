@@ -42,7 +42,7 @@ def threaded(exchange: CcxtExchange, folder: str, does: str, changes: dict[str, 
         sending = close.sending()
         turn(exchange._client.ccxt, changes)
         if does == "held":
-            exchange.held(LEG)
+            exchange.holding(LEG)
         signed_at_ms = sending.signed_at_ms - late_ms
         exchange.place(CloseOrder(LEG, CONTRACTS, close.client_order_id, signed_at_ms, sending.receive_window_ms))
 
@@ -55,7 +55,7 @@ async def awaited(exchange: Any, folder: str, does: str, changes: dict[str, Any]
         sending = await close.sending()
         turn(exchange._client.ccxt, changes)
         if does == "held":
-            await exchange.held(LEG)
+            await exchange.holding(LEG)
         signed_at_ms = sending.signed_at_ms - late_ms
         order = CloseOrder(LEG, CONTRACTS, close.client_order_id, signed_at_ms, sending.receive_window_ms)
         await exchange.place(order)

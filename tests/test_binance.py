@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from loopback.server import Request
     from poslock.position import Side
 
-SYMBOL = "BTC/USDT:USDT"
+SYMBOL, ETH = "BTC/USDT:USDT", "ETH/USDT:USDT"
 LONG, SHORT = Leg(SYMBOL, "long"), Leg(SYMBOL, "short")
 DENIED = Reply(400, {"code": -2013, "msg": "Order does not exist."})
 HTML = Reply(502, "<html><body>Bad Gateway</body></html>", {"Content-Type": "text/html"})
@@ -81,6 +81,15 @@ class Desk:
             return Awaited(AsyncPositionGuard(self.behind, **settings), self.run)  # type: ignore[return-value]
         return PositionGuard(self.behind, **settings)
 
+    def holds(self, leg: Leg) -> Any:
+        """Contracts of *leg*, as the adapter reads them."""
+        holding = self.exchange.holding(leg)
+        return holding.contracts if holding else Decimal(0)
+
+    def exit_fills(self, leg: Leg, since_ms: int) -> list[Any]:
+        """What took from *leg*, as the adapter reads it."""
+        return [each.fill for each in self.exchange.trades(leg, since_ms) if each.effect == "exit"]
+
     def closing(self, contracts: Any, client_id: str = "c1", leg: Leg = LONG, **times: int) -> CloseOrder:
         signed_at_ms = self.exchange.time_ms() - times.get("age_ms", 0)
         return CloseOrder(leg, Decimal(contracts), client_id, signed_at_ms, times.get("window_ms", 5000))
@@ -102,11 +111,10 @@ class Desk:
         times = 2 if what == "drop" and self.asynchronous else 1
         self.venue.strike(Fault(path, what, method=method, times=times))
 
-    def raw(self, path: str, **params: Any) -> None:
-        """What another program of the trader says to the venue."""
+    def raw(self, path: str, **params: Any) -> Any:
+        """What another program of the trader says to the venue, and what it is told."""
         sent = self.clients[-1].request(path, ["fapiPrivate"], "POST", params)
-        if self.asynchronous:
-            self.run(sent)
+        return self.run(sent) if self.asynchronous else sent
 
 
 @pytest.fixture
@@ -161,7 +169,7 @@ def test_its_time_is_the_venues(desk: Desk) -> None:
     desk.exchange.prepare()
     behind_ms = desk.venue.clock_ms() - desk.exchange.time_ms()
     assert 0 <= behind_ms < 60_000
-    assert desk.exchange.held(LONG) == 0
+    assert desk.holds(LONG) == 0
 
 
 def test_the_price_is_the_last_one(desk: Desk) -> None:
@@ -180,7 +188,7 @@ def test_what_is_held_is_one_side(desk: Desk, side: Side, *, hedge: bool) -> Non
     holding = desk.exchange.holding(leg)
     assert (holding.contracts, holding.entry_price, holding.contract_size) == (10, 60_000, 1)
     assert (holding.inverse, holding.settle) == (False, "USDT")
-    assert (desk.exchange.held(leg), desk.exchange.held(other), desk.exchange.holding(other)) == (10, 0, None)
+    assert (desk.holds(leg), desk.holds(other), desk.exchange.holding(other)) == (10, 0, None)
 
 
 def test_a_flat_market_with_an_order_is_flat(desk: Desk) -> None:
@@ -188,7 +196,7 @@ def test_a_flat_market_with_an_order_is_flat(desk: Desk) -> None:
     leg = held(desk)
     desk.venue.book.protect(SYMBOL, "long", "stop_loss", 10, 50_000)
     desk.exchange.place(desk.closing(10))
-    assert (desk.exchange.held(leg), desk.exchange.holding(leg)) == (0, None)
+    assert (desk.holds(leg), desk.exchange.holding(leg)) == (0, None)
 
 
 @only_hedge
@@ -196,7 +204,36 @@ def test_both_legs_of_a_hedge_are_held(desk: Desk, *, hedge: bool) -> None:
     """Each has its own row."""
     held(desk, "long", 10)
     held(desk, "short", 4)
-    assert (desk.exchange.held(LONG), desk.exchange.held(SHORT)) == (10, 4)
+    assert (desk.holds(LONG), desk.holds(SHORT)) == (10, 4)
+
+
+@both_modes
+def test_all_that_is_held_is_told_in_one_request(desk: Desk, *, hedge: bool) -> None:
+    """Of the legs asked about, in their order; a market that is not known here is left out. No position has an id."""
+    held(desk, "long", 10)
+    if hedge:
+        held(desk, "short", 4)
+    desk.venue.book.set_price(ETH, 3_000)
+    desk.venue.book.open_position(ETH, "short", 3)
+    asked = len(desk.venue.requests)
+    legs = [Leg(ETH, "short"), Leg("GONE/USDT:USDT", "long"), SHORT, LONG, Leg(ETH, "long"), LONG]
+    found = desk.exchange.holdings(legs)
+    (request,) = desk.venue.requests[asked:]
+    assert (request.path, "symbol" in request.params) == ("/fapi/v3/positionRisk", False)
+    expected = [(Leg(ETH, "short"), 3), *([(SHORT, 4)] if hedge else []), (LONG, 10)]
+    assert [(each.leg, each.contracts) for each in found] == expected
+    assert {each.position_id for each in found} == {None}
+    assert found == [desk.exchange.holding(leg) for leg, _ in expected]
+    asked = len(desk.venue.requests)
+    assert desk.exchange.holdings([]) == desk.exchange.holdings([Leg("GONE/USDT:USDT", "long")]) == []
+    assert len(desk.venue.requests) == asked
+
+
+@pytest.mark.parametrize(("least", "smallest"), [("0.001", "0.001"), ("0.0001", "0.001"), ("0.01", "0.01")])
+def test_the_smallest_order_is_the_larger_of_two_limits(desk: Desk, least: str, smallest: str) -> None:
+    """That of all orders, and that of market orders."""
+    desk.venue.smallest = Decimal(least)
+    assert desk.exchange.holding(held(desk)).smallest == Decimal(smallest)
 
 
 @pytest.mark.parametrize("symbol", ["DOGE/USDT:USDT", "BTC/USDT"])
@@ -205,7 +242,7 @@ def test_only_its_own_markets_are_known(desk: Desk, symbol: str) -> None:
     desk.exchange.prepare()
     asked = len(desk.venue.requests)
     with pytest.raises(UnsupportedMarket):
-        desk.exchange.held(Leg(symbol, "long"))
+        desk.holds(Leg(symbol, "long"))
     assert len(desk.venue.requests) == asked
 
 
@@ -510,12 +547,12 @@ def test_a_question_without_an_answer(desk: Desk, what: Any) -> None:
     desk.exchange.place(desk.closing(1))
     questions: list[tuple[str, str, tuple[Any, ...]]] = [
         ("/ticker/price", "price", ()),
-        ("/positionRisk", "held", ()),
+        ("/positionRisk", "holding", ()),
         ("/openAlgoOrders", "open_orders", ()),
         ("/openOrders", "open_orders", ()),
         ("/v1/order$", "order", ("c1",)),
         ("/algoOrder", "order", ("s1",)),
-        ("/userTrades", "fills", (0,)),
+        ("/userTrades", "trades", (0,)),
         ("/income", "funding", (0, desk.venue.clock_ms())),
     ]
     for path, question, args in questions:
@@ -531,7 +568,7 @@ def test_a_question_that_was_turned_away(desk: Desk, what: Any, expected: type[E
     held(desk)
     desk.venue.strike(Fault("/positionRisk$", what))
     with pytest.raises(expected):
-        desk.exchange.held(LONG)
+        desk.holds(LONG)
 
 
 @pytest.mark.parametrize(("name", "code"), [("apiKey", "-2015"), ("secret", "-1022")])
@@ -540,7 +577,7 @@ def test_keys_that_are_not_accepted(desk: Desk, name: str, code: str) -> None:
     held(desk)
     setattr(desk.clients[0], name, "of-somebody-else")
     with pytest.raises(KeysRefused) as asked:
-        desk.exchange.held(LONG)
+        desk.holds(LONG)
     with pytest.raises(KeysRefused) as sent:
         desk.exchange.place(desk.closing(10))
     assert (asked.value.code, sent.value.code) == (code, code)
@@ -732,15 +769,71 @@ def test_fills_are_those_that_reduced_the_leg(desk: Desk, side: Side, *, hedge: 
         pass
     desk.venue.book.set_price(SYMBOL, 61_000)
     desk.exchange.place(desk.closing(6, "c2", leg))
-    fills = desk.exchange.fills(leg, 0)
+    fills = desk.exit_fills(leg, 0)
     assert fills == desk.venue.book.fills(leg, 0)
     assert [(fill.client_order_id, fill.contracts, fill.price, fill.fee) for fill in fills] == [
         ("c1", 4, 60_000, 120),
         ("c2", 6, 61_000, 183),
     ]
-    assert desk.exchange.fills(leg, since_ms) == fills[1:]
+    assert desk.exit_fills(leg, since_ms) == fills[1:]
     other = SHORT if side == "long" else LONG
-    assert desk.exchange.fills(other, 0) == [] or not hedge
+    assert desk.exit_fills(other, 0) == [] or not hedge
+
+
+def traded(desk: Desk, leg: Leg) -> list[tuple[str, Any]]:
+    """Whether each trade of *leg* added to it or took from it, and how much."""
+    return [(each.effect, each.fill.contracts) for each in desk.exchange.trades(leg, 0)]
+
+
+@both_modes
+@both_sides
+def test_entries_and_exits_are_told_in_one_list(desk: Desk, side: Side, *, hedge: bool) -> None:
+    """With price, fee and the venue's number of their order; the client order id of exits only."""
+    leg = held(desk, side, 4)
+    desk.venue.book.set_price(SYMBOL, 61_000)
+    mode = {"positionSide": side.upper()} if hedge else {}
+    added = desk.raw(
+        "order", symbol="BTCUSDT", side="BUY" if side == "long" else "SELL", type="MARKET", quantity="6", **mode
+    )
+    first = desk.exchange.place(desk.closing(3, "c1", leg))
+    second = desk.exchange.place(desk.closing(7, "c2", leg))
+    asked = len(desk.sent(method="GET"))
+    opened, more, *exits = desk.exchange.trades(leg, 0)
+    assert [each.effect for each in (opened, more, *exits)] == ["entry", "entry", "exit", "exit"]
+    assert more.order_id == str(added["orderId"])
+    assert [f"order:{each.order_id}" for each in exits] == [first.order_id, second.order_id]
+    assert (more.fill.contracts, more.fill.price, more.fill.fee, more.fill.fee_currency) == (6, 61_000, 183, "USDT")
+    assert [each.fill.client_order_id for each in (opened, more, *exits)] == [None, None, "c1", "c2"]
+    assert len(desk.sent(method="GET")) - asked == 2
+    other = SHORT if side == "long" else LONG
+    assert traded(desk, other) == ([] if hedge else [("exit", 4), ("exit", 6), ("entry", 3), ("entry", 7)])
+
+
+def test_a_trade_that_crosses_flat_is_one_of_both_legs(desk: Desk) -> None:
+    """One-way mode: selling 15 while a long of 10 is held closes that and opens a short of 5."""
+    held(desk)
+    crossed = str(
+        desk.raw("order", symbol="BTCUSDT", side="SELL", type="MARKET", quantity="15", newClientOrderId="hand")[
+            "orderId"
+        ]
+    )
+    assert (desk.holds(LONG), desk.holds(SHORT)) == (0, 5)
+    assert traded(desk, LONG) == [("entry", 10), ("exit", 15)]
+    assert traded(desk, SHORT) == [("exit", 10), ("entry", 15)]
+    of_long, of_short = (desk.exchange.trades(leg, 0)[-1] for leg in (LONG, SHORT))
+    assert (of_long.order_id, of_short.order_id) == (crossed, crossed)
+    assert of_long.fill == replace(of_short.fill, client_order_id="hand")
+
+
+@only_hedge
+def test_a_trade_is_of_one_leg_in_hedge_mode(desk: Desk, *, hedge: bool) -> None:
+    """Both legs buy and sell."""
+    held(desk, "long", 10)
+    held(desk, "short", 6)
+    for side, leg, quantity in (("BUY", "LONG", 5), ("SELL", "SHORT", 2), ("SELL", "LONG", 1), ("BUY", "SHORT", 3)):
+        desk.raw("order", symbol="BTCUSDT", side=side, positionSide=leg, type="MARKET", quantity=str(quantity))
+    assert traded(desk, LONG) == [("entry", 10), ("entry", 5), ("exit", 1)]
+    assert traded(desk, SHORT) == [("entry", 6), ("entry", 2), ("exit", 3)]
 
 
 def test_fills_of_a_denied_order_are_told(desk: Desk) -> None:
@@ -748,9 +841,9 @@ def test_fills_of_a_denied_order_are_told(desk: Desk) -> None:
     held(desk)
     desk.exchange.place(desk.closing(4))
     desk.venue.denies = 60.0
-    assert [fill.client_order_id for fill in desk.exchange.fills(LONG, 0)] == [None]
+    assert [fill.client_order_id for fill in desk.exit_fills(LONG, 0)] == [None]
     desk.venue.denies = 0.0
-    assert [fill.client_order_id for fill in desk.exchange.fills(LONG, 0)] == ["c1"]
+    assert [fill.client_order_id for fill in desk.exit_fills(LONG, 0)] == ["c1"]
 
 
 @pytest.mark.parametrize("keeps", ["newest", "oldest"])
@@ -764,7 +857,7 @@ def test_all_fills_are_told(desk: Desk, keeps: str, monkeypatch: pytest.MonkeyPa
         desk.exchange.place(desk.closing(1, f"c{number}"))
         while desk.venue.clock_ms() == moment_ms:
             pass
-    fills = desk.exchange.fills(LONG, desk.venue.clock_ms() - 20 * DAY_MS)
+    fills = desk.exit_fills(LONG, desk.venue.clock_ms() - 20 * DAY_MS)
     assert [fill.client_order_id for fill in fills] == [f"c{number}" for number in range(10)]
 
 
@@ -774,7 +867,7 @@ def test_more_fills_in_one_moment_than_can_be_told_are_an_error(desk: Desk, monk
     held(desk)
     desk.exchange.place(desk.closing(4))
     with pytest.raises(ExchangeUnavailable):
-        desk.exchange.fills(LONG, desk.venue.clock_ms() - DAY_MS)
+        desk.exit_fills(LONG, desk.venue.clock_ms() - DAY_MS)
 
 
 def test_fills_of_weeks_are_told(desk: Desk) -> None:
@@ -789,7 +882,7 @@ def test_fills_of_weeks_are_told(desk: Desk) -> None:
         desk.exchange.place(desk.closing(1, f"c{days}"))
     asked = len(desk.sent("/fapi/v1/userTrades", "GET"))
     for _ in range(2):
-        fills = desk.exchange.fills(LONG, opened_ms)
+        fills = desk.exit_fills(LONG, opened_ms)
         assert [fill.client_order_id for fill in fills] == ["c30", "c20", "c10", "c0"]
     assert len(desk.sent("/fapi/v1/userTrades", "GET")) - asked == 5 + 1
 
@@ -799,18 +892,18 @@ def test_fills_of_this_very_moment_are_told(desk: Desk) -> None:
     held(desk)
     desk.venue.offset_ms = 800
     desk.exchange.place(desk.closing(4))
-    assert len(desk.exchange.fills(LONG, desk.exchange.time_ms() - 7 * DAY_MS + 1)) == 1
+    assert len(desk.exit_fills(LONG, desk.exchange.time_ms() - 7 * DAY_MS + 1)) == 1
 
 
 def test_fills_that_are_told_late_are_not_missed(desk: Desk) -> None:
     """A time that has just gone by is asked about again."""
     held(desk)
     since_ms = desk.venue.clock_ms() - binance._TRADES_SPAN_MS - 60_000
-    assert desk.exchange.fills(LONG, since_ms) == []
+    assert desk.exit_fills(LONG, since_ms) == []
     desk.venue.offset_ms = -120_000
     desk.venue.book.place(desk.closing(4))
     desk.venue.offset_ms = 0
-    assert len(desk.exchange.fills(LONG, since_ms)) == 1
+    assert len(desk.exit_fills(LONG, since_ms)) == 1
 
 
 @both_sides

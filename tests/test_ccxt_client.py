@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import ccxt
+import ccxt.async_support
 import pytest
 
 from loopback.mexc import Mexc as Venue
@@ -20,6 +21,7 @@ from poslock import CcxtExchange
 from poslock.bridge import finished
 from poslock.errors import ExchangeError, ExchangeUnavailable, KeysRefused, OutcomeUnknown, RequestExpired
 from poslock.exchange.port import Leg
+from poslock.exchange.venues.adapter import AsyncCcxtExchange
 from poslock.exchange.venues.client import Client, Endpoint
 from poslock.exchange.venues.clock import VenueClock
 from poslock.exchange.venues.mexc import Mexc
@@ -482,3 +484,20 @@ def test_an_account_is_the_same_through_both_of_ccxts_ids_for_a_venue() -> None:
     """Two bots, each with the class it likes better, guard one account."""
     exchanges = [CcxtExchange(kind(), account="main") for kind in (ccxt.binance, ccxt.binanceusdm)]
     assert {exchange.account for exchange in exchanges} == {"binance swap main"}
+
+
+def test_an_exchange_for_tasks_is_made_of_a_client_for_tasks() -> None:
+    """By either name; one of a client for threads is refused, and the error says which class it is for."""
+    client = ccxt.async_support.mexc()
+    made: list[object] = [kind(client, account="main") for kind in (CcxtExchange, AsyncCcxtExchange)]
+    assert [type(each) for each in made] == [AsyncCcxtExchange, AsyncCcxtExchange]
+    with pytest.raises(TypeError, match="use CcxtExchange"):
+        AsyncCcxtExchange(ccxt.mexc(), account="main")
+    with pytest.raises(TypeError, match="must be an exchange of ccxt"):
+        AsyncCcxtExchange(object(), account="main")
+
+
+def test_a_spot_account_says_that_it_is_one() -> None:
+    """What a balance holds beyond a position is nobody's business."""
+    kinds: tuple[Any, ...] = ("swap", "spot")
+    assert [CcxtExchange(ccxt.mexc(), account="main", market=each).spot for each in kinds] == [False, True]

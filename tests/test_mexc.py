@@ -144,7 +144,7 @@ def test_its_time_is_the_venues(desk: Desk) -> None:
     desk.exchange.prepare()
     behind_ms = desk.venue.clock_ms() - desk.exchange.time_ms()
     assert 0 <= behind_ms < 5000
-    assert desk.exchange.held(LONG) == 0
+    assert desk.holds(LONG) == 0
 
 
 def test_the_price_is_the_last_one(desk: Desk) -> None:
@@ -164,7 +164,7 @@ def test_what_is_held_is_one_side(desk: Desk, side: Side, *, hedge: bool) -> Non
     holding = desk.exchange.holding(leg)
     assert (holding.contracts, holding.entry_price, holding.contract_size) == (10, 60_000, 1)
     assert (holding.inverse, holding.settle) == (False, "USDT")
-    assert (desk.exchange.held(leg), desk.exchange.held(other(leg)), desk.exchange.holding(other(leg))) == (10, 0, None)
+    assert (desk.holds(leg), desk.holds(other(leg)), desk.exchange.holding(other(leg))) == (10, 0, None)
 
 
 @pytest.mark.parametrize("venue_settings", [{"contract_size": "0.0001"}])
@@ -172,7 +172,7 @@ def test_a_contract_is_a_part_of_a_coin(desk: Desk) -> None:
     """Its size comes from the contract detail; amounts are contracts."""
     desk.held()
     assert desk.exchange.holding(LONG).contract_size == Decimal("0.0001")
-    assert desk.exchange.held(LONG) == 10
+    assert desk.holds(LONG) == 10
 
 
 @only_hedge
@@ -180,14 +180,64 @@ def test_both_legs_of_a_hedge_are_held(desk: Desk, *, hedge: bool) -> None:
     """Each has its own row."""
     desk.held("long", 10)
     desk.held("short", 4)
-    assert (desk.exchange.held(LONG), desk.exchange.held(SHORT)) == (10, 4)
+    assert (desk.holds(LONG), desk.holds(SHORT)) == (10, 4)
+
+
+@both_modes
+def test_all_that_is_held_is_told_in_one_request(desk: Desk, *, hedge: bool) -> None:
+    """Of the legs asked about, in their order; a market that is not known here is left out."""
+    desk.held("long", 10)
+    desk.venue.book.open_position(ETH, "short", 3)
+    if hedge:
+        desk.held("short", 4)
+    asked = len(desk.venue.requests)
+    legs = [Leg(ETH, "short"), Leg("GONE/USDT:USDT", "long"), SHORT, LONG, Leg(ETH, "long"), LONG]
+    found = desk.exchange.holdings(legs)
+    assert [request.path.rpartition("/")[2] for request in desk.venue.requests[asked:]] == ["open_positions"]
+    assert desk.venue.requests[-1].params == {}
+    held = [(Leg(ETH, "short"), 3), *([(SHORT, 4)] if hedge else []), (LONG, 10)]
+    assert [(each.leg, each.contracts) for each in found] == held
+    assert found == [desk.exchange.holding(leg) for leg, _ in held]
+    assert desk.exchange.holdings([LONG]) == [desk.exchange.holding(LONG)]
+    asked = len(desk.venue.requests)
+    assert desk.exchange.holdings([]) == desk.exchange.holdings([Leg("GONE/USDT:USDT", "long")]) == []
+    assert len(desk.venue.requests) == asked
+
+
+def test_nothing_is_held_only_where_the_markets_are_known(desk: Desk) -> None:
+    """Before `prepare` every market is unknown, which is another thing than flat."""
+    with pytest.raises(ExchangeUnavailable, match="prepare"):
+        desk.exchange.holdings([LONG])
+
+
+@both_modes
+def test_a_position_has_an_id_of_its_own(desk: Desk, *, hedge: bool) -> None:
+    """It stays while contracts are added and taken off; the next position of the leg has another."""
+    desk.held()
+    first = desk.exchange.holding(LONG).position_id
+    [row] = desk.call("get_position_open_positions", {"symbol": "BTC_USDT"})
+    assert first == str(row["positionId"])
+    desk.exchange.place(desk.closing(4))
+    desk.held()
+    assert desk.exchange.holding(LONG).position_id == first
+    desk.exchange.place(desk.closing(16, "c2"))
+    desk.held()
+    assert desk.exchange.holding(LONG).position_id not in {None, first}
+
+
+@pytest.mark.parametrize(("least", "smallest"), [(1, 1), (5, 5), (None, 0)])
+def test_the_smallest_order_is_the_contracts(desk: Desk, least: Any, smallest: int) -> None:
+    """minVol of the contract detail; 0 where it does not say."""
+    desk.answer_data("contract/detail", lambda rows: [{**row, "minVol": least} for row in rows])
+    desk.held()
+    assert desk.exchange.holding(LONG).smallest == smallest
 
 
 def test_a_flat_row_is_flat(desk: Desk) -> None:
     """A position that has ended may be listed with nothing in it."""
     desk.held()
     desk.answer_data("open_positions", lambda rows: [{**row, "holdVol": 0} for row in rows], times=2)
-    assert (desk.exchange.held(LONG), desk.exchange.holding(LONG)) == (0, None)
+    assert (desk.holds(LONG), desk.exchange.holding(LONG)) == (0, None)
 
 
 @pytest.mark.parametrize("symbol", ["DOGE/USDT:USDT", "BTC/USDT", "BTC/USD:BTC"])
@@ -199,7 +249,7 @@ def test_only_linear_swaps_are_known(desk: Desk, symbol: str) -> None:
     desk.exchange.prepare()
     assert {"BTC/USDT", "BTC/USD:BTC"} <= set(desk.clients[0].markets), "ccxt knows them"
     asked = len(desk.venue.requests)
-    for question in (desk.exchange.held, desk.exchange.open_orders, desk.exchange.price):
+    for question in (desk.exchange.holding, desk.exchange.open_orders, desk.exchange.price):
         with pytest.raises(UnsupportedMarket):
             question(Leg(symbol, "long"))
     with pytest.raises(UnsupportedMarket):
@@ -214,7 +264,7 @@ def test_a_venue_without_swaps_is_not_believed(desk: Desk) -> None:
     with pytest.raises(ExchangeUnavailable):
         desk.exchange.prepare()
     desk.exchange.prepare()
-    assert desk.exchange.held(LONG) == 0
+    assert desk.holds(LONG) == 0
 
 
 @pytest.mark.parametrize(("said", "hedge"), [(1, True), ("2", False), ({"positionMode": 1}, True)])
@@ -374,18 +424,57 @@ def test_a_position_that_was_opened_again_meanwhile(desk: Desk, *, hedge: bool) 
     assert desk.venue.book.held(LONG) == 5
 
 
-def test_a_silent_duplicate_is_not_taken_for_a_new_order(desk: Desk) -> None:
-    """Silent duplicate: the first order's id comes back as a success; it is older than the request that got it."""
+@both_modes
+def test_an_order_for_a_position_that_is_gone_is_not_sent(desk: Desk, *, hedge: bool) -> None:
+    """The leg holds a later position by now: the id that the order names says so."""
+    desk.held()
+    gone = desk.exchange.holding(LONG).position_id
+    assert desk.exchange.place(replace(desk.closing(10), position_id=gone)).filled == 10
+    desk.held(contracts=5)
+    with pytest.raises(NothingToReduce, match=f"not {gone}"):
+        desk.exchange.place(replace(desk.closing(5, "c2"), position_id=gone))
+    assert (len(desk.sent()), desk.holds(LONG)) == (1, 5)
+    present = desk.exchange.holding(LONG).position_id
+    assert desk.exchange.place(replace(desk.closing(5, "c3"), position_id=present)).filled == 5
+    assert [str(request.params["positionId"]) for request in desk.sent()] == [gone, present]
+
+
+@pytest.mark.parametrize("seen_by", ["its own answer", "its client order id", "its trade", "its size alone"])
+def test_a_silent_duplicate_is_not_taken_for_a_new_order(desk: Desk, seen_by: str) -> None:
+    """Silent duplicate: the first order's id comes back as a success; it was seen before, or is of another size."""
     desk.held()
     desk.exchange.place(desk.closing(4))
-    desk.wait_a_moment()
+    if seen_by != "its own answer":
+        desk.connect()
+        desk.exchange.prepare()
+    if seen_by == "its client order id":
+        desk.exchange.order(LONG, "c1")
+    if seen_by == "its trade":
+        desk.exit_fills(LONG, desk.exchange.time_ms() - DAY_MS)
     desk.venue.denies = 60
     with pytest.raises(DuplicateClientOrderId):
-        desk.exchange.place(desk.closing(6))
+        desk.exchange.place(desk.closing(6 if seen_by == "its size alone" else 4))
     assert (len(desk.sent()), desk.taken()) == (2, [("c1", 4)])
     assert desk.venue.book.held(LONG) == 6
     desk.venue.denies = 0
     assert desk.exchange.order(LONG, "c1").filled == 4
+
+
+def test_no_new_order_is_taken_for_a_duplicate(desk: Desk) -> None:
+    """Whatever its time is rounded to, before the request or after it."""
+    desk.held(contracts=12)
+    for number in range(12):
+        assert desk.exchange.place(desk.closing(1, f"c{number}")).filled == 1
+
+
+def test_an_order_of_the_same_size_that_was_never_seen_here_is_what_the_id_names(desk: Desk) -> None:
+    """No clock tells it from a new one. It is returned as it is, and the position shows that nothing more was sold."""
+    desk.held()
+    first = desk.exchange.place(desk.closing(4))
+    desk.connect()
+    desk.exchange.prepare()
+    assert desk.exchange.place(desk.closing(4)) == first
+    assert (desk.taken(), desk.holds(LONG)) == ([("c1", 4)], 6)
 
 
 def test_a_duplicate_that_is_refused_is_one(desk: Desk) -> None:
@@ -528,9 +617,9 @@ def test_numbers_and_ids_are_read_however_they_are_written(desk: Desk, change: A
     desk.answer_data("private/", change, times=99)
     desk.wait_a_moment()
     assert desk.exchange.place(desk.closing(4)).filled == 4
-    assert (desk.exchange.held(LONG), desk.exchange.order(LONG, "c1").filled) == (6, 4)
+    assert (desk.holds(LONG), desk.exchange.order(LONG, "c1").filled) == (6, 4)
     assert exits(desk, LONG) == [("order", None), ("stop_loss", Decimal("57000.5")), ("take_profit", 66_000)]
-    assert desk.exchange.fills(LONG, desk.exchange.time_ms() - DAY_MS) == desk.venue.book.fills(LONG, 0)
+    assert desk.exit_fills(LONG, desk.exchange.time_ms() - DAY_MS) == desk.told(LONG)
     assert desk.exchange.funding(LONG, 0, desk.venue.clock_ms()) == Decimal("-1.25")
     for order in desk.exchange.open_orders(LONG):
         desk.exchange.cancel(order)
@@ -551,7 +640,7 @@ def test_a_failure_without_a_code_is_no_success(desk: Desk, code: dict[str, int]
         desk.exchange.place_stop(desk.stop("stop_loss", 57_000))
     desk.venue.strike(Fault("open_positions", Reply(200, {**body, "data": []})))
     with pytest.raises(ExchangeUnavailable):
-        desk.exchange.held(LONG)
+        desk.holds(LONG)
     assert desk.taken() == []
 
 
@@ -568,13 +657,13 @@ def changed(**fields: Any) -> Any:
 @pytest.mark.parametrize(
     ("question", "path", "change"),
     [
-        ("held", "open_positions", changed(holdVol=None)),
-        ("held", "open_positions", changed(holdVol="many")),
-        ("held", "open_positions", changed(positionType=...)),
-        ("held", "open_positions", changed(positionId=...)),
+        ("holding", "open_positions", changed(holdVol=None)),
+        ("holding", "open_positions", changed(holdVol="many")),
+        ("holding", "open_positions", changed(positionType=...)),
+        ("holding", "open_positions", changed(positionId=...)),
         ("holding", "open_positions", changed(holdAvgPrice=...)),
-        ("held", "open_positions", {}),
-        ("held", "open_positions", None),
+        ("holding", "open_positions", {}),
+        ("holding", "open_positions", None),
         ("open_orders", "list/open_orders", changed(vol=None)),
         ("open_orders", "list/open_orders", changed(side=9)),
         ("open_orders", "list/open_orders", changed(orderId=None)),
@@ -585,9 +674,9 @@ def changed(**fields: Any) -> Any:
         ("open_orders", "stoporder/open", changed(vol="x")),
         ("open_orders", "trackorder/list", changed(state=...)),
         ("open_orders", "trackorder/list", {"resultList": None}),
-        ("fills", "order_deals", changed(price=None)),
-        ("fills", "order_deals", changed(fee=...)),
-        ("fills", "order_deals", changed(id=None)),
+        ("trades", "order_deals", changed(price=None)),
+        ("trades", "order_deals", changed(fee=...)),
+        ("trades", "order_deals", changed(id=None)),
         ("funding", "funding_records", {"resultList": [{"symbol": "BTC_USDT", "positionType": 1}]}),
     ],
 )
@@ -600,7 +689,7 @@ def test_an_answer_that_cannot_be_read_is_no_answer(desk: Desk, question: str, p
     trail(desk, LONG)
     desk.exchange.place(desk.closing(4))
     since_ms = desk.exchange.time_ms() - DAY_MS
-    times = {"fills": (since_ms,), "funding": (since_ms, since_ms + DAY_MS)}.get(question, ())
+    times = {"trades": (since_ms,), "funding": (since_ms, since_ms + DAY_MS)}.get(question, ())
     asked = getattr(desk.exchange, question)
     asked(leg, *times)
     desk.answer_data(path, change, times=9)
@@ -914,9 +1003,18 @@ def test_a_stop_that_triggered_for_another_position_is_not_this_ones(desk: Desk)
     desk.exchange.place_stop(desk.stop("stop_loss", 57_000))
     desk.venue.book.set_price(BTC, 57_000)
     desk.venue.book.set_price(BTC, 60_000)
-    desk.wait_a_moment()
+    desk.later()
     desk.held()
     assert desk.exchange.stop(desk.stop("stop_loss", 57_000)) is None
+
+
+def test_a_stop_is_known_although_its_time_is_rounded(desk: Desk) -> None:
+    """To before it was asked for, half of the times."""
+    desk.held()
+    for number in range(4):
+        order = desk.stop("stop_loss", 57_000 + number)
+        assert desk.exchange.stop(order) is None
+        assert desk.exchange.place_stop(order) == desk.exchange.stop(order)
 
 
 def test_a_stop_whose_answer_was_lost_is_not_doubled(desk: Desk) -> None:
@@ -962,37 +1060,102 @@ def test_fills_are_those_that_reduced_the_leg(desk: Desk, side: Side, *, hedge: 
         desk.held("short" if side == "long" else "long")
         desk.exchange.place(desk.closing(1, "c0", other(leg)))
     desk.exchange.place(desk.closing(4, "c1", leg))
-    since_ms = desk.wait_a_moment() + 1
+    since_ms = desk.later()
     desk.venue.book.set_price(BTC, 61_000)
     desk.exchange.place(desk.closing(6, "c2", leg))
-    fills = desk.exchange.fills(leg, since_ms - DAY_MS)
-    assert fills == desk.venue.book.fills(leg, 0)
+    fills = desk.exit_fills(leg, since_ms - DAY_MS)
+    assert fills == desk.told(leg)
     assert [(fill.client_order_id, fill.contracts, fill.price, fill.fee) for fill in fills] == [
         ("c1", 4, 60_000, 120),
         ("c2", 6, 61_000, 183),
     ]
     assert {fill.fee_currency for fill in fills} == {"USDT"}
-    assert desk.exchange.fills(leg, since_ms) == fills[1:]
+    assert desk.exit_fills(leg, since_ms) == fills[1:]
 
 
-def test_what_opens_the_other_side_takes_from_a_leg_in_one_way_mode(desk: Desk) -> None:
-    """Side 3 of 10 while a long of 10 is held: the trader closed by selling short."""
+def traded(desk: Desk, leg: Leg) -> list[tuple[str, Any]]:
+    """Whether each trade of *leg* added to it or took from it, and how much."""
+    trades = desk.exchange.trades(leg, desk.exchange.time_ms() - DAY_MS)
+    return [(each.effect, each.fill.contracts) for each in trades]
+
+
+def deal(desk: Desk, side: int, contracts: int, oid: str) -> str:
+    """A market order of the trader's own program, by the venue's number of its side; its id."""
+    asked = {"symbol": "BTC_USDT", "side": side, "type": 5, "vol": contracts, "openType": 2, "externalOid": oid}
+    mode = {"positionMode": desk.venue.position_mode} if desk.venue.hedge else {"reduceOnly": False, "positionMode": 2}
+    return str(desk.call("post_order_create", {**asked, **mode})["orderId"])
+
+
+@both_modes
+@both_sides
+def test_entries_and_exits_are_told_in_one_list(desk: Desk, side: Side, *, hedge: bool) -> None:
+    """With price, fee and the id of their order, as `place` names it; the client order id of exits only."""
+    leg = desk.held(side, 4)
+    desk.venue.book.set_price(BTC, 61_000)
+    added = deal(desk, 1 if side == "long" else 3, 6, "more")
+    first = desk.exchange.place(desk.closing(3, "c1", leg))
+    second = desk.exchange.place(desk.closing(7, "c2", leg))
+    opened, more, *exits = desk.exchange.trades(leg, desk.exchange.time_ms() - DAY_MS)
+    assert [each.effect for each in (opened, more, *exits)] == ["entry", "entry", "exit", "exit"]
+    assert [each.order_id for each in (more, *exits)] == [added, first.order_id, second.order_id]
+    assert (more.fill.contracts, more.fill.price, more.fill.fee, more.fill.fee_currency) == (6, 61_000, 183, "USDT")
+    assert [each.fill.client_order_id for each in (opened, more, *exits)] == [None, None, "c1", "c2"]
+    assert len({each.fill.trade_id for each in (opened, more, *exits)}) == 4
+    assert traded(desk, other(leg)) == ([] if hedge else [("exit", 4), ("exit", 6), ("entry", 3), ("entry", 7)])
+
+
+def test_a_trade_that_crosses_flat_is_one_of_both_legs(desk: Desk) -> None:
+    """One-way mode: side 3 of 15 while a long of 10 is held closes that and opens a short of 5."""
     desk.held()
-    mode = {"reduceOnly": False, "positionMode": 2}
-    sold = {"symbol": "BTC_USDT", "side": 3, "type": 5, "vol": 10, "openType": 2, "externalOid": "hand", **mode}
-    desk.call("post_order_create", sold)
-    assert [desk.venue.book.held(each) for each in (LONG, SHORT)] == [0, 0]
-    fills = desk.exchange.fills(LONG, desk.exchange.time_ms() - DAY_MS)
-    assert [(fill.client_order_id, fill.contracts) for fill in fills] == [("hand", 10)]
-    assert desk.exchange.fills(SHORT, desk.exchange.time_ms() - DAY_MS)[:1] != fills
+    crossed = deal(desk, 3, 15, "hand")
+    assert (desk.holds(LONG), desk.holds(SHORT)) == (0, 5)
+    assert traded(desk, LONG) == [("entry", 10), ("exit", 15)]
+    assert traded(desk, SHORT) == [("exit", 10), ("entry", 15)]
+    since_ms = desk.exchange.time_ms() - DAY_MS
+    of_long, of_short = (desk.exchange.trades(leg, since_ms)[-1] for leg in (LONG, SHORT))
+    assert (of_long.order_id, of_short.order_id) == (crossed, crossed)
+    assert of_long.fill == replace(of_short.fill, client_order_id="hand")
 
 
 @only_hedge
-def test_what_opens_the_other_side_takes_nothing_in_hedge_mode(desk: Desk, *, hedge: bool) -> None:
-    """Side 3 opens a short beside the long."""
-    desk.held("long")
-    desk.held("short")
-    assert desk.exchange.fills(LONG, desk.exchange.time_ms() - DAY_MS) == []
+def test_a_trade_is_of_one_leg_in_hedge_mode(desk: Desk, *, hedge: bool) -> None:
+    """Sides 1 and 4 are the long leg's, 3 and 2 the short one's."""
+    desk.held("long", 10)
+    desk.held("short", 6)
+    for number, (side, contracts) in enumerate(((1, 5), (3, 2), (4, 1), (2, 3))):
+        deal(desk, side, contracts, f"h{number}")
+    assert traded(desk, LONG) == [("entry", 10), ("entry", 5), ("exit", 1)]
+    assert traded(desk, SHORT) == [("entry", 6), ("entry", 2), ("exit", 3)]
+
+
+def test_whole_seconds_reorder_no_trades(desk: Desk) -> None:
+    """Times are rounded up and down, so a later trade may have the earlier time; the ids say which came first."""
+    desk.held(contracts=9)
+    for number in range(8):
+        desk.exchange.place(desk.closing(1, f"c{number}"))
+    trades = desk.exchange.trades(LONG, desk.exchange.time_ms() - DAY_MS)
+    assert [each.fill.client_order_id for each in trades] == [None, *(f"c{number}" for number in range(8))]
+    times = [each.fill.at_ms for each in trades]
+    assert all(at_ms % 1000 == 0 for at_ms in times)
+    assert times != sorted(times)
+
+
+def test_a_trade_that_is_rounded_to_before_it_happened_is_told(desk: Desk) -> None:
+    """Asked for from its own millisecond on; a trade two seconds older is not."""
+    desk.held()
+    for number in range(4):
+        since_ms = desk.later()
+        desk.exchange.place(desk.closing(1, f"c{number}"))
+        assert [each.fill.client_order_id for each in desk.exchange.trades(LONG, since_ms)] == [f"c{number}"]
+
+
+def test_an_entry_is_not_asked_about(desk: Desk) -> None:
+    """Only the order of an exit may be ours; and that of one placed here is known."""
+    desk.held()
+    desk.exchange.place(desk.closing(4))
+    asked = len(desk.venue.requests)
+    assert traded(desk, LONG) == [("entry", 10), ("exit", 4)]
+    assert [request.path.rpartition("/")[2] for request in desk.venue.requests[asked:]] == ["v3"]
 
 
 def test_fills_of_several_pages_and_spans_are_told_once_each(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -1008,13 +1171,13 @@ def test_fills_of_several_pages_and_spans_are_told_once_each(desk: Desk, monkeyp
         for number in range(many):
             desk.exchange.place(desk.closing(1, f"c{days}-{number}"))
             desk.wait_a_moment()
-    expected = desk.venue.book.fills(LONG, 0)
+    expected = desk.told(LONG)
     desk.venue.strike(Fault("order_deals", lambda _: desk.venue.book.open_position(BTC, "long", 1), spared=4))
-    found = desk.exchange.fills(LONG, since_ms)
+    found = desk.exit_fills(LONG, since_ms)
     assert [fill.client_order_id for fill in found] == [fill.client_order_id for fill in expected]
     assert found == expected
     assert len(found) == 14
-    assert desk.exchange.fills(LONG, since_ms) == desk.venue.book.fills(LONG, 0)
+    assert desk.exit_fills(LONG, since_ms) == desk.told(LONG)
 
 
 def test_fills_of_one_moment_are_in_the_order_of_their_ids(desk: Desk) -> None:
@@ -1023,7 +1186,7 @@ def test_fills_of_one_moment_are_in_the_order_of_their_ids(desk: Desk) -> None:
     for number in range(11):
         desk.exchange.place(desk.closing(1, f"c{number}"))
     desk.answer_data("order_deals", lambda rows: [{**row, "timestamp": rows[0]["timestamp"]} for row in rows])
-    found = desk.exchange.fills(LONG, desk.exchange.time_ms() - DAY_MS)
+    found = desk.exit_fills(LONG, desk.exchange.time_ms() - DAY_MS)
     assert [fill.client_order_id for fill in found] == [f"c{number}" for number in range(11)]
 
 
@@ -1032,13 +1195,15 @@ def test_a_fill_of_an_order_that_is_not_shown_is_told(desk: Desk, *, answers_nul
     """Without the id of it, until the venue shows it: a liquidation has none for ever."""
     desk.held()
     desk.exchange.place(desk.closing(4))
+    desk.connect()
+    desk.exchange.prepare()
     reply = {"success": True, "code": 0, "data": None} if answers_null else {"success": False, "code": 2040}
     desk.venue.strike(Fault("order/get", Reply(200, reply)))
     since_ms = desk.exchange.time_ms() - DAY_MS
-    assert [fill.client_order_id for fill in desk.exchange.fills(LONG, since_ms)] == [None]
-    assert [fill.client_order_id for fill in desk.exchange.fills(LONG, since_ms)] == ["c1"]
+    assert [fill.client_order_id for fill in desk.exit_fills(LONG, since_ms)] == [None]
+    assert [fill.client_order_id for fill in desk.exit_fills(LONG, since_ms)] == ["c1"]
     asked = len(desk.venue.requests)
-    desk.exchange.fills(LONG, since_ms)
+    desk.exit_fills(LONG, since_ms)
     assert len(desk.venue.requests) == asked + 1, "an order is asked for once"
 
 
@@ -1046,9 +1211,11 @@ def test_a_fill_whose_order_cannot_be_asked_for_is_no_answer(desk: Desk) -> None
     """Its client order id is not known, which is another thing than that there is none."""
     desk.held()
     desk.exchange.place(desk.closing(4))
+    desk.connect()
+    desk.exchange.prepare()
     desk.strike_question("order/get", "drop")
     with pytest.raises(ExchangeUnavailable):
-        desk.exchange.fills(LONG, desk.exchange.time_ms() - DAY_MS)
+        desk.exit_fills(LONG, desk.exchange.time_ms() - DAY_MS)
 
 
 @pytest.mark.parametrize("venue_settings", [{"liquidity": 6, "remainder_rests": 60.0}])
@@ -1061,7 +1228,7 @@ def test_an_order_that_is_filled_in_part_and_then_cancelled(desk: Desk) -> None:
     desk.exchange.cancel(order)
     found = desk.exchange.order(LONG, "c1")
     assert (found.filled, found.state) == (6, "canceled")
-    assert sum(fill.contracts for fill in desk.exchange.fills(LONG, desk.exchange.time_ms() - DAY_MS)) == 6
+    assert sum(fill.contracts for fill in desk.exit_fills(LONG, desk.exchange.time_ms() - DAY_MS)) == 6
 
 
 @pytest.mark.parametrize(

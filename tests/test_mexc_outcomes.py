@@ -98,9 +98,9 @@ def test_the_code_says_why_a_question_was_not_answered(desk: Desk, expected: typ
     for code in CODES[expected]:
         desk.venue.strike(Fault("open_positions", refusal(code)))
         with pytest.raises(ExchangeError) as caught:
-            desk.exchange.held(LONG)
+            desk.holds(LONG)
         assert (type(caught.value), caught.value.code) == (kind, str(code))
-    assert desk.exchange.held(LONG) == 10
+    assert desk.holds(LONG) == 10
 
 
 @pytest.mark.parametrize("code", [2009, "2009"])
@@ -118,15 +118,15 @@ def test_a_late_refusal_has_the_clock_read_again(desk: Desk) -> None:
     desk.held()
     desk.venue.offset_ms = 3_600_000
     with pytest.raises(ExchangeUnavailable) as caught:
-        desk.exchange.held(LONG)
+        desk.holds(LONG)
     assert caught.value.code == "513"
-    assert desk.exchange.held(LONG) == 10
+    assert desk.holds(LONG) == 10
     order = desk.closing(10)
     desk.venue.offset_ms = 7_200_000
     desk.venue.strike(Fault("open_positions", Reply(200, {"success": True, "code": 0, "data": [position(desk)]})))
     with pytest.raises(RequestExpired):
         desk.exchange.place(order)
-    assert desk.exchange.held(LONG) == 10
+    assert desk.holds(LONG) == 10
     assert desk.exchange.place(desk.closing(10)).filled == 10
 
 
@@ -165,7 +165,7 @@ def test_a_status_without_a_code_comes_from_the_gate(desk: Desk, body: str) -> N
             desk.exchange.place(desk.closing(10))
         assert type(caught.value) is expected, status
         with pytest.raises(ExchangeUnavailable) as asked:
-            desk.exchange.held(LONG)
+            desk.holds(LONG)
         assert type(asked.value) is (expected if issubclass(expected, NotServed) else ExchangeUnavailable)
     assert desk.taken() == []
 
@@ -219,13 +219,13 @@ def test_what_cannot_be_read_is_no_answer(desk: Desk, what: str) -> None:
             send(order)
         assert (type(caught.value), caught.value.code) == (OutcomeUnknown, None)
     for path, question, *times in (
-        ("open_positions", "held"),
+        ("open_positions", "holding"),
         ("list/open_orders", "open_orders"),
         ("planorder/list", "open_orders"),
         ("stoporder/open", "open_orders"),
         ("trackorder/list", "open_orders"),
         ("ticker", "price"),
-        ("order_deals", "fills", since_ms),
+        ("order_deals", "trades", since_ms),
         ("funding_records", "funding", since_ms, since_ms + DAY_MS),
     ):
         desk.venue.strike(Fault(path, GARBAGE[what]))
@@ -258,11 +258,11 @@ def test_a_broken_line_leaves_a_question_unanswered(desk: Desk, what: Any) -> No
     """And it is answered when it is put again."""
     desk.held()
     questions: dict[str, Callable[[], object]] = {
-        "open_positions": lambda: desk.exchange.held(LONG),
+        "open_positions": lambda: desk.holds(LONG),
         "order/external": lambda: desk.exchange.order(LONG, "c1"),
         "list/open_orders": lambda: desk.exchange.open_orders(LONG),
         "ticker": lambda: desk.exchange.price(LONG),
-        "order_deals": lambda: desk.exchange.fills(LONG, desk.exchange.time_ms() - DAY_MS),
+        "order_deals": lambda: desk.exit_fills(LONG, desk.exchange.time_ms() - DAY_MS),
         "funding_records": lambda: desk.exchange.funding(
             LONG, desk.exchange.time_ms() - DAY_MS, desk.exchange.time_ms()
         ),
@@ -283,7 +283,7 @@ def test_what_has_to_be_known_first_is_asked_for_again(desk: Desk, path: str, wh
     with pytest.raises(ExchangeUnavailable):
         desk.exchange.prepare()
     desk.exchange.prepare()
-    assert desk.exchange.held(LONG) == 0
+    assert desk.holds(LONG) == 0
 
 
 def test_an_answer_that_takes_too_long_leaves_the_outcome_unknown(desk: Desk) -> None:
@@ -312,7 +312,7 @@ def test_nobody_there(desk: Desk) -> None:
     order = desk.closing(4)
     desk.clients[0].urls["api"] = {"contract": dict.fromkeys(("public", "private"), "http://127.0.0.1:9/api")}
     with pytest.raises(ExchangeUnavailable):
-        desk.exchange.held(LONG)
+        desk.holds(LONG)
     with pytest.raises(OrderRefused) as caught:
         desk.exchange.place(order)
     assert type(caught.value) is NotServed
@@ -335,7 +335,7 @@ def test_keys_that_the_venue_does_not_know(desk: Desk, config: dict[str, str]) -
     desk.connect(config=config)
     for request in (
         desk.exchange.prepare,
-        lambda: desk.exchange.held(LONG),
+        lambda: desk.holds(LONG),
         lambda: desk.exchange.place(order),
         desk.exchange.inspect,
     ):

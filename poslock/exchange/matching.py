@@ -70,7 +70,7 @@ class Matching:
         if row is None:
             return None
         contracts, entry_price, of = Decimal(row["contracts"]), Decimal(row["entry_price"]), self._terms.contract
-        return Holding(contracts, entry_price, of.size, of.inverse, of.settle)
+        return Holding(leg, contracts, entry_price, of.size, of.inverse, of.settle)
 
     def resting(self, leg: Leg) -> Decimal:
         """Contracts that the open reduce-only orders of *leg* may still take."""
@@ -205,7 +205,7 @@ class Matching:
 
     def _add(self, leg: Leg, amount: Decimal, price: Decimal) -> None:
         before, whole, entry = self.holding(leg), amount, price
-        if before:
+        if before and before.entry_price is not None:
             whole = before.contracts + amount
             entry = self._terms.contract.average((before.contracts, before.entry_price), (amount, price))
         self._db.execute(

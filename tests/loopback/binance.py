@@ -62,11 +62,11 @@ class Rate:
 class Binance(Loopback):
     """The account.
 
-    ``largest`` is the most that a market order may be for, as MARKET_LOT_SIZE; ``denies`` is for how many seconds an
-    order is not found; ``blocks`` refuses reduce-only orders beyond what plain ones that rest leave uncovered, with
-    that code; ``page_keeps`` says which end of a list of fills that is too long is told; ``nets_funding`` pays both
-    legs in one payment; ``restrictions`` is what the key may do, None where that host is not there. Limit orders rest
-    until they are cancelled, and realized profits are not told.
+    ``smallest`` and ``largest`` are what a market order may be for, as MARKET_LOT_SIZE tells; ``denies`` is for how
+    many seconds an order is not found; ``blocks`` refuses reduce-only orders beyond what plain ones that rest leave
+    uncovered, with that code; ``page_keeps`` says which end of a list of fills that is too long is told;
+    ``nets_funding`` pays both legs in one payment; ``restrictions`` is what the key may do, None where that host is not
+    there. Limit orders rest until they are cancelled, and realized profits are not told.
     """
 
     routes: ClassVar[Routes] = Routes(PUBLIC, ORDERS, ACCOUNT)
@@ -76,6 +76,7 @@ class Binance(Loopback):
     ) -> None:
         super().__init__(path, hedge=hedge, **settings)
         self.hedge, self.largest = hedge, Decimal(largest)
+        self.smallest = Decimal("0.001")
         self.denies = 0.0
         self.blocks: int | None = None
         self.page_keeps = "newest"

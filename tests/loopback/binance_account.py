@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from loopback.binance_rows import market_id, order_id, plain, refuse, trade
+from loopback.executions import executions
 from loopback.server import Request, Routes
 from poslock.exchange.port import Leg
 
 if TYPE_CHECKING:
-    import sqlite3
-
     from loopback.binance import Binance
     from poslock.exchange.matching import Matching
 
@@ -96,6 +95,7 @@ def _positions(venue: Binance, account: Matching, symbol: str) -> list[dict[str,
 def _position(venue: Binance, account: Matching, leg: Leg) -> dict[str, Any]:
     holding = account.holding(leg)
     assert holding is not None
+    assert holding.entry_price is not None
     amount = holding.contracts if leg.side == "long" else -holding.contracts
     return {
         "symbol": market_id(leg.symbol),
@@ -111,9 +111,9 @@ def _position(venue: Binance, account: Matching, leg: Leg) -> dict[str, Any]:
     }
 
 
-def _fills(account: Matching, symbol: str) -> list[sqlite3.Row]:
+def _fills(account: Matching, symbol: str) -> list[dict[str, Any]]:
     sql = (
         "SELECT fills.*, family, reduce_only FROM fills JOIN orders USING (order_id) WHERE fills.symbol = ?"
         " ORDER BY trade_id"
     )
-    return account._db.execute(sql, (symbol,)).fetchall()
+    return executions(account._db.execute(sql, (symbol,)))

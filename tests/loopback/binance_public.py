@@ -59,7 +59,7 @@ def restrictions(venue: Binance, request: Request) -> Any:
 
 def _market(venue: Binance, symbol: str) -> dict[str, Any]:
     base = symbol.partition("/")[0]
-    lots = {"stepSize": "0.001", "minQty": "0.001"}
+    lots, least = {"stepSize": "0.001"}, plain(venue.smallest)
     return {
         "symbol": market_id(symbol),
         "pair": market_id(symbol),
@@ -72,8 +72,8 @@ def _market(venue: Binance, symbol: str) -> dict[str, Any]:
         "quantityPrecision": 3,
         "filters": [
             {"filterType": "PRICE_FILTER", "minPrice": "0.1", "maxPrice": "10000000", "tickSize": "0.1"},
-            {"filterType": "LOT_SIZE", **lots, "maxQty": "1000"},
-            {"filterType": "MARKET_LOT_SIZE", **lots, "maxQty": plain(venue.largest)},
+            {"filterType": "LOT_SIZE", **lots, "minQty": "0.001", "maxQty": "1000"},
+            {"filterType": "MARKET_LOT_SIZE", **lots, "minQty": least, "maxQty": plain(venue.largest)},
             {"filterType": "MIN_NOTIONAL", "notional": "5"},
         ],
     }

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     from loopback.binance import Binance
 
+    Row = sqlite3.Row | dict[str, Any]
+
 WORDS = {
     -1003: "Too many requests; current limit is 2400 requests per minute.",
     -1021: "Timestamp for this request is outside of the recvWindow.",
@@ -82,7 +84,7 @@ def plain(number: Decimal) -> str:
     return format(number, "f")
 
 
-def asked_of(venue: Binance, row: sqlite3.Row) -> Asked:
+def asked_of(venue: Binance, row: Row) -> Asked:
     """What was asked for; of orders that did not come over HTTP, what would have been."""
     if (known := venue.asked.get(row["order_id"])) is not None:
         return known
@@ -92,11 +94,11 @@ def asked_of(venue: Binance, row: sqlite3.Row) -> Asked:
     return Asked(_KINDS[row["family"]], f"web_{row['order_id']:x}", side, reducing and not venue.hedge)
 
 
-def is_algo(row: sqlite3.Row) -> bool:
+def is_algo(row: Row) -> bool:
     return bool(row["family"] != "order")
 
 
-def order_id(row: sqlite3.Row) -> int:
+def order_id(row: Row) -> int:
     """Its id among the plain orders, where a conditional one has another."""
     return (CHILD if is_algo(row) else ORDER) + int(row["order_id"])
 
@@ -165,7 +167,7 @@ def algo(venue: Binance, row: sqlite3.Row) -> dict[str, Any]:
     }
 
 
-def trade(venue: Binance, row: sqlite3.Row) -> dict[str, Any]:
+def trade(venue: Binance, row: Row) -> dict[str, Any]:
     """A fill together with its order."""
     price, contracts = Decimal(row["price"]), Decimal(row["contracts"])
     return {

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+from loopback.executions import executions
 from loopback.mexc_words import refuse
 from poslock.errors import OrderRefused
 from poslock.exchange.port import Leg
@@ -115,6 +116,10 @@ class Books:
     def fills(self, where: str = "1", *values: object) -> list[sqlite3.Row]:
         sql = f"SELECT fills.*, family FROM fills JOIN orders USING (order_id) WHERE {where} ORDER BY trade_id DESC"
         return self._db.execute(sql, values).fetchall()
+
+    def deals(self, where: str = "1", *values: object) -> list[dict[str, Any]]:
+        """As `fills`, as they are told: one row for an execution that crosses flat."""
+        return executions(reversed(self.fills(where, *values)))[::-1]
 
     def funding(self) -> list[tuple[sqlite3.Row, Position | None]]:
         """Payments, the latest first, and the position that each was paid for."""

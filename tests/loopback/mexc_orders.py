@@ -6,7 +6,7 @@ from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any
 
 from loopback.mexc_books import CHILD, CLOSES, OPENS, ORDER, REDUCES, Asked
-from loopback.mexc_rows import deal, order, order_id
+from loopback.mexc_rows import created_ms, deal, order, order_id
 from loopback.mexc_words import WORDS, good, market_id, page, refuse, span
 from loopback.server import Request, Routes
 from poslock.exchange.port import Leg
@@ -171,7 +171,7 @@ def batch_query_with_external(venue: Mexc, request: Request) -> Any:
 def deal_details(venue: Mexc, request: Request, number: str) -> Any:
     with venue.books() as books:
         row = _numbered(books, number)
-        fills = books.fills("fills.order_id = ?", row["order_id"]) if row else []
+        fills = books.deals("fills.order_id = ?", row["order_id"]) if row else []
         return good([deal(books, fill) for fill in fills])
 
 
@@ -179,7 +179,7 @@ def _deals(venue: Mexc, request: Request, most: int) -> Any:
     times = span(request, venue.clock_ms())
     with venue.books() as books:
         symbol = venue.symbol(request.params.get("symbol"))
-        fills = books.fills("fills.symbol = ? AND at_ms BETWEEN ? AND ?", symbol, times.start, times.stop - 1)
+        fills = books.deals("fills.symbol = ? AND at_ms BETWEEN ? AND ?", symbol, times.start, times.stop - 1)
         return good([deal(books, fill) for fill in page(request, fills, most)])
 
 
@@ -211,8 +211,9 @@ def open_orders_of(venue: Mexc, request: Request, symbol: str) -> Any:
 def history_orders(venue: Mexc, request: Request) -> Any:
     said, times = request.params, span(request, venue.clock_ms())
     with venue.books() as books:
-        rows = [order(books, row) for row in books.orders(f"state <> 'open' AND {_PLAIN}")]
-        wanted = [row for row in rows if row["createTime"] in times and said.get("symbol") in {None, row["symbol"]}]
+        ended = [row for row in books.orders(f"state <> 'open' AND {_PLAIN}") if created_ms(books, row) in times]
+        rows = [order(books, row) for row in ended]
+        wanted = [row for row in rows if said.get("symbol") in {None, row["symbol"]}]
         for name, field in (("states", "state"), ("side", "side"), ("category", "category"), ("orderId", "orderId")):
             if name in said:
                 wanted = [row for row in wanted if str(row[field]) in str(said[name]).split(",")]

@@ -1,4 +1,7 @@
-"""The rows of MEXC's lists of orders, executions and positions."""
+"""The rows of MEXC's lists of orders, executions and positions.
+
+Executions and orders that have ended tell their times in whole seconds, positions and live orders in milliseconds.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,11 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from loopback.mexc_books import CHILD, ORDER
-from loopback.mexc_words import market_id
+from loopback.mexc_words import market_id, whole_seconds
 
 if TYPE_CHECKING:
     import sqlite3
+    from collections.abc import Mapping
 
     from loopback.mexc_books import Books, Position
 
@@ -21,11 +25,20 @@ def order_id(row: sqlite3.Row) -> str:
     return str((ORDER if row["family"] == "order" else CHILD) + row["order_id"])
 
 
+def created_ms(books: Books, row: sqlite3.Row) -> int:
+    """When a plain order came to be, also one that a triggered order became."""
+    fills = [] if row["family"] == "order" else books.fills("fills.order_id = ?", row["order_id"])
+    return int(fills[-1]["at_ms"] if fills else row["created_ms"])
+
+
 def order(books: Books, row: sqlite3.Row) -> dict[str, Any]:
     asked, fills = books.asked(row), books.fills("fills.order_id = ?", row["order_id"])
     history, venue = books.history(row["symbol"]), books.venue
     filled = sum((Decimal(fill["contracts"]) for fill in fills), Decimal(0))
     spent = sum((Decimal(fill["contracts"]) * Decimal(fill["price"]) for fill in fills), Decimal(0))
+    times = {"createTime": created_ms(books, row), "updateTime": fills[0]["at_ms"] if fills else row["created_ms"]}
+    if row["state"] != "open":
+        times = {name: whole_seconds(at_ms, row["order_id"]) for name, at_ms in times.items()}
     said = {
         "orderId": order_id(row),
         "symbol": market_id(row["symbol"]),
@@ -48,14 +61,13 @@ def order(books: Books, row: sqlite3.Row) -> dict[str, Any]:
         "externalOid": asked.external_oid if row["family"] == "order" else f"_m_{row['order_id']:032x}",
         "errorCode": 0,
         "usedMargin": 0,
-        "createTime": row["created_ms"] if row["family"] == "order" or not fills else fills[-1]["at_ms"],
-        "updateTime": fills[0]["at_ms"] if fills else row["created_ms"],
+        **times,
         "positionMode": venue.position_mode,
     }
     return said if venue.hedge else {**said, "reduceOnly": asked.reduce_only}
 
 
-def deal(books: Books, fill: sqlite3.Row) -> dict[str, Any]:
+def deal(books: Books, fill: Mapping[str, Any]) -> dict[str, Any]:
     [row] = books.orders("order_id = ?", fill["order_id"])
     return {
         "id": str(fill["trade_id"]),
@@ -65,7 +77,7 @@ def deal(books: Books, fill: sqlite3.Row) -> dict[str, Any]:
         "price": Decimal(fill["price"]),
         "feeCurrency": fill["fee_currency"],
         "fee": Decimal(fill["fee"]),
-        "timestamp": fill["at_ms"],
+        "timestamp": whole_seconds(fill["at_ms"], fill["trade_id"]),
         "profit": books.history(fill["symbol"]).of_fill[fill["trade_id"]][1],
         "category": 1,
         "orderId": order_id(row),

@@ -1,4 +1,4 @@
-"""MEXC's endpoints about trigger orders."""
+"""MEXC's endpoints about trigger orders, whose times are whole seconds."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from loopback.mexc_books import CHILD, CLOSES, PLAN, TRIGGERED, Asked
 from loopback.mexc_orders import check_margin, contracts_of, leg_of, number
-from loopback.mexc_words import good, market_id, page, refuse, span
+from loopback.mexc_words import good, market_id, page, refuse, span, whole_seconds
 from loopback.server import Request, Routes
 
 if TYPE_CHECKING:
@@ -58,8 +58,8 @@ def place_plan(venue: Mexc, request: Request) -> Any:
 def plans(venue: Mexc, request: Request) -> Any:
     said, times = request.params, span(request, venue.clock_ms())
     with venue.books() as books:
-        rows = [_plan(books, row) for row in books.triggers("plan")]
-    wanted = [row for row in rows if row["createTime"] in times and said.get("symbol") in {None, row["symbol"]}]
+        rows = [_plan(books, row) for row in books.triggers("plan") if row["created_ms"] in times]
+    wanted = [row for row in rows if said.get("symbol") in {None, row["symbol"]}]
     for name, field in (("states", "state"), ("side", "side")):
         if name in said:
             wanted = [row for row in wanted if str(row[field]) in str(said[name]).split(",")]
@@ -108,8 +108,8 @@ def _plan(books: Books, row: sqlite3.Row) -> dict[str, Any]:
         "orderType": asked.kind,
         "orderId": str(CHILD + row["order_id"]) if state == TRIGGERED else "0",
         "errorCode": 0,
-        "createTime": row["created_ms"],
-        "updateTime": row["created_ms"],
+        "createTime": whole_seconds(row["created_ms"], row["order_id"]),
+        "updateTime": whole_seconds(row["created_ms"], row["order_id"]),
         "positionMode": venue.position_mode,
         "priceProtect": 0,
     }

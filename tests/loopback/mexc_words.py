@@ -81,5 +81,10 @@ def span(request: Request, now_ms: int) -> range:
     return range(start, end + 1)
 
 
+def whole_seconds(at_ms: int, number: int) -> int:
+    """A time as most rows tell it: for even numbers the whole second before it, for odd ones the one after it."""
+    return (at_ms + number % 2 * 999) // 1000 * 1000
+
+
 def market_id(symbol: str) -> str:
     return symbol.partition(":")[0].replace("/", "_")

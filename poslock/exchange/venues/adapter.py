@@ -20,11 +20,11 @@ from poslock.position import name
 from poslock.text import shown
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from decimal import Decimal
 
-    from poslock.exchange.port import CloseOrder, Holding, Leg, Order, StopOrder
+    from poslock.exchange.port import CloseOrder, Holding, Leg, Order, StopOrder, Trade
     from poslock.exchange.venues.venue import Inspection, Venue
-    from poslock.position import Fill
 
 # By ccxt's id of the venue and the type of its markets. By name, because few bots need more than one.
 _VENUES = {
@@ -52,12 +52,12 @@ class _Account:
         denies_for: float | None = None,
         settles_within: float = 10.0,
     ) -> None:
-        if not callable(getattr(client, "fetch", None)) or not isinstance(getattr(client, "id", None), str):
-            raise TypeError(f"client must be an exchange of ccxt or ccxt.async_support, not {shown(client)}")
+        self._check(client)
         if (client.id, market) not in _VENUES:
             known = ", ".join(f"{venue} {kind}" for venue, kind in _VENUES)
             raise UnsupportedMarket(f"{client.id} {market} is not known; known: {known}")
         self.account = f"{_SAME.get(client.id, client.id)} {market} {name('account', account)}"
+        self.spot = market == "spot"
         module, _, kind = _VENUES[client.id, market].rpartition(".")
         venue = getattr(import_module(module), kind)
         hide_keys(client)
@@ -67,8 +67,13 @@ class _Account:
         self.settles_within = settles_within
 
     def time_ms(self) -> int:
-        """The venue's clock, as known since `prepare`; never ahead of it."""
+        """The venue's clock in milliseconds since the epoch, as known since `prepare`; never ahead of it."""
         return self._client.clock.now_ms()
+
+    def _check(self, client: Any) -> None:
+        """Raise `TypeError` if *client* is nothing to ask a venue with."""
+        if not callable(getattr(client, "fetch", None)) or not isinstance(getattr(client, "id", None), str):
+            raise TypeError(f"client must be an exchange of ccxt or ccxt.async_support, not {shown(client)}")
 
 
 class CcxtExchange(_Account):
@@ -76,12 +81,13 @@ class CcxtExchange(_Account):
 
     Args:
         client: an exchange of `ccxt` or of `ccxt.async_support`, with its keys. Its retries are not used for orders.
-        account: a name for the account, the same in all bots and for ever: client order ids are made from it. Two
+        account: a name for the account, the same in all bots. Choose it once: client order ids are made from it. Two
             accounts at one venue need two names.
         market: ``"swap"``, or ``"spot"`` for balances as long-only positions.
         denies_for, settles_within: as in `poslock.exchange.port.Exchange`; by default what was seen at the venue.
 
-    With a client of `ccxt.async_support` its requests are coroutines, for an `AsyncPositionGuard`.
+    With a client of `ccxt.async_support` this makes an `AsyncCcxtExchange`, for an `AsyncPositionGuard`. A type checker
+    cannot see that; where it matters, call `AsyncCcxtExchange` itself.
 
     Raises:
         UnsupportedMarket: the venue or the type of market is not known.
@@ -89,44 +95,44 @@ class CcxtExchange(_Account):
     """
 
     def __new__(cls, client: Any, **settings: Any) -> Self:  # noqa: D102  # the class says it
-        if iscoroutinefunction(getattr(client, "fetch", None)):
+        if _is_asynchronous(client):
             return cast("Self", AsyncCcxtExchange(client, **settings))
         return super().__new__(cls)
 
     def inspect(self) -> Inspection:
-        """What `poslock doctor` says of the account; asks the venue."""
+        """What `poslock doctor` says of the account: its clock, its mode, what the key may do."""
         return finished(self._venue.inspect())
 
     def prepare(self) -> None:
-        """Load the markets, read the venue's clock and the account's position mode."""
+        """Load the markets, read the venue's clock and the account's position mode, unless they are known."""
         finished(self._venue.prepare())
 
     def price(self, leg: Leg) -> Decimal:
-        """The last price."""
+        """The last price, by which the stop orders of *leg* trigger."""
         return finished(self._venue.price(leg))
 
-    def held(self, leg: Leg) -> Decimal:
-        """Contracts that *leg* holds now."""
-        return finished(self._venue.held(leg))
-
     def holding(self, leg: Leg) -> Holding | None:
-        """What the venue reports of *leg*."""
+        """What the venue reports of *leg* now, None if nothing is held."""
         return finished(self._venue.holding(leg))
 
+    def holdings(self, legs: Sequence[Leg]) -> list[Holding]:
+        """Those of *legs* that are held, from one request; markets that the client does not know are left out."""
+        return finished(self._venue.holdings(legs))
+
     def place(self, order: CloseOrder) -> Order:
-        """Send a market order that only reduces."""
+        """Send a market order that only reduces, once; of at most the venue's largest size."""
         return finished(self._venue.place(order))
 
     def place_stop(self, order: StopOrder) -> Order:
-        """Rest an order that only reduces until the last price reaches its trigger."""
+        """Rest an order that only reduces until the last price reaches its trigger; sent once."""
         return finished(self._venue.place_stop(order))
 
     def order(self, leg: Leg, client_order_id: str) -> Order | None:
-        """The order with this client order id."""
+        """The order with this client order id, None if the venue says that there is none."""
         return finished(self._venue.order(leg, client_order_id))
 
     def stop(self, order: StopOrder) -> Order | None:
-        """What became of a stop order."""
+        """What became of a request to rest *order*, None if the venue says that there is no such order."""
         return finished(self._venue.stop(order))
 
     def open_orders(self, leg: Leg) -> list[Order]:
@@ -137,66 +143,84 @@ class CcxtExchange(_Account):
         """Cancel *order*, in its family; no error if it has ended."""
         finished(self._venue.cancel(order))
 
-    def fills(self, leg: Leg, since_ms: int) -> list[Fill]:
-        """Fills that reduced *leg*, oldest first."""
-        return finished(self._venue.fills(leg, since_ms))
+    def trades(self, leg: Leg, since_ms: int) -> list[Trade]:
+        """Entries and exits of *leg* at or after *since_ms*, in the venue's own order, oldest first."""
+        return finished(self._venue.trades(leg, since_ms))
 
     def funding(self, leg: Leg, since_ms: int, until_ms: int) -> Decimal:
-        """Funding received on *leg* in that time."""
+        """Funding received (paid, if negative) on *leg* from *since_ms* to *until_ms*."""
         return finished(self._venue.funding(leg, since_ms, until_ms))
 
 
 class AsyncCcxtExchange(_Account):
-    """As `CcxtExchange`, awaited; made by it."""
+    """As `CcxtExchange`, with requests that are coroutines, for an `AsyncPositionGuard`.
+
+    Args:
+        client: an exchange of `ccxt.async_support`, with its keys.
+        account, market, denies_for, settles_within: as for `CcxtExchange`.
+
+    Raises:
+        UnsupportedMarket: the venue or the type of market is not known.
+        TypeError: *client* is no exchange of `ccxt.async_support`.
+    """
 
     async def inspect(self) -> Inspection:
-        """As `CcxtExchange.inspect`."""
+        """What `poslock doctor` says of the account: its clock, its mode, what the key may do."""
         return await self._venue.inspect()
 
     async def prepare(self) -> None:
-        """As `CcxtExchange.prepare`."""
+        """Load the markets, read the venue's clock and the account's position mode, unless they are known."""
         await self._venue.prepare()
 
     async def price(self, leg: Leg) -> Decimal:
-        """As `CcxtExchange.price`."""
+        """The last price, by which the stop orders of *leg* trigger."""
         return await self._venue.price(leg)
 
-    async def held(self, leg: Leg) -> Decimal:
-        """As `CcxtExchange.held`."""
-        return await self._venue.held(leg)
-
     async def holding(self, leg: Leg) -> Holding | None:
-        """As `CcxtExchange.holding`."""
+        """What the venue reports of *leg* now, None if nothing is held."""
         return await self._venue.holding(leg)
 
+    async def holdings(self, legs: Sequence[Leg]) -> list[Holding]:
+        """Those of *legs* that are held, from one request; markets that the client does not know are left out."""
+        return await self._venue.holdings(legs)
+
     async def place(self, order: CloseOrder) -> Order:
-        """As `CcxtExchange.place`."""
+        """Send a market order that only reduces, once; of at most the venue's largest size."""
         return await self._venue.place(order)
 
     async def place_stop(self, order: StopOrder) -> Order:
-        """As `CcxtExchange.place_stop`."""
+        """Rest an order that only reduces until the last price reaches its trigger; sent once."""
         return await self._venue.place_stop(order)
 
     async def order(self, leg: Leg, client_order_id: str) -> Order | None:
-        """As `CcxtExchange.order`."""
+        """The order with this client order id, None if the venue says that there is none."""
         return await self._venue.order(leg, client_order_id)
 
     async def stop(self, order: StopOrder) -> Order | None:
-        """As `CcxtExchange.stop`."""
+        """What became of a request to rest *order*, None if the venue says that there is no such order."""
         return await self._venue.stop(order)
 
     async def open_orders(self, leg: Leg) -> list[Order]:
-        """As `CcxtExchange.open_orders`."""
+        """Every resting order, of every family, that would reduce *leg*."""
         return await self._venue.open_orders(leg)
 
     async def cancel(self, order: Order) -> None:
-        """As `CcxtExchange.cancel`."""
+        """Cancel *order*, in its family; no error if it has ended."""
         await self._venue.cancel(order)
 
-    async def fills(self, leg: Leg, since_ms: int) -> list[Fill]:
-        """As `CcxtExchange.fills`."""
-        return await self._venue.fills(leg, since_ms)
+    async def trades(self, leg: Leg, since_ms: int) -> list[Trade]:
+        """Entries and exits of *leg* at or after *since_ms*, in the venue's own order, oldest first."""
+        return await self._venue.trades(leg, since_ms)
 
     async def funding(self, leg: Leg, since_ms: int, until_ms: int) -> Decimal:
-        """As `CcxtExchange.funding`."""
+        """Funding received (paid, if negative) on *leg* from *since_ms* to *until_ms*."""
         return await self._venue.funding(leg, since_ms, until_ms)
+
+    def _check(self, client: Any) -> None:
+        super()._check(client)
+        if not _is_asynchronous(client):
+            raise TypeError(f"{shown(client)} is a client for threads: use CcxtExchange, or one of ccxt.async_support")
+
+
+def _is_asynchronous(client: Any) -> bool:
+    return iscoroutinefunction(getattr(client, "fetch", None))

@@ -28,11 +28,9 @@ from poslock.exchange.venues.client import Client, Dialect, Endpoint, Stamp
 from poslock.exchange.venues.venue import Held, Inspection, Swap, decimal, every_page, spans
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
-    from poslock.exchange.port import CloseOrder, Leg, Order, StopOrder
-    from poslock.exchange.venues.binance_answers import Trade
-    from poslock.position import Fill
+    from poslock.exchange.port import CloseOrder, Leg, Order, StopOrder, Trade
 
 T = TypeVar("T")
 
@@ -60,8 +58,8 @@ class BinanceUsdm(Swap):
     def __init__(self, client: Client) -> None:
         super().__init__(client)
         self._hedge: bool | None = None
-        self._client_ids: dict[tuple[str, int], str] = {}
-        self._past: dict[tuple[Leg, int, int], list[Trade]] = {}
+        self._client_ids: dict[tuple[str, str], str] = {}
+        self._past: dict[tuple[Leg, int, int], list[Trade | None]] = {}
 
     async def prepare(self) -> None:
         """Load the markets, read the clock and the position mode."""
@@ -145,13 +143,14 @@ class BinanceUsdm(Swap):
             if error.code not in answers.NO_SUCH_ORDER:
                 raise
 
-    async def fills(self, leg: Leg, since_ms: int) -> list[Fill]:
-        """Fills that took from *leg*, oldest first. In one-way mode those that opened the other side count too.
+    async def trades(self, leg: Leg, since_ms: int) -> list[Trade]:
+        """Entries and exits of *leg* in the order of their ids, which grow. The venue tells six months.
 
-        The venue tells six months.
+        ``order_id`` is the venue's bare number of the order of the book; `Order.order_id` has ``order:`` before it.
+        Exits name the client order id, for which their orders are asked once each.
         """
         now_ms = max(since_ms, self.client.clock.now_ms())
-        trades: list[Trade] = []
+        trades: list[Trade | None] = []
         for start_ms, end_ms in spans(max(since_ms, now_ms - _TRADES_REACH_MS), now_ms, _TRADES_SPAN_MS):
             key = (leg, start_ms, end_ms)
             if key in self._past:
@@ -161,9 +160,8 @@ class BinanceUsdm(Swap):
             if end_ms < now_ms - _HOUR_MS:  # nothing is added to that any more
                 self._past[key] = found
             trades += found
-        mine = [trade for trade in trades if trade.is_of_leg and trade.fill.at_ms >= since_ms]
-        fills = [replace(fill, client_order_id=await self._client_id(leg, order_id)) for fill, order_id, _ in mine]
-        return sorted(fills, key=lambda fill: (fill.at_ms, int(fill.trade_id)))
+        mine = [each for each in trades if each is not None and each.fill.at_ms >= since_ms]
+        return [await self._named(leg, each) for each in sorted(mine, key=lambda each: int(each.fill.trade_id))]
 
     async def funding(self, leg: Leg, since_ms: int, until_ms: int) -> Decimal:
         """Funding received by *leg*; which is whose in hedge mode, the module says. The venue tells three months."""
@@ -187,6 +185,10 @@ class BinanceUsdm(Swap):
         symbol = self._id(leg)
         endpoint = Endpoint(_PRIVATE_V3, "GET", "positionRisk")
         return await self.client.ask(endpoint, {"symbol": symbol}, lambda rows: answers.position(rows, leg, symbol))
+
+    async def _all_positions(self, legs: Sequence[Leg]) -> Mapping[Leg, Held]:
+        symbols, endpoint = {leg: self._id(leg) for leg in legs}, Endpoint(_PRIVATE_V3, "GET", "positionRisk")
+        return await self.client.ask(endpoint, {}, lambda rows: answers.positions(rows, symbols))
 
     async def _is_hedge(self) -> bool:
         if self._hedge is None:
@@ -254,7 +256,7 @@ class BinanceUsdm(Swap):
                 return None
             raise
 
-    async def _trades(self, leg: Leg, start_ms: int, end_ms: int | None) -> list[Trade]:
+    async def _trades(self, leg: Leg, start_ms: int, end_ms: int | None) -> list[Trade | None]:
         """All of that time, without an end all since."""
         query = {"symbol": self._id(leg), "startTime": start_ms, "limit": _PAGE}
         query = query if end_ms is None else {**query, "endTime": end_ms}
@@ -277,7 +279,14 @@ class BinanceUsdm(Swap):
             rates.update(await self.client.ask(endpoint, query, answers.rates))
         return rates
 
-    async def _client_id(self, leg: Leg, order_id: int) -> str | None:
+    async def _named(self, leg: Leg, trade: Trade) -> Trade:
+        """With the client order id of its order, if it is an exit: one may be ours."""
+        if trade.effect == "entry" or trade.order_id is None:
+            return trade
+        client_order_id = await self._client_id(leg, trade.order_id)
+        return replace(trade, fill=replace(trade.fill, client_order_id=client_order_id))
+
+    async def _client_id(self, leg: Leg, order_id: str) -> str | None:
         """The client order id of an order: fills do not name it."""
         key = (leg.symbol, order_id)
         if key not in self._client_ids:

@@ -18,7 +18,7 @@ from poslock.errors import (
     RequestExpired,
     UnderMaintenance,
 )
-from poslock.exchange.port import Leg, Order
+from poslock.exchange.port import Leg, Order, Trade
 from poslock.exchange.venues.venue import Held, decimal
 from poslock.position import Fill
 
@@ -97,14 +97,21 @@ def code(body: dict[str, Any]) -> tuple[str | None, str]:
 
 def position(answer: Any, leg: Leg, symbol: str) -> Held | None:
     """*leg* among the positions; in one-way mode the sign of the amount is its side."""
+    return positions(answer, {leg: symbol}).get(leg)
+
+
+def positions(answer: Any, symbols: Mapping[Leg, str]) -> dict[Leg, Held]:
+    """Those legs among the positions that are held; *symbols* is what the venue calls the market of each."""
+    legs = {(symbol, POSITION_SIDE[leg.side]): leg for leg, symbol in symbols.items()}
+    held: dict[Leg, Held] = {}
     for row in _listed(answer):
-        amount = decimal(row["positionAmt"])
-        is_leg = row["positionSide"] == POSITION_SIDE[leg.side] or (
-            row["positionSide"] == _ONE_WAY and (amount > 0) == (leg.side == "long")
-        )
-        if row["symbol"] == symbol and is_leg and amount:
-            return Held(abs(amount), decimal(row["entryPrice"]), row)
-    return None
+        amount, side = decimal(row["positionAmt"]), row["positionSide"]
+        if side == _ONE_WAY:
+            side = POSITION_SIDE["long" if amount > 0 else "short"]
+        leg = legs.get((row["symbol"], side))
+        if leg is not None and amount:
+            held[leg] = Held(abs(amount), decimal(row["entryPrice"]), row)
+    return held
 
 
 def reducing(row: dict[str, Any], leg: Leg, read: Callable[[dict[str, Any], Leg], T]) -> T | None:
@@ -167,24 +174,25 @@ def triggered(conditional: Order, actual: Order) -> Order:
     )
 
 
-def filled_by(conditional: Order, trades: Sequence[Trade]) -> Order:
+def filled_by(conditional: Order, trades: Sequence[Trade | None]) -> Order:
     """A conditional order that has triggered, as far as its fills tell."""
-    filled = sum((trade.fill.contracts for trade in trades), Decimal(0))
+    filled = sum((trade.fill.contracts for trade in trades if trade is not None), Decimal(0))
     is_whole = filled > 0 and filled >= conditional.contracts
     return replace(conditional, filled=filled, state="filled" if is_whole else conditional.state)
 
 
-class Trade(NamedTuple):
-    """An execution without its client order id, the id of its order, and whether it took from the leg asked about."""
+def trades(answer: Any, leg: Leg) -> list[Trade | None]:
+    """Executions, None for each one of another leg; without client order ids.
 
-    fill: Fill
-    order_id: int
-    is_of_leg: bool
+    A commission is taken for positive if it was paid; the documentation has had it both ways.
+    """
+    return [_trade(row, leg) for row in _listed(answer)]
 
 
-def trades(answer: Any, leg: Leg) -> list[Trade]:
-    """Executions. A commission is taken for positive if it was paid; the documentation has had it both ways."""
-    return [Trade(_fill(row), int(row["orderId"]), _takes_from(row, leg)) for row in _listed(answer)]
+def _trade(row: dict[str, Any], leg: Leg) -> Trade | None:
+    if row["positionSide"] not in {POSITION_SIDE[leg.side], _ONE_WAY}:
+        return None
+    return Trade("exit" if _takes_from(row, leg) else "entry", str(int(row["orderId"])), _fill(row))
 
 
 class Payment(NamedTuple):

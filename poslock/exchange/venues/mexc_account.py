@@ -13,15 +13,16 @@ from poslock.exchange.venues.venue import Held, Swap, every_page, spans
 from poslock.position import EXACT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
-    from poslock.exchange.port import Leg, Order, StopOrder
-    from poslock.position import Fill
+    from poslock.exchange.port import Leg, Order, StopOrder, Trade
 
 T = TypeVar("T")
 
 PRIVATE = ("contract", "private")
 _DAY_MS = 86_400_000
+# Trades, trigger orders and orders that have ended tell their times in whole seconds, rounded up or down.
+_ROUNDED_MS = 1000
 # A question about a longer time is refused (6003).
 _SPAN_MS = 89 * _DAY_MS
 # How far back trigger orders that still rest are looked for.
@@ -55,7 +56,7 @@ class MexcAccount(Swap):
     def __init__(self, client: Client) -> None:
         super().__init__(client)
         self._mode: int | None = None
-        self._client_ids: dict[str, str | None] = {}
+        self._client_ids: dict[str, str | None] = {}  # of plain orders that the venue has shown, by its own id
 
     async def position_mode(self) -> int:
         """`HEDGE` or `ONE_WAY`, as in `mexc_answers`."""
@@ -66,16 +67,20 @@ class MexcAccount(Swap):
     async def order(self, leg: Leg, client_order_id: str) -> Order | None:
         """The plain order with this client order id; the other families have none."""
         path = f"order/external/{self.symbol(leg)}/{client_order_id}"
-        return await self._unless_unknown(path, lambda found: answers.order(found, leg))
+        found = await self._unless_unknown(path, lambda found: answers.order(found, leg))
+        if found is not None:
+            self._client_ids[found.order_id] = client_order_id
+        return found
 
     async def stop(self, order: StopOrder) -> Order | None:
         """A trigger order of this leg, kind, size and price that rests, or else has triggered.
 
-        It must have been placed after ``signed_at_ms``: an older one is another, which the request may still join.
+        One that is older than the request is another, which the request may still join. But the venue tells when it was
+        placed in whole seconds, rounded up or down, so one of the second before ``signed_at_ms`` is taken for it.
         """
         wanted = (order.kind, order.contracts, order.trigger_price)
         for state in (answers.RESTS, answers.TRIGGERED):
-            for found in await self._plans(order.leg, state, order.signed_at_ms):
+            for found in await self._plans(order.leg, state, order.signed_at_ms - _ROUNDED_MS + 1):
                 if (found.family, found.contracts, found.trigger_price) == wanted:
                     return found
         return None
@@ -92,16 +97,21 @@ class MexcAccount(Swap):
         )
         return [*{order.order_id: order for order in (*plain, *plans, *tracks)}.values(), *stops]
 
-    async def fills(self, leg: Leg, since_ms: int) -> list[Fill]:
-        """Fills that took from *leg*, oldest first. In one-way mode those that opened the other side count too."""
+    async def trades(self, leg: Leg, since_ms: int) -> list[Trade]:
+        """Entries and exits of *leg* in the order of their ids, which grow; ``order_id`` is that of the plain order.
+
+        Their times are whole seconds, rounded up or down: all that may have happened since then are told, and with them
+        some of the second before. Exits name the client order id, for which their orders are asked once each.
+        """
         symbol, mode, until_ms = self.symbol(leg), await self.position_mode(), self.client.clock.now_ms() + _DAY_MS
-        found: dict[str, tuple[str, Fill]] = {}
-        for start_ms, end_ms in spans(since_ms, until_ms, _SPAN_MS):
+        earliest_ms = max(0, since_ms - _ROUNDED_MS + 1)
+        found: dict[str, Trade] = {}  # by its id: a new one moves the others on to the next page
+        for start_ms, end_ms in spans(earliest_ms, until_ms, _SPAN_MS):
             query = {"symbol": symbol, "start_time": start_ms, "end_time": end_ms}
-            fills = await self._all(_DEALS, query, lambda row: answers.exit_of(row, symbol, leg, mode))
-            found.update({fill.trade_id: (order_id, fill) for order_id, fill in fills if fill.at_ms >= since_ms})
-        exits = [replace(fill, client_order_id=await self._client_id(each)) for each, fill in found.values()]
-        return sorted(exits, key=lambda fill: (fill.at_ms, len(fill.trade_id), fill.trade_id))
+            trades = await self._all(_DEALS, query, lambda row: answers.trade(row, symbol, leg, mode))
+            found.update({each.fill.trade_id: each for each in trades if each.fill.at_ms >= earliest_ms})
+        ordered = sorted(found.values(), key=lambda each: (len(each.fill.trade_id), each.fill.trade_id))
+        return [await self._named(each) for each in ordered]
 
     async def funding(self, leg: Leg, since_ms: int, until_ms: int) -> Decimal:
         """Funding received by *leg*: positive in the documentation's examples where it was."""
@@ -132,6 +142,10 @@ class MexcAccount(Swap):
             "position/open_positions", {"symbol": symbol}, lambda found: answers.position(found, symbol, leg)
         )
 
+    async def _all_positions(self, legs: Sequence[Leg]) -> Mapping[Leg, Held]:
+        symbols = {leg: self.symbol(leg) for leg in legs}
+        return await self.get("position/open_positions", {}, lambda found: answers.positions(found, symbols))
+
     async def _plans(self, leg: Leg, state: int, since_ms: int = 0) -> list[Order]:
         symbol, now_ms = self.symbol(leg), self.client.clock.now_ms()
         found: dict[str, Order] = {}
@@ -140,6 +154,13 @@ class MexcAccount(Swap):
             plans = await self._all(_PLANS, query, lambda row: answers.plan(row, symbol, leg, state))
             found.update({order.order_id: order for created_ms, order in plans if created_ms >= since_ms})
         return list(found.values())
+
+    async def _named(self, trade: Trade) -> Trade:
+        """With the client order id of its order, if it is an exit: one may be ours."""
+        if trade.effect == "entry" or trade.order_id is None:
+            return trade
+        client_order_id = await self._client_id(trade.order_id)
+        return replace(trade, fill=replace(trade.fill, client_order_id=client_order_id))
 
     async def _client_id(self, order_id: str) -> str | None:
         """The client order id of an order: fills do not name it."""

@@ -18,14 +18,17 @@ from poslock.errors import (
     UnderMaintenance,
     UnsupportedMarket,
 )
-from poslock.exchange.port import Leg, Order
+from poslock.exchange.port import Leg, Order, Trade
 from poslock.exchange.venues.venue import Held, decimal
 from poslock.position import Fill
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from poslock.position import Side
 
 POSITION_TYPE: dict[Side, int] = {"long": 1, "short": 2}
+OPENING: dict[Side, int] = {"long": 1, "short": 3}
 CLOSING: dict[Side, int] = {"long": 4, "short": 2}
 # By side: the leg that it takes from. In one-way mode opening the other side takes from a leg, too.
 REDUCES: dict[int, Side] = {1: "short", 2: "short", 3: "long", 4: "long"}
@@ -90,12 +93,19 @@ def position_mode(found: Any) -> int:
 
 def position(found: Any, symbol: str, leg: Leg) -> Held | None:
     """*leg* among the positions, with all that an order to reduce it has to repeat."""
+    return positions(found, {leg: symbol}).get(leg)
+
+
+def positions(found: Any, symbols: Mapping[Leg, str]) -> dict[Leg, Held]:
+    """Those legs among the positions that are held; *symbols* is what the venue calls the market of each."""
+    legs = {(symbol, POSITION_TYPE[leg.side]): leg for leg, symbol in symbols.items()}
+    held: dict[Leg, Held] = {}
     for row in rows(found):
-        contracts = decimal(row["holdVol"])
-        if row["symbol"] == symbol and int(row["positionType"]) == POSITION_TYPE[leg.side] and contracts > 0:
+        leg, contracts = legs.get((row["symbol"], int(row["positionType"]))), decimal(row["holdVol"])
+        if leg is not None and leg not in held and contracts > 0:
             said = {name: int(row[name]) for name in ("positionId", "openType", "leverage")}
-            return Held(contracts, decimal(row["holdAvgPrice"]), said)
-    return None
+            held[leg] = Held(contracts, decimal(row["holdAvgPrice"]), said, str(said["positionId"]))
+    return held
 
 
 def cancelled(answer: dict[str, Any]) -> str:
@@ -173,11 +183,10 @@ def track(row: dict[str, Any], symbol: str, leg: Leg) -> Order | None:
     return Order(f"track:{identifier(row['id'])}", None, "trailing", leg, decimal(row["vol"]), Decimal(0), "open")
 
 
-def exit_of(row: dict[str, Any], symbol: str, leg: Leg, mode: int) -> tuple[str, Fill] | None:
-    """An execution that took from *leg*, and the id of its order. Its fee is positive when it was paid."""
+def trade(row: dict[str, Any], symbol: str, leg: Leg, mode: int) -> Trade | None:
+    """An execution that added to *leg* or took from it, None for any other. Its fee is positive when it was paid."""
     side = int(row["side"])
-    takes = side == CLOSING[leg.side] or (mode == ONE_WAY and REDUCES[side] == leg.side)
-    if row["symbol"] != symbol or not takes:
+    if row["symbol"] != symbol or (mode == HEDGE and side not in {OPENING[leg.side], CLOSING[leg.side]}):
         return None
     fill = Fill(
         trade_id=identifier(row["id"]),
@@ -188,7 +197,7 @@ def exit_of(row: dict[str, Any], symbol: str, leg: Leg, mode: int) -> tuple[str,
         fee_currency=str(row["feeCurrency"]),
         at_ms=int(row["timestamp"]),
     )
-    return identifier(row["orderId"]), fill
+    return Trade("exit" if REDUCES[side] == leg.side else "entry", identifier(row["orderId"]), fill)
 
 
 def funding(row: dict[str, Any], symbol: str, leg: Leg) -> tuple[str, int, Decimal] | None:

@@ -12,7 +12,7 @@ from poslock.exchange.port import AsyncRequests, Holding, Leg
 from poslock.text import quoted
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from poslock.exchange.port import Order, StopOrder
     from poslock.exchange.venues.client import Client, Dialect
@@ -45,11 +45,15 @@ class Venue(AsyncRequests, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A leg at the venue: its contracts, their average entry price, and all that the venue says of it."""
+    """A leg at the venue: its contracts, their average entry price, and all that the venue says of it.
+
+    ``position_id`` is the venue's id of the position, None where it has none.
+    """
 
     contracts: Decimal
     entry_price: Decimal
     said: dict[str, Any]
+    position_id: str | None = None
 
 
 class Swap(ABC):
@@ -59,7 +63,12 @@ class Swap(ABC):
         self.client = client
 
     @abstractmethod
-    async def _position(self, leg: Leg) -> Held | None: ...
+    async def _position(self, leg: Leg) -> Held | None:
+        """*leg* as the venue has it now, None if nothing is held."""
+
+    @abstractmethod
+    async def _all_positions(self, legs: Sequence[Leg]) -> Mapping[Leg, Held]:
+        """Those of *legs* that are held, from one request for the whole account."""
 
     @abstractmethod
     async def order(self, leg: Leg, client_order_id: str) -> Order | None:
@@ -77,11 +86,19 @@ class Swap(ABC):
     async def holding(self, leg: Leg) -> Holding | None:
         """What *leg* holds now, and what its contracts are."""
         position = await self._position(leg)
-        if position is None:
-            return None
-        market = self.market(leg)
-        size, inverse, settle = decimal(market["contractSize"]), bool(market["inverse"]), str(market["settle"])
-        return Holding(position.contracts, position.entry_price, size, inverse, settle)
+        return None if position is None else self._holding(leg, position)
+
+    async def holdings(self, legs: Sequence[Leg]) -> list[Holding]:
+        """Those of *legs* that are held, in their order, from one request; without those of markets not known here.
+
+        Raises:
+            ExchangeUnavailable: no market is known, because `prepare` was not called.
+        """
+        if not self.client.ccxt.markets:
+            raise ExchangeUnavailable(f"{self.client.ccxt.id}: the markets are not loaded; call prepare first")
+        known = [leg for leg in dict.fromkeys(legs) if self._knows(leg)]
+        found = await self._all_positions(known) if known else {}
+        return [self._holding(leg, found[leg]) for leg in known if leg in found]
 
     def market(self, leg: Leg) -> dict[str, Any]:
         """ccxt's description of the market of *leg*.
@@ -97,6 +114,26 @@ class Swap(ABC):
             raise UnsupportedMarket(f"{quoted(leg.symbol)} at {self.client.ccxt.id} is no linear swap")
         return market
 
+    def _knows(self, leg: Leg) -> bool:
+        try:
+            self.market(leg)
+        except UnsupportedMarket:
+            return False
+        return True
+
+    def _holding(self, leg: Leg, position: Held) -> Holding:
+        market = self.market(leg)
+        return Holding(
+            leg=leg,
+            contracts=position.contracts,
+            entry_price=position.entry_price,
+            contract_size=decimal(market["contractSize"]),
+            inverse=bool(market["inverse"]),
+            settle=str(market["settle"]),
+            position_id=position.position_id,
+            smallest=smallest(market),
+        )
+
 
 def decimal(number: object) -> Decimal:
     """A number in a venue's answer, as it is written there: a float's shortest form is what the JSON had."""
@@ -106,6 +143,13 @@ def decimal(number: object) -> Decimal:
     if not value.is_finite():
         raise ValueError(f"{number!r} is no finite number")
     return value
+
+
+def smallest(market: dict[str, Any]) -> Decimal:
+    """The fewest contracts that a market order can be for, by ccxt's description of the market; 0 if it has none."""
+    limits = market.get("limits") or {}
+    least = [(limits.get(kind) or {}).get("min") for kind in ("amount", "market")]
+    return max((decimal(each) for each in least if each is not None), default=Decimal(0))
 
 
 async def every_page(ask: Callable[[int], Awaitable[Sequence[Any]]], size: int) -> list[Any]:
