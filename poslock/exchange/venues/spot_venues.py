@@ -20,8 +20,8 @@ _MOST_PAGES = 50
 _HOUR_MS, _DAY_MS = 3_600_000, 86_400_000
 # How far back MEXC tells of trades, in pieces of which length, and up to when.
 _REACH_MS, _SPAN_MS, _BEYOND_MS = 28 * _DAY_MS, 7 * _DAY_MS, 5000
-# MEXC reports whole seconds, rounded up or down: two of them say an order if they are as far apart as this.
-_TELLING_MS = 2000
+# MEXC reports whole seconds, rounded up or down.
+_ROUNDED_MS = 1000
 
 
 class BinanceSpot(Spot):
@@ -111,9 +111,10 @@ class MexcSpot(Spot):
         if found is None:  # as before: a new order may be denied
             return taken
         # What the venue does with a second order under one id is not documented. Should it answer with the first one,
-        # that is no new order. (test_a_silent_duplicate_is_not_taken_for_a_new_order)
+        # that is no new order. It says when it was made in whole seconds, so it has to be older than those.
+        # (test_a_silent_duplicate_is_not_taken_for_a_new_order)
         created_ms, now = found
-        if created_ms < order.signed_at_ms:
+        if created_ms < order.signed_at_ms - _ROUNDED_MS:
             raise DuplicateClientOrderId(f"client order id {order.client_order_id} was taken before, by {order_id}")
         return now
 
@@ -151,7 +152,7 @@ def _number(trade: Trade) -> int:
 def _oldest_first(trades: list[Trade]) -> list[Trade]:
     """A list that is told newest first, turned round; which way it is told is not documented.
 
-    Its ends say so, if they are further apart than what both are rounded by.
+    Its ends say so, if they are as far apart as what both are rounded by.
     """
-    is_oldest_first = bool(trades) and trades[-1].fill.at_ms - trades[0].fill.at_ms >= _TELLING_MS
+    is_oldest_first = bool(trades) and trades[-1].fill.at_ms - trades[0].fill.at_ms >= 2 * _ROUNDED_MS
     return trades if is_oldest_first else trades[::-1]
