@@ -24,12 +24,12 @@ from poslock.errors import (
     RequestExpired,
     UnderMaintenance,
 )
+from poslock.exchange.port import Leg
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from poslock.exchange.port import Leg
     from poslock.position import Side
 
 CREATE, REALTIME, POSITIONS = "/v5/order/create", "/v5/order/realtime", "/v5/position/list"
@@ -245,7 +245,7 @@ def test_what_became_of_a_question(desk: Desk, reply: Reply, meaning: type[Excha
     desk.hold()
     desk.strike_question(POSITIONS, reply)
     with pytest.raises(ExchangeUnavailable) as raised:
-        desk.exchange.held(LONG)
+        desk.held(LONG)
     assert type(raised.value) is meaning
     assert issubclass(meaning, NotServed) or not isinstance(raised.value, OrderRefused)
 
@@ -294,3 +294,78 @@ def test_what_the_key_may_do(desk: Desk, venue: Bybit) -> None:
     venue.permissions = {"Wallet": ["Withdraw"]}
     inspection = desk.exchange.inspect()
     assert (inspection.may_trade, inspection.may_withdraw) == (False, True)
+
+
+# Executions.
+
+
+def executed(kind: str, side: str, size: str, closed: str, at_ms: int, **more: Any) -> dict[str, Any]:
+    """A row of the list of executions."""
+    row = {"symbol": "BTCUSDT", "orderId": f"of-{kind}", "orderLinkId": "", "side": side, "execFee": "1"}
+    row |= {"execId": f"{kind}-{side}-{size}", "execPrice": "60000", "execQty": size, "execType": kind}
+    return {**row, "execTime": str(at_ms), "closedSize": closed, "seq": 10**9, **more}
+
+
+@both_modes
+@pytest.mark.parametrize("kind", ["AdlTrade", "BustTrade", "Delivery", "BlockTrade", "MovePosition", "FutureSpread"])
+def test_executions_that_nobody_ordered(desk: Desk, venue: Bybit, kind: str) -> None:
+    """Liquidation, deleveraging, delisting: they take from the position, so they are exits."""
+    desk.hold()
+    venue.executions = [executed(kind, "Sell", "4", "4", venue.clock_ms())]
+    told = desk.exchange.trades(LONG, 0)
+    assert [(trade.effect, trade.fill.contracts) for trade in told] == [("entry", 10), ("exit", 4)]
+
+
+@both_modes
+@pytest.mark.parametrize("closed", ["", "0", "10"])
+@pytest.mark.parametrize("kind", ["Funding", "Settle", "SessionSettlePnL", "Dividend", "ReverseSplitSettle", "UNKNOWN"])
+def test_executions_that_are_no_trades(desk: Desk, venue: Bybit, kind: str, closed: str) -> None:
+    """What settles moves no position, whatever size it names; what is not known is not guessed."""
+    desk.hold()
+    venue.executions = [executed(kind, side, "10", closed, venue.clock_ms()) for side in ("Buy", "Sell")]
+    assert [trade.effect for trade in desk.exchange.trades(LONG, 0)] == ["entry"]
+
+
+def test_executions_of_one_millisecond(desk: Desk, venue: Bybit) -> None:
+    """The list may tell them in any order; the venue's sequence number says which came first."""
+    desk.exchange.prepare()
+    at_ms = venue.clock_ms()
+    sides = {3: "Buy", 1: "Buy", 4: "Sell", 2: "Sell"}
+    venue.executions = [executed("Trade", side, str(seq), "", at_ms, seq=seq) for seq, side in sides.items()]
+    told = desk.exchange.trades(LONG, 0)
+    assert [(trade.effect, trade.fill.contracts) for trade in told] == [
+        ("entry", 1),
+        ("exit", 2),
+        ("entry", 3),
+        ("exit", 4),
+    ]
+
+
+@both_modes
+def test_the_mode_of_a_market_is_asked_once(desk: Desk, venue: Bybit, *, hedge: bool) -> None:
+    """Executions do not tell which leg they are of; a position does, and an empty one too."""
+    desk.exchange.prepare()
+    venue.executions = [executed("Trade", "Sell", "4", "", venue.clock_ms())]
+    for _ in range(2):
+        assert [trade.effect for trade in desk.exchange.trades(LONG, 0)] == ([] if hedge else ["exit"])
+        assert [trade.effect for trade in desk.exchange.trades(SHORT, 0)] == ["entry"]
+    assert [request.params.get("cursor") for request in desk.sent(POSITIONS, "GET")] == [None, "page:200"]
+
+
+def test_a_market_whose_mode_is_not_told(desk: Desk) -> None:
+    """Whose trades they are is not guessed."""
+    desk.exchange.prepare()
+    page = {"retCode": 0, "retMsg": "OK", "result": {"list": [], "nextPageCursor": ""}}
+    desk.strike_question(POSITIONS, Reply(200, page))
+    with pytest.raises(ExchangeUnavailable, match="position mode"):
+        desk.exchange.trades(LONG, 0)
+    assert desk.exchange.trades(LONG, 0) == []
+
+
+def test_holdings_of_several_currencies(desk: Desk) -> None:
+    """The venue is asked for each of them."""
+    desk.hold()
+    leg = Leg("ETH/USDT:USDT", "long")
+    desk.behind._client.ccxt.markets[leg.symbol] |= {"settle": "USDC", "settleId": "USDC"}
+    assert [holding.leg for holding in desk.exchange.holdings([leg, LONG])] == [LONG]
+    assert [request.params["settleCoin"] for request in desk.sent(POSITIONS, "GET")] == ["USDC", "USDT", "USDT"]

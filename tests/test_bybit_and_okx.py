@@ -36,6 +36,7 @@ CLOCK = {"bybit": "/v5/market/time", "okx": "/api/v5/public/time"}
 POSITIONS = {"bybit": "/v5/position/list", "okx": "/api/v5/account/positions"}
 LATE = {"bybit": "10002", "okx": "50102"}
 WRONG_SIGNATURE = {"bybit": "10004", "okx": "50113"}
+SMALLEST = {"bybit": "0.001", "okx": "0.01"}
 NOTHING = {"bybit": "110017", "okx": "51169"}
 
 pytestmark = [
@@ -43,6 +44,7 @@ pytestmark = [
     pytest.mark.takes_turns,
     pytest.mark.parametrize("name", ["bybit", "okx"]),
 ]
+FEE_RATE = Decimal("0.0005")
 both_modes = pytest.mark.parametrize("hedge", [False, True], ids=["one-way", "hedge"])
 both_sides = pytest.mark.parametrize("side", ["long", "short"])
 both_kinds = pytest.mark.parametrize("kind", ["stop_loss", "take_profit"])
@@ -70,15 +72,58 @@ def desk(tmp_path: Path, name: str, settings: dict[str, Any], *, asynchronous: b
 
 @both_modes
 @both_sides
-def test_what_is_held(desk: Desk, side: Side) -> None:
+def test_what_is_held(desk: Desk, name: str, side: Side) -> None:
     """The leg, its size, entry price and contract; nothing of the other one."""
     leg = desk.hold(side)
     desk.book.set_price(SYMBOL, 61_000)
     held = desk.book.holding(leg)
-    assert desk.exchange.held(leg) == 10
-    assert desk.exchange.holding(leg) == held
-    assert (desk.exchange.held(other(leg)), desk.exchange.holding(other(leg))) == (0, None)
+    assert held is not None
+    assert held.contracts == 10
+    assert desk.exchange.holding(leg) == replace(held, smallest=Decimal(SMALLEST[name]))
+    assert desk.exchange.holding(other(leg)) is None
     assert desk.exchange.price(leg) == 61_000
+
+
+@both_modes
+def test_all_that_is_held_in_one_request(
+    desk: Desk, name: str, monkeypatch: pytest.MonkeyPatch, *, hedge: bool
+) -> None:
+    """Of the legs that are asked about, in their order; without what is not held and what the client does not know."""
+    monkeypatch.setattr("poslock.exchange.venues.bybit._POSITIONS", 2)
+    sides: dict[str, Side] = {SYMBOL: "long", "ETH/USDT:USDT": "short", "COIN7/USDT:USDT": "long"}
+    held = [Leg(symbol, side) for symbol, side in sides.items()]
+    for leg in [*held, Leg("COIN8/USDT:USDT", "short")]:
+        desk.book.set_price(leg.symbol, 60_000)
+        desk.book.open_position(leg.symbol, leg.side, 3)
+    if hedge:
+        desk.book.open_position(SYMBOL, "short", 2)
+        held.append(SHORT)
+    desk.exchange.prepare()
+    asked = [Leg("NONE/USDT:USDT", "long"), *held[::-1], Leg("COIN9/USDT:USDT", "long"), LONG, other(held[0])]
+    found = desk.exchange.holdings(asked)
+    pages = [request.params.get("cursor") for request in desk.sent(POSITIONS[name], "GET")]
+    assert [holding.leg for holding in found] == held[::-1]
+    assert found == [desk.exchange.holding(leg) for leg in held[::-1]]
+    assert pages[1:] == ([] if name == "okx" else [f"page:{2 * number}" for number in range(1, len(pages))])
+
+
+def test_holdings_of_nothing(desk: Desk, name: str) -> None:
+    """Nobody is asked; and before anything is prepared no leg is known, which is no answer."""
+    with pytest.raises(ExchangeUnavailable, match="prepare"):
+        desk.exchange.holdings([LONG])
+    desk.exchange.prepare()
+    assert desk.exchange.holdings([]) == desk.exchange.holdings([Leg("NONE/USDT:USDT", "long")]) == []
+    assert desk.sent(POSITIONS[name], "GET") == []
+
+
+def test_holdings_without_an_answer(desk: Desk, name: str) -> None:
+    """Nothing is held is never what is said then."""
+    desk.hold()
+    for what in ("drop", "cut", "garbage", HTML, Reply(200, {"nothing": "in it"}), Reply(200, "[]")):
+        desk.strike_question(POSITIONS[name], what)
+        with pytest.raises(ExchangeUnavailable):
+            desk.exchange.holdings([LONG])
+    assert [holding.contracts for holding in desk.exchange.holdings([LONG])] == [10]
 
 
 @pytest.mark.parametrize("hedge", [True])
@@ -86,11 +131,11 @@ def test_the_legs_of_a_hedge_are_two(desk: Desk) -> None:
     """Each is what it is, and closing one leaves the other alone."""
     desk.hold("long", 10)
     desk.hold("short", 4)
-    assert [desk.exchange.held(LONG), desk.exchange.held(SHORT)] == [10, 4]
+    assert [desk.held(LONG), desk.held(SHORT)] == [10, 4]
     desk.exchange.place(desk.closing(4, leg=SHORT))
     assert [desk.book.held(LONG), desk.book.held(SHORT)] == [10, 0]
-    assert desk.exchange.fills(LONG, 0) == []
-    assert [fill.contracts for fill in desk.exchange.fills(SHORT, 0)] == [4]
+    assert desk.told("exit", LONG) == []
+    assert [fill.contracts for fill in desk.told("exit", SHORT)] == [4]
 
 
 def test_a_clock_that_is_an_hour_off(desk: Desk) -> None:
@@ -107,7 +152,7 @@ def test_a_market_that_is_not_there(desk: Desk) -> None:
     """It is refused before anything is asked."""
     desk.exchange.prepare()
     with pytest.raises(UnsupportedMarket, match="no market"):
-        desk.exchange.held(Leg("NONE/USDT:USDT", "long"))
+        desk.held(Leg("NONE/USDT:USDT", "long"))
 
 
 def test_a_question_without_an_answer(desk: Desk, name: str) -> None:
@@ -116,8 +161,8 @@ def test_a_question_without_an_answer(desk: Desk, name: str) -> None:
     for what in ("drop", "cut", "garbage", HTML, Reply(200, {"nothing": "in it"}), Reply(200, "[]")):
         desk.strike_question(POSITIONS[name], what)
         with pytest.raises(ExchangeUnavailable):
-            desk.exchange.held(LONG)
-    assert desk.exchange.held(LONG) == 10
+            desk.held(LONG)
+    assert desk.held(LONG) == 10
 
 
 def test_another_key(desk: Desk, name: str) -> None:
@@ -126,10 +171,10 @@ def test_another_key(desk: Desk, name: str) -> None:
     desk.hold()
     client.secret = "another-secret-DO-NOT-LOG-4"  # noqa: S105  # that is the case
     with pytest.raises(KeysRefused, match=WRONG_SIGNATURE[name]) as refused:
-        desk.exchange.held(LONG)
+        desk.held(LONG)
     client.secret, client.apiKey = KEYS["secret"], "another-key-DO-NOT-LOG-5"
     with pytest.raises(KeysRefused) as unknown:
-        desk.exchange.held(LONG)
+        desk.held(LONG)
     assert "DO-NOT-LOG" not in f"{refused.value}{unknown.value}"
 
 
@@ -149,7 +194,7 @@ def test_a_close(desk: Desk, side: Side, *, hedge: bool) -> None:
     assert [desk.book.held(leg), desk.book.held(other(leg))] == [6, 3 if hedge else 0]
     found = desk.exchange.order(leg, "close1")
     assert found == replace(placed, state="filled", filled=Decimal(4))
-    [fill], [of_book] = desk.exchange.fills(leg, 0), desk.book.fills(leg, 0)
+    [fill], [of_book] = desk.told("exit", leg), desk.book.fills(leg, 0)
     assert fill == replace(of_book, trade_id=fill.trade_id, client_order_id="close1")
     assert fill.fee > 0
 
@@ -327,8 +372,8 @@ def test_a_stop_order(desk: Desk, side: Side, kind: Any, *, hedge: bool) -> None
     assert [desk.book.held(leg), desk.book.held(other(leg))] == [0, 3 if hedge else 0]
     assert desk.exchange.order(leg, "s1") == replace(placed, state="filled", filled=Decimal(10))
     assert desk.exchange.open_orders(leg) == []
-    [fill] = desk.exchange.fills(leg, 0)
-    assert (fill.client_order_id, fill.contracts, fill.price) == ("s1", 10, trigger(kind, leg))
+    [fill] = desk.told("exit", leg)
+    assert (fill.client_order_id, fill.contracts, fill.price) == ("s1", Decimal(10), trigger(kind, leg))
 
 
 @both_kinds
@@ -387,33 +432,79 @@ def taken_by_hand(desk: Desk, leg: Leg, times: int) -> None:
 
 
 @both_modes
-def test_fills_are_complete_and_in_order(desk: Desk) -> None:
-    """However many pages they are; those that opened, and those before, are none of them."""
+def test_trades_are_complete_and_in_order(desk: Desk, *, hedge: bool) -> None:
+    """However many pages they are; those before are none of them, nor in hedge mode those of the other leg."""
     leg = desk.hold("long", 250)
     taken_by_hand(desk, leg, times=210)
     of_book = desk.book.fills(leg, 0)
-    assert [fill.at_ms for fill in desk.exchange.fills(leg, 0)] == [fill.at_ms for fill in of_book]
+    told = desk.exchange.trades(leg, 0)
+    assert [trade.effect for trade in told] == ["entry", *["exit"] * 210]
+    assert [trade.fill.at_ms for trade in told[1:]] == [fill.at_ms for fill in of_book]
     since_ms = of_book[60].at_ms
-    assert [fill.at_ms for fill in desk.exchange.fills(leg, since_ms)] == [fill.at_ms for fill in of_book[60:]]
-    assert len({fill.trade_id for fill in desk.exchange.fills(leg, 0)}) == 210
-    assert desk.exchange.fills(other(leg), 0) == []
-
-
-@both_sides
-def test_a_fill_that_turns_a_position_round(desk: Desk, side: Side) -> None:
-    """A part of it took from the leg that was held, with that part of the fee; the rest opened the other one."""
-    leg = desk.hold(side)
-    desk.book.open_position(SYMBOL, other(leg).side, 15)
-    [fill], [of_book] = desk.exchange.fills(leg, 0), desk.book.fills(leg, 0)
-    assert (fill.contracts, fill.fee) == (10, of_book.fee)
-    assert desk.exchange.fills(other(leg), 0) == []
-    desk.exchange.place(desk.closing(5, leg=other(leg)))
-    assert [fill.contracts for fill in desk.exchange.fills(other(leg), 0)] == [5]
-    assert [fill.contracts for fill in desk.exchange.fills(leg, 0)] == [10]
+    assert desk.exchange.trades(leg, since_ms) == told[61:]
+    assert len({trade.fill.trade_id for trade in told}) == len({trade.order_id for trade in told}) == 211
+    assert len(desk.exchange.trades(other(leg), 0)) == (0 if hedge else 211)
 
 
 @both_modes
-def test_old_fills(desk: Desk) -> None:
+@both_sides
+def test_entries_and_exits(desk: Desk, side: Side, *, hedge: bool) -> None:
+    """Each with its price, its fee and its order; in one-way mode they are those of the other leg, turned round."""
+    leg = desk.hold(side)
+    desk.book.set_price(SYMBOL, 61_000)
+    desk.book.open_position(SYMBOL, side, 5)
+    placed = desk.exchange.place(desk.closing(4, "close1", leg))
+    desk.venue.fund(SYMBOL, "0.0001")  # type: ignore[attr-defined]
+    size = desk.exchange.holding(leg).contract_size
+    told = desk.exchange.trades(leg, 0)
+    assert [(trade.effect, trade.fill.contracts, trade.fill.price, trade.fill.fee) for trade in told] == [
+        ("entry", 10, 60_000, 10 * 60_000 * size * FEE_RATE),
+        ("entry", 5, 61_000, 5 * 61_000 * size * FEE_RATE),
+        ("exit", 4, 61_000, 4 * 61_000 * size * FEE_RATE),
+    ]
+    assert [trade.fill.fee_currency for trade in told] == ["USDT"] * 3
+    assert [trade.fill.client_order_id for trade in told] == [None, None, "close1"]
+    assert told[2].order_id == placed.order_id.removeprefix("order:")
+    turned = [(trade.effect, trade.fill.contracts) for trade in desk.exchange.trades(other(leg), 0)]
+    assert turned == ([] if hedge else [("exit", 10), ("exit", 5), ("entry", 4)])
+
+
+@both_sides
+def test_a_trade_that_turns_a_position_round(desk: Desk, side: Side) -> None:
+    """It is one trade of both legs, whole and with its whole fee."""
+    leg = desk.hold(side)
+    desk.book.open_position(SYMBOL, other(leg).side, 15)
+    desk.exchange.place(desk.closing(5, leg=other(leg)))
+    told, of_other = desk.exchange.trades(leg, 0), desk.exchange.trades(other(leg), 0)
+    assert [(trade.effect, trade.fill.contracts) for trade in told] == [("entry", 10), ("exit", 15), ("entry", 5)]
+    assert [trade.effect for trade in of_other] == ["exit", "entry", "exit"]
+    assert [trade.fill.trade_id for trade in of_other] == [trade.fill.trade_id for trade in told]
+    assert told[1].fill.fee == 15 * told[1].fill.price * desk.venue.book._terms.contract.size * FEE_RATE
+
+
+@pytest.mark.parametrize("hedge", [True])
+def test_trades_of_two_legs_in_hedge_mode(desk: Desk) -> None:
+    """Each has its own, also where one is bought while the other one is."""
+    desk.hold("long", 10)
+    desk.hold("short", 6)
+    desk.exchange.place(desk.closing(4, "c1", LONG))
+    desk.exchange.place(desk.closing(5, "c2", SHORT))
+    for leg, expected in ((LONG, [("entry", 10), ("exit", 4)]), (SHORT, [("entry", 6), ("exit", 5)])):
+        assert [(trade.effect, trade.fill.contracts) for trade in desk.exchange.trades(leg, 0)] == expected
+
+
+@both_modes
+def test_funding_is_no_trade(desk: Desk) -> None:
+    """Whether it was paid or received."""
+    leg = desk.hold()
+    for rate in ("0.0001", "-0.0001"):
+        desk.venue.fund(SYMBOL, rate)  # type: ignore[attr-defined]
+    assert [trade.effect for trade in desk.exchange.trades(leg, 0)] == ["entry"]
+    assert [trade.effect for trade in desk.exchange.trades(other(leg), 0) if trade.effect == "entry"] == []
+
+
+@both_modes
+def test_old_trades(desk: Desk) -> None:
     """They are told weeks later, when lists of what is recent have forgotten them."""
     leg = desk.hold()
     desk.exchange.place(desk.closing(4))
@@ -422,8 +513,8 @@ def test_old_fills(desk: Desk) -> None:
     desk.connect()
     desk.exchange.prepare()
     desk.exchange.place(desk.closing(6, "c2"))
-    told = [(fill.client_order_id, fill.contracts) for fill in desk.exchange.fills(leg, first_ms)]
-    assert told == [("c1", 4), ("c2", 6)]
+    told = [(fill.client_order_id, fill.contracts) for fill in desk.told("exit", leg, first_ms)]
+    assert told == [("c1", Decimal(4)), ("c2", Decimal(6))]
 
 
 @both_modes

@@ -28,12 +28,12 @@ from poslock.errors import (
     RequestExpired,
     UnderMaintenance,
 )
+from poslock.exchange.port import Leg
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from poslock.exchange.port import Leg
     from poslock.position import Side
 
 CREATE, CREATE_STOP = "/api/v5/trade/order", "/api/v5/trade/order-algo"
@@ -331,7 +331,7 @@ def test_what_became_of_a_question(desk: Desk, reply: Reply, meaning: type[Excha
     desk.hold()
     desk.strike_question(POSITIONS, reply)
     with pytest.raises(ExchangeUnavailable) as raised:
-        desk.exchange.held(LONG)
+        desk.held(LONG)
     assert type(raised.value) is meaning
     assert issubclass(meaning, NotServed) or not isinstance(raised.value, OrderRefused)
 
@@ -360,7 +360,7 @@ def test_a_client_order_id_that_is_used_again(desk: Desk) -> None:
     desk.exchange.place(desk.closing(4, "again"))
     desk.exchange.place(desk.closing(1, "again"))
     assert desk.exchange.order(LONG, "again").filled == 1
-    assert [fill.client_order_id for fill in desk.exchange.fills(LONG, 0)] == ["again", "again"]
+    assert [fill.client_order_id for fill in desk.told("exit", LONG)] == ["again", "again"]
 
 
 def test_a_triggered_order_of_long_ago(desk: Desk, venue: Okx) -> None:
@@ -372,44 +372,60 @@ def test_a_triggered_order_of_long_ago(desk: Desk, venue: Okx) -> None:
     assert desk.exchange.order(LONG, "s1") == replace(placed, state="filled", filled=Decimal(10))
 
 
-# Fills of net mode say neither whether they opened nor whether they closed.
-
-
-@both_sides
-def test_a_close_at_its_entry_price_that_was_not_reduce_only(desk: Desk, side: Side) -> None:
-    """It has gained nothing, and still it took from the position."""
-    leg = desk.hold(side)
-    desk.book.open_position(SYMBOL, other(leg).side, 4)
-    assert [fill.contracts for fill in desk.exchange.fills(leg, 0)] == [4]
-    assert desk.exchange.fills(other(leg), 0) == []
-
-
-def test_a_position_that_is_behind_its_fills(desk: Desk) -> None:
-    """Where the two contradict each other nothing is told."""
+def test_client_order_ids_are_looked_up_for_exits_only(desk: Desk) -> None:
+    """Fills of a conditional order do not name it; an order that is denied is asked for again, else once."""
     desk.hold()
-    desk.book.set_price(SYMBOL, 61_000)
-    desk.exchange.place(desk.closing(10))
-    row = {"instType": "SWAP", "instId": "BTC-USDT-SWAP", "mgnMode": "isolated", "posSide": "net", "avgPx": "1"}
-    desk.strike_question(POSITIONS, Reply(200, {"code": "0", "data": [{**row, "pos": "-20"}]}))
-    with pytest.raises(ExchangeUnavailable, match="one moment"):
-        desk.exchange.fills(LONG, 0)
-    assert [fill.contracts for fill in desk.exchange.fills(LONG, 0)] == [10]
+    desk.exchange.place_stop(desk.stop("stop_loss", "s1"))
+    desk.book.set_price(SYMBOL, 57_000)
+    asked = len(desk.sent(CREATE, "GET"))
+    desk.strike_question(CREATE + "$", refusal(51603))
+    assert [trade.fill.client_order_id for trade in desk.exchange.trades(LONG, 0)] == [None, None]
+    for _ in range(2):
+        assert [trade.fill.client_order_id for trade in desk.exchange.trades(LONG, 0)] == [None, "s1"]
+    assert len(desk.sent(CREATE, "GET")) == asked + 2
 
 
-def test_fills_that_come_in_meanwhile(desk: Desk, venue: Okx) -> None:
-    """The position is read between two equal readings of its fills; that may take a few."""
+@both_modes
+def test_a_liquidation_stands_where_it_happened(desk: Desk, venue: Okx) -> None:
+    """Its trade id is below zero; what orders the fills is the id that the lists go by."""
     desk.hold()
-    desk.exchange.place(desk.closing(1))
+    desk.exchange.place(desk.closing(4))
+    desk.exchange.place(desk.closing(6, "c2"))
+    venue.liquidated.add(2)
+    told = desk.exchange.trades(LONG, 0)
+    assert [(trade.effect, trade.fill.contracts) for trade in told] == [("entry", 10), ("exit", 4), ("exit", 6)]
+    assert [trade.fill.trade_id for trade in told] == ["1", "-2", "3"]
 
-    def fills_more(request: Any) -> None:
-        with venue.account() as account:
-            account.execute(account.insert(LONG, "order", Decimal(1)))
 
-    venue.strike(Fault(POSITIONS, fills_more, times=2))
-    assert sum(fill.contracts for fill in desk.exchange.fills(LONG, 0)) == 3
-    venue.strike(Fault(POSITIONS, fills_more, times=5))
-    with pytest.raises(ExchangeUnavailable, match="at this moment"):
-        desk.exchange.fills(LONG, 0)
+def test_a_block_trade_has_no_order(desk: Desk) -> None:
+    """The venue names none, so there is nothing to look up."""
+    desk.hold()
+    row = {"instId": "BTC-USDT-SWAP", "posSide": "net", "side": "sell", "fillPx": "60000", "fillSz": "1", "fee": ""}
+    row |= {"tradeId": "9", "billId": "9", "ordId": "", "clOrdId": "", "feeCcy": "USDT", "fillTime": "9"}
+    desk.strike_question(FILLS, Reply(200, {"code": "0", "data": [row]}))
+    [trade] = [trade for trade in desk.exchange.trades(LONG, 0) if trade.effect == "exit"]
+    assert (trade.order_id, trade.fill.client_order_id) == (None, None)
+
+
+def test_a_position_id_that_is_used_again(desk: Desk) -> None:
+    """The venue's stays the same when a position is closed and opened again, so it is none of a position."""
+    desk.hold()
+    assert desk.exchange.holding(LONG).position_id is None
+
+
+@both_modes
+def test_another_market_in_both_margin_modes(desk: Desk, *, hedge: bool) -> None:
+    """It is refused when it is asked for, and does not keep the others from being told."""
+    desk.hold()
+    side = "long" if hedge else "net"
+    row = {"instType": "SWAP", "instId": "ETH-USDT-SWAP", "posSide": side, "pos": "5", "avgPx": "1"}
+    mine = {**row, "instId": "BTC-USDT-SWAP", "mgnMode": "cross"}
+    rows = [{**row, "mgnMode": "cross"}, mine, {**row, "mgnMode": "isolated"}, {**row, "instId": "X-SWAP"}]
+    for _ in range(2):
+        desk.strike_question(POSITIONS, Reply(200, {"code": "0", "data": rows}))
+    assert [holding.contracts for holding in desk.exchange.holdings([LONG])] == [5]
+    with pytest.raises(UnsupportedMarket, match="both margin modes"):
+        desk.exchange.holdings([LONG, Leg("ETH/USDT:USDT", "long")])
 
 
 def test_a_bill_without_a_rate(desk: Desk, venue: Okx) -> None:
@@ -464,7 +480,7 @@ def test_a_leg_in_both_margin_modes(desk: Desk, *, hedge: bool) -> None:
     rows = [{**row, "mgnMode": "cross"}, {**row, "mgnMode": "isolated"}]
     desk.strike_question(POSITIONS, Reply(200, {"code": "0", "data": rows}))
     with pytest.raises(UnsupportedMarket, match="both margin modes"):
-        desk.exchange.held(LONG)
+        desk.held(LONG)
 
 
 def test_a_contract_with_a_multiplier(desk: Desk) -> None:
@@ -472,7 +488,7 @@ def test_a_contract_with_a_multiplier(desk: Desk) -> None:
     desk.hold()
     desk.behind._client.ccxt.markets[SYMBOL]["info"]["ctMult"] = "10"
     with pytest.raises(UnsupportedMarket, match="multiplier"):
-        desk.exchange.held(LONG)
+        desk.held(LONG)
 
 
 @both_modes
@@ -489,5 +505,5 @@ def test_what_the_key_may_do(desk: Desk, venue: Okx, *, hedge: bool) -> None:
 def test_the_other_leg_in_net_mode(desk: Desk) -> None:
     """A position that is held the other way round is none of this leg."""
     desk.hold("short")
-    assert desk.exchange.held(LONG) == 0
+    assert desk.held(LONG) == 0
     assert desk.exchange.holding(SHORT).contracts == 10

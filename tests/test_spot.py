@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -39,7 +39,7 @@ from poslock.errors import (
     RequestExpired,
     UnderMaintenance,
 )
-from poslock.exchange.port import CloseOrder, Leg, Order, StopOrder
+from poslock.exchange.port import CloseOrder, Holding, Leg, Order, StopOrder
 from systems import elsewhere
 from venue import at_once
 
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 
     from loopback.server import Request
     from loopback.spot_books import Books
+    from poslock.position import Fill
 
 SYMBOL = "BTC/USDT"
 LONG = Leg(SYMBOL, "long")
@@ -111,6 +112,16 @@ class Desk:
     def stop(self, kind: Any, at: Any, client_id: str = "s1", amount: Any = "0.5", *, age_ms: int = 0) -> StopOrder:
         signed_at_ms = self.exchange.time_ms() - age_ms
         return StopOrder(LONG, kind, Decimal(amount), Decimal(at), client_id, signed_at_ms, 5000)
+
+    def held(self, leg: Leg = LONG) -> Decimal:
+        """How much the venue says that can be sold."""
+        holding = self.exchange.holding(leg)
+        return holding.contracts if holding else Decimal(0)
+
+    def told(self, effect: str = "exit", leg: Leg = LONG, since_ms: int | None = None) -> list[Fill]:
+        """The purchases or the sales; without *since_ms* those of a day."""
+        since_ms = self.venue.clock_ms() - DAY_MS if since_ms is None else since_ms
+        return [trade.fill for trade in self.exchange.trades(leg, since_ms) if trade.effect == effect]
 
     def sent(self, path: str = "/api/v3/order", method: str = "POST") -> list[Request]:
         return [each for each in self.venue.requests if (each.method, each.path) == (method, path)]
@@ -202,12 +213,12 @@ def test_what_is_held_is_the_balance(desk: Desk) -> None:
     """Whether it is free or locked; nothing of another currency."""
     desk.exchange.prepare()
     desk.books.give("ETH", 3)
-    assert desk.exchange.held(LONG) == 0
+    assert desk.held() == 0
     desk.hold("0.5")
-    assert desk.exchange.held(LONG) == Decimal("0.5")
+    assert desk.held() == Decimal("0.5")
     desk.rest("0.2")
-    assert desk.exchange.held(LONG) == Decimal("0.5")
-    assert desk.exchange.held(Leg("ETH/USDT", "long")) == 3
+    assert desk.held() == Decimal("0.5")
+    assert desk.held(Leg("ETH/USDT", "long")) == 3
 
 
 @pytest.mark.parametrize(
@@ -217,7 +228,7 @@ def test_what_is_held_is_the_balance(desk: Desk) -> None:
 def test_what_cannot_be_sold_is_not_held(desk: Desk, balance: str, held: Any) -> None:
     """Less than a step, less than an order must be worth, or what is beyond the last whole step."""
     desk.hold(balance)
-    assert desk.exchange.held(LONG) == Decimal(held)
+    assert desk.held() == Decimal(held)
 
 
 @pytest.mark.parametrize("kind", ["amount", "market"])
@@ -225,17 +236,17 @@ def test_a_smallest_amount_of_several_steps(desk: Desk, kind: str) -> None:
     """Whether it is the rule for all orders or that for market orders."""
     desk.hold("0.05")
     desk.clients[0].markets[SYMBOL]["limits"][kind] = {"min": 0.1, "max": None}
-    assert desk.exchange.held(LONG) == 0
+    assert desk.held() == 0
     desk.hold("0.05")
-    assert desk.exchange.held(LONG) == Decimal("0.1")
+    assert desk.held() == Decimal("0.1")
 
 
 def test_what_an_order_must_be_worth_goes_by_the_price(desk: Desk) -> None:
     """A balance that was dust is held again when the price has risen."""
     desk.hold("0.00008")
-    assert desk.exchange.held(LONG) == 0
+    assert desk.held() == 0
     desk.books.set_price(SYMBOL, 70_000)
-    assert desk.exchange.held(LONG) == Decimal("0.00008")
+    assert desk.held() == Decimal("0.00008")
     assert desk.exchange.price(LONG) == 70_000
 
 
@@ -246,16 +257,16 @@ def test_a_worth_that_market_orders_need_not_have(desk: Desk, applied: bool, hel
     desk.hold("0.00008")
     filters = desk.clients[0].markets[SYMBOL]["info"]["filters"]
     filters[-1] = {"filterType": "MIN_NOTIONAL", "minNotional": "5", "applyToMarket": applied}
-    assert desk.exchange.held(LONG) == Decimal(held)
+    assert desk.held() == Decimal(held)
 
 
 @only_mexc
 def test_a_worth_that_market_orders_must_have(desk: Desk) -> None:
     """Where it is not told, that of other orders counts."""
     desk.hold("0.00005")
-    assert desk.exchange.held(LONG) == 0
+    assert desk.held() == 0
     del desk.clients[0].markets[SYMBOL]["info"]["quoteAmountPrecisionMarket"]
-    assert desk.exchange.held(LONG) == Decimal("0.00005")
+    assert desk.held() == Decimal("0.00005")
 
 
 def test_only_long_legs_of_spot_markets_are_known(desk: Desk) -> None:
@@ -265,19 +276,78 @@ def test_only_long_legs_of_spot_markets_are_known(desk: Desk) -> None:
     asked = len(desk.venue.requests)
     legs = {Leg(SYMBOL, "short"): "short", Leg("NO/USDT", "long"): "no market", Leg("BTC/USDT:USDT", "long"): "no spot"}
     for leg, why in legs.items():
-        for question in ("held", "holding", "price", "open_orders"):
+        for question in ("holding", "price", "open_orders"):
             with pytest.raises(UnsupportedMarket, match=why):
                 getattr(desk.exchange, question)(leg)
         with pytest.raises(UnsupportedMarket, match=why):
             desk.exchange.place(desk.closing(1, leg=leg))
+        with pytest.raises(UnsupportedMarket, match=why):
+            desk.exchange.trades(leg, 0)
+    assert desk.exchange.holdings([*legs]) == []
     assert len(desk.venue.requests) == asked
+
+
+def test_what_a_holding_is(desk: Desk) -> None:
+    """Units of the base currency, counted in the quote currency; what they were bought for nobody knows."""
+    desk.hold("0.5")
+    desk.rest("0.2")
+    expected = Holding(
+        LONG, Decimal("0.5"), None, Decimal(1), inverse=False, settle="USDT", smallest=Decimal("0.00009")
+    )
+    assert desk.exchange.holding(LONG) == expected
+    assert desk.exchange.holding(Leg("BTC/USDC", "long")) == replace(
+        expected, leg=Leg("BTC/USDC", "long"), settle="USDC"
+    )
+    assert desk.exchange.holding(Leg("ETH/USDT", "long")) is None
+    assert desk.exchange.spot
+
+
+@pytest.mark.parametrize(
+    ("price", "smallest"),
+    [(60_000, "0.00009"), (50_000, "0.0001"), (50_001, "0.0001"), (49_999, "0.00011"), (7, "0.71429")],
+)
+def test_the_smallest_that_can_be_sold(desk: Desk, price: int, smallest: str) -> None:
+    """What is worth enough at the price there is, up to a whole step, and an order for it is taken."""
+    desk.books.set_price(SYMBOL, price)
+    desk.hold(10)
+    found = desk.exchange.holding(LONG).smallest
+    assert found == Decimal(smallest)
+    with pytest.raises(OrderRefused):
+        desk.exchange.place(desk.closing(found - Decimal("0.00001")))
+    assert desk.exchange.place(desk.closing(found)).filled == found
+
+
+def test_the_smallest_that_the_market_takes(desk: Desk) -> None:
+    """Where that is more than what is worth enough."""
+    desk.hold(1)
+    desk.clients[0].markets[SYMBOL]["limits"]["market"] = {"min": 0.1, "max": None}
+    assert desk.exchange.holding(LONG).smallest == Decimal("0.1")
+
+
+def test_all_that_is_held_in_one_request(desk: Desk) -> None:
+    """Of the legs that are asked about, in their order; a price is asked for where there is something."""
+    desk.hold("0.5")
+    desk.books.give("COIN3", 7)
+    legs = [Leg(f"{base}/USDT", "long") for base in ("NONE", "COIN3", "ETH", "BTC", "COIN3", "COIN4")]
+    found = desk.exchange.holdings(legs)
+    assert [holding.leg for holding in found] == [legs[1], legs[3]]
+    assert len(desk.sent("/api/v3/account", "GET")) == 1
+    assert len(desk.sent("/api/v3/ticker/price", "GET")) == 2
+    assert found == [desk.exchange.holding(leg) for leg in (legs[1], legs[3])]
+
+
+def test_holdings_of_nothing(desk: Desk) -> None:
+    """Nobody is asked; and before anything is prepared no leg is known, which is no answer."""
+    with pytest.raises(ExchangeUnavailable, match="prepare"):
+        desk.exchange.holdings([LONG])
+    desk.exchange.prepare()
+    assert desk.exchange.holdings([]) == desk.exchange.holdings([Leg("NONE/USDT", "long")]) == []
+    assert desk.sent("/api/v3/account", "GET") == []
 
 
 def test_a_balance_cannot_be_adopted(desk: Desk) -> None:
     """Nobody knows what it was bought for; the way out is in the message."""
     desk.hold()
-    with pytest.raises(UnsupportedMarket, match=r"track\(\) it with what you paid"):
-        desk.exchange.holding(LONG)
     with pytest.raises(UnsupportedMarket, match=r"track\(\) it with what you paid"):
         desk.guard().adopt(SYMBOL, "long")
 
@@ -311,11 +381,11 @@ def test_other_quote_currencies(desk: Desk, symbol: str, fee_currency: str) -> N
     desk.exchange.prepare()
     desk.books.give(symbol.partition("/")[0], 120)
     desk.books.largest = Decimal(1000)
-    assert desk.exchange.held(leg) == 120
+    assert desk.held(leg) == 120
     desk.exchange.place(desk.closing(100, leg=leg))
-    (fill,) = desk.exchange.fills(leg, desk.venue.clock_ms() - DAY_MS)
+    (fill,) = desk.told(leg=leg)
     price = desk.books.prices[symbol]
-    assert (fill.price, fill.contracts, fill.fee, fill.fee_currency) == (price, 100, price / 10, fee_currency)
+    assert (fill.price, fill.contracts, fill.fee, fill.fee_currency) == (price, Decimal(100), price / 10, fee_currency)
 
 
 def test_nothing_is_sent_for_what_is_not_held(desk: Desk) -> None:
@@ -573,7 +643,7 @@ def test_keys_that_are_not_accepted(desk: Desk) -> None:
     for credential in ("secret", "apiKey"):
         setattr(desk.clients[0], credential, "another-one-DO-NOT-LOG")
         with pytest.raises(KeysRefused) as caught:
-            desk.exchange.held(LONG)
+            desk.held()
         assert "DO-NOT-LOG" not in str(caught.value)
         with pytest.raises(KeysRefused) as caught:
             desk.exchange.place(desk.closing("0.5"))
@@ -593,9 +663,10 @@ def test_a_question_without_an_answer(desk: Desk, what: Any) -> None:
     since_ms = desk.venue.clock_ms() - DAY_MS
     questions: list[tuple[str, Callable[[], Any]]] = [
         ("/ticker/price$", lambda: desk.exchange.price(LONG)),
-        (ACCOUNT, lambda: desk.exchange.held(LONG)),
+        (ACCOUNT, desk.held),
+        (ACCOUNT, lambda: desk.exchange.holdings([LONG])),
         (OPEN, lambda: desk.exchange.open_orders(LONG)),
-        (TRADES, lambda: desk.exchange.fills(LONG, since_ms)),
+        (TRADES, lambda: desk.told(since_ms=since_ms)),
         (ORDER, lambda: desk.exchange.order(LONG, "c1")),
     ]
     for path, question in questions:
@@ -682,7 +753,7 @@ def test_a_second_order_under_one_id_that_is_refused(desk: Desk) -> None:
 @only_mexc
 def test_a_silent_duplicate_is_not_taken_for_a_new_order(desk: Desk) -> None:
     """The venue may answer with the first order: it is older than the request."""
-    desk.venue.offset_ms = -2000
+    desk.venue.offset_ms = -4000
     desk.hold()
     first = desk.exchange.place(desk.closing("0.2"))
     desk.venue.offset_ms, desk.venue.duplicates = 0, "silent"
@@ -741,8 +812,8 @@ def test_a_stop_that_has_triggered_says_what_it_sold(desk: Desk, kind: str, at: 
     desk.books.set_price(SYMBOL, at)
     found = desk.exchange.stop(desk.stop(kind, at))
     assert (found.family, found.filled, found.state) == (kind, Decimal("0.5"), "filled")
-    (fill,) = desk.exchange.fills(LONG, desk.venue.clock_ms() - DAY_MS)
-    assert (fill.client_order_id, fill.price) == ("s1", at)
+    (fill,) = desk.told()
+    assert (fill.client_order_id, fill.price) == ("s1", Decimal(at))
 
 
 @only_binance
@@ -815,7 +886,7 @@ def test_an_oco_list_is_two_orders_for_one_amount(desk: Desk) -> None:
     desk.rest("0.5", kind="STOP_LOSS_LIMIT", trigger=Decimal(57_000), price=Decimal(56_000), list_number=1)
     listed = desk.exchange.open_orders(LONG)
     assert [each.family for each in listed] == ["order", "stop_loss"]
-    assert desk.exchange.held(LONG) == Decimal("0.5")
+    assert desk.held() == Decimal("0.5")
     for each in listed:
         desk.exchange.cancel(each)
     assert desk.exchange.open_orders(LONG) == []
@@ -838,41 +909,62 @@ def test_a_cancel_that_failed_says_so(desk: Desk, what: Any) -> None:
     desk.exchange.cancel(resting)
 
 
-# Fills.
+# Trades.
 
 
-def test_fills_are_sales_with_their_fees(desk: Desk) -> None:
-    """By whomever, since then, oldest first; purchases and other markets are no exits."""
+def test_purchases_are_entries_and_sales_are_exits(desk: Desk) -> None:
+    """By whomever, since then, oldest first, with their fees as they are; other markets are none of it."""
     desk.exchange.prepare()
-    desk.books.buy(SYMBOL, "0.5")
+    desk.venue.offset_ms = -10_000
+    desk.books.buy(SYMBOL, "0.1")
+    desk.venue.offset_ms = 0
     desk.books.give("BTC", 1)
+    since_ms = desk.venue.clock_ms() - 5000
+    desk.books.buy(SYMBOL, "0.5")
     desk.books.sell("BTC/USDC", "0.1")
-    desk.books.sell(SYMBOL, "0.1")
-    desk.tick()
-    since_ms = desk.venue.clock_ms()
-    desk.exchange.place(desk.closing("0.2"))
-    desk.tick()
+    placed = desk.exchange.place(desk.closing("0.2"))
     desk.books.set_price(SYMBOL, 61_000)
     desk.books.sell(SYMBOL, "0.05")
-    fills = desk.exchange.fills(LONG, since_ms)
-    assert [(fill.price, fill.contracts, fill.fee, fill.fee_currency) for fill in fills] == [
-        (60_000, Decimal("0.2"), 12, "USDT"),
-        (61_000, Decimal("0.05"), Decimal("3.05"), "USDT"),
+    told = desk.exchange.trades(LONG, since_ms)
+    assert [(each.effect, each.fill.contracts, each.fill.fee, each.fill.fee_currency) for each in told] == [
+        ("entry", Decimal("0.5"), Decimal("0.0005"), "BTC"),
+        ("exit", Decimal("0.2"), 12, "USDT"),
+        ("exit", Decimal("0.05"), Decimal("3.05"), "USDT"),
     ]
-    assert fills[0].client_order_id == "c1"
-    assert len({fill.trade_id for fill in fills}) == 2
-    assert len(desk.exchange.fills(LONG, since_ms - DAY_MS)) == 3
+    assert [each.fill.price for each in told] == [60_000, 60_000, 61_000]
+    assert told[1].order_id == placed.order_id
+    assert told[1].fill.client_order_id == "c1"
+    assert len({each.fill.trade_id for each in told}) == 3
+    assert len(desk.exchange.trades(LONG, since_ms - DAY_MS)) == 4
 
 
-def test_what_was_not_asked_for_is_no_fill(desk: Desk) -> None:
+@pytest.mark.parametrize("newest_first", [True, False])
+def test_trades_of_one_second_stay_in_order(desk: Desk, name: str, *, newest_first: bool) -> None:
+    """Whole seconds, some rounded up and some down, would turn them round."""
+    desk.venue.newest_first = newest_first
+    desk.exchange.prepare()
+    for offset_ms in (-9000, -9000, -9000, -9000, -9000, -9000, -1000):
+        desk.venue.offset_ms = offset_ms
+        desk.books.buy(SYMBOL, "0.2")
+        desk.books.sell(SYMBOL, "0.1")
+    desk.venue.offset_ms = 0
+    told = desk.exchange.trades(LONG, desk.venue.clock_ms() - DAY_MS)
+    assert [each.effect for each in told] == ["entry", "exit"] * 7
+    numbers = [int(each.fill.trade_id.removesuffix("X1")) for each in told]
+    assert numbers == sorted(numbers)
+    times = [each.fill.at_ms for each in told]
+    assert (times != sorted(times)) == (name == "mexc")
+
+
+def test_what_was_not_asked_for_is_not_told(desk: Desk) -> None:
     """Should the venue tell more than the time that it was asked about."""
     desk.hold()
     desk.exchange.place(desk.closing("0.2"))
-    (fill,) = desk.exchange.fills(LONG, desk.venue.clock_ms() - DAY_MS)
-    row = {"id": 1, "orderId": 1, "price": "1", "qty": "1", "commission": "0", "commissionAsset": "USDT"}
-    rows = [{**row, "isBuyer": False, "time": fill.at_ms + each} for each in (-1, 0)]
+    (fill,) = desk.told()
+    row = {"orderId": 1, "price": "1", "qty": "1", "commission": "0", "commissionAsset": "USDT"}
+    rows = [{**row, "id": each, "isBuyer": False, "time": fill.at_ms + each} for each in (-1, 0)]
     desk.venue.strike(Fault(TRADES, Reply(200, rows)))
-    assert [each.at_ms for each in desk.exchange.fills(LONG, fill.at_ms)] == [fill.at_ms]
+    assert [each.at_ms for each in desk.told(since_ms=fill.at_ms)] == [fill.at_ms]
 
 
 def test_fees_in_a_currency_of_the_venues_own(desk: Desk, name: str) -> None:
@@ -881,8 +973,8 @@ def test_fees_in_a_currency_of_the_venues_own(desk: Desk, name: str) -> None:
     desk.books.give(coin, 1000)
     desk.hold()
     desk.exchange.place(desk.closing("0.2"))
-    (fill,) = desk.exchange.fills(LONG, desk.venue.clock_ms() - DAY_MS)
-    assert (fill.fee, fill.fee_currency) == (12, coin)
+    (fill,) = desk.told()
+    assert (fill.fee, fill.fee_currency) == (Decimal(12), coin)
 
 
 @only_binance
@@ -894,11 +986,19 @@ def test_orders_of_fills_are_looked_up_once(desk: Desk) -> None:
     desk.exchange.place(desk.closing("0.2", "c2"))
     since_ms = desk.venue.clock_ms() - DAY_MS
     desk.venue.denies = 60.0
-    assert [fill.client_order_id for fill in desk.exchange.fills(LONG, since_ms)] == [None, None]
+    assert [fill.client_order_id for fill in desk.told(since_ms=since_ms)] == [None, None]
     desk.venue.denies = 0.0
     for _ in range(2):
-        assert [fill.client_order_id for fill in desk.exchange.fills(LONG, since_ms)] == ["c1", "c2"]
+        assert [fill.client_order_id for fill in desk.told(since_ms=since_ms)] == ["c1", "c2"]
     assert len(desk.sent("/api/v3/order", "GET")) == 4
+
+
+def test_orders_of_purchases_are_not_looked_up(desk: Desk) -> None:
+    """No close is among them."""
+    desk.exchange.prepare()
+    desk.books.buy(SYMBOL, "0.5")
+    assert [trade.client_order_id for trade in desk.told("entry")] == [None]
+    assert desk.sent("/api/v3/order", "GET") == []
 
 
 def test_orders_of_two_markets_may_have_one_number(desk: Desk) -> None:
@@ -908,22 +1008,23 @@ def test_orders_of_two_markets_may_have_one_number(desk: Desk) -> None:
     desk.exchange.place(desk.closing("0.2", "c1"))
     desk.exchange.place(desk.closing("0.2", "c2", other))
     since_ms = desk.venue.clock_ms() - DAY_MS
-    told = [fill.client_order_id for leg in (LONG, other) for fill in desk.exchange.fills(leg, since_ms)]
+    told = [fill.client_order_id for leg in (LONG, other) for fill in desk.told(leg=leg, since_ms=since_ms)]
     assert told == ["c1", "c2"]
 
 
 @pytest.mark.parametrize("keeps", ["newest", "oldest"])
-def test_all_fills_are_told(desk: Desk, keeps: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_trades_are_told(desk: Desk, keeps: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many pages it takes, and at MEXC whichever end of one is left out."""
     monkeypatch.setattr(type(desk.behind._venue), "page", 3)
     desk.venue.page, desk.venue.page_keeps = 3, keeps
     desk.hold(5)
-    since_ms = desk.venue.clock_ms()
+    since_ms = desk.venue.clock_ms() - 30_000
     for number in range(8):
-        desk.exchange.place(desk.closing("0.1", f"c{number}"))
-        desk.tick()
-    fills = desk.exchange.fills(LONG, since_ms)
-    assert [fill.client_order_id for fill in fills] == [f"c{number}" for number in range(8)]
+        desk.venue.offset_ms = -3000 * (8 - number)
+        desk.books.sell(SYMBOL, f"0.{number + 1}")
+    desk.venue.offset_ms = 0
+    told = [fill.contracts for fill in desk.told(since_ms=since_ms)]
+    assert told == [Decimal(f"0.{number + 1}") for number in range(8)]
 
 
 @only_mexc
@@ -934,7 +1035,7 @@ def test_more_fills_in_one_moment_than_can_be_told_are_an_error(desk: Desk, monk
     desk.hold()
     desk.exchange.place(desk.closing("0.2"))
     with pytest.raises(ExchangeUnavailable, match="in one millisecond"):
-        desk.exchange.fills(LONG, desk.venue.clock_ms() - 1000)
+        desk.told(since_ms=desk.venue.clock_ms() - 1000)
 
 
 def test_fills_of_weeks_are_told(desk: Desk, name: str) -> None:
@@ -945,7 +1046,7 @@ def test_fills_of_weeks_are_told(desk: Desk, name: str) -> None:
         desk.venue.offset_ms = -days * DAY_MS
         desk.books.sell(SYMBOL, "0.1")
     for _ in range(2):
-        fills = desk.exchange.fills(LONG, now_ms - 22 * DAY_MS)
+        fills = desk.told(since_ms=now_ms - 22 * DAY_MS)
         assert [(now_ms + 5000 - fill.at_ms) // DAY_MS for fill in fills] == [20, 10, 3, 0]
     assert len(desk.sent("/api/v3/myTrades", "GET")) == {"binance": 1 + 1, "mexc": 4 + 1}[name]
 
@@ -958,7 +1059,7 @@ def test_what_was_sold_long_ago_is_told_no_more(desk: Desk) -> None:
     for days in (40, 27, 0):
         desk.venue.offset_ms = -days * DAY_MS
         desk.books.sell(SYMBOL, "0.1")
-    fills = desk.exchange.fills(LONG, now_ms - 300 * DAY_MS)
+    fills = desk.told(since_ms=now_ms - 300 * DAY_MS)
     assert [(now_ms + 5000 - fill.at_ms) // DAY_MS for fill in fills] == [27, 0]
 
 

@@ -46,7 +46,8 @@ class Bybit(Loopback):
 
     ``largest`` is the most that one market order takes; ``status`` is the account's (5: unified); ``forgets`` leaves
     orders that have ended to the order history, as a restart of the venue does; ``permissions`` is what the key may do.
-    Limit orders rest until they are cancelled, trailing orders are in ``trailing``.
+    Limit orders rest until they are cancelled, trailing orders are in ``trailing``; ``executions`` are rows of what no
+    paper account does.
     """
 
     routes: ClassVar[Routes] = Routes(ORDERS, ACCOUNT)
@@ -62,6 +63,7 @@ class Bybit(Loopback):
         self.symbols = {market_id(symbol): symbol for symbol in SYMBOLS}
         self.asked: dict[int, Asked] = {}
         self.trailing: list[dict[str, Any]] = []
+        self.executions: list[dict[str, Any]] = []
 
     def client(self, *, asynchronous: bool = False, **config: Any) -> Any:
         """A real ccxt client of this venue."""

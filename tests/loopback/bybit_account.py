@@ -65,11 +65,19 @@ def key(venue: Bybit, request: Request) -> Any:
 
 @ACCOUNT.on("GET", "/v5/position/list")
 def positions(venue: Bybit, request: Request) -> Any:
-    symbol = venue.symbol(request)
+    """Of a market also what is empty; of a currency what is held, of all its markets, which all settle in USDT."""
+    if "symbol" in request.params or "settleCoin" not in request.params:
+        with venue.account() as account:
+            return page(venue, request, _legs(venue, account, venue.symbol(request)), usual=20, most=200)
+    symbols = venue.symbols.values() if request.params["settleCoin"] == "USDT" else ()
     with venue.account() as account:
-        long, short = (_position(venue, account, Leg(symbol, side)) for side in ("long", "short"))
-    rows = [long, short] if venue.hedge else [short if short["size"] != "0" else long]
-    return page(venue, request, rows, usual=20, most=200)
+        held = [row for symbol in symbols for row in _legs(venue, account, symbol) if row["size"] != "0"]
+    return page(venue, request, held, usual=20, most=200)
+
+
+def _legs(venue: Bybit, account: Matching, symbol: str) -> list[dict[str, Any]]:
+    long, short = (_position(venue, account, Leg(symbol, side)) for side in ("long", "short"))
+    return [long, short] if venue.hedge else [short if short["size"] != "0" else long]
 
 
 def _position(venue: Bybit, account: Matching, leg: Leg) -> dict[str, Any]:
@@ -79,7 +87,7 @@ def _position(venue: Bybit, account: Matching, leg: Leg) -> dict[str, Any]:
         "symbol": market_id(leg.symbol),
         "side": {"long": "Buy", "short": "Sell"}[leg.side] if holding else "",
         "size": plain(holding.contracts) if holding else "0",
-        "avgPrice": plain(holding.entry_price) if holding else "0",
+        "avgPrice": plain(holding.entry_price) if holding and holding.entry_price else "0",
         "positionStatus": "Normal",
         "seq": 8327597863,
     }
@@ -99,8 +107,10 @@ def executions(venue: Bybit, request: Request) -> Any:
         rows = [funding(row, row["side"] or _held_side(account, symbol, row["at_ms"])) for row in paid]
     moments = groupby(fills, key=lambda row: (row["order_id"], row["at_ms"]))
     rows += [execution(venue, list(each)) for _, each in moments]
+    rows += [row for row in venue.executions if venue.symbols[row["symbol"]] == symbol]
     kind = said.get("execType")
     told = [row for row in rows if start <= int(row["execTime"]) <= end and kind in {None, row["execType"]}]
+    # The latest first. Those of one millisecond may stand in any order: here the oldest of them is first.
     told.sort(key=lambda row: int(row["execTime"]), reverse=True)
     return page(venue, request, told, usual=50, most=100)
 

@@ -86,6 +86,15 @@ class Desk:
         price = trigger(kind, leg) if at is None else Decimal(at)
         return StopOrder(leg, kind, Decimal(contracts), price, client_id, self.exchange.time_ms() - age_ms, 5000)
 
+    def held(self, leg: Leg) -> Decimal:
+        """How many contracts the venue says that *leg* holds."""
+        holding = self.exchange.holding(leg)
+        return holding.contracts if holding else Decimal(0)
+
+    def told(self, effect: str, leg: Leg = LONG, since_ms: int = 0) -> list[Fill]:
+        """The entries or the exits of *leg*."""
+        return [trade.fill for trade in self.exchange.trades(leg, since_ms) if trade.effect == effect]
+
     def sent(self, path: str, method: str = "POST") -> list[Request]:
         return [each for each in self.venue.requests if (each.method, each.path) == (method, path)]
 

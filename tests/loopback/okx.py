@@ -50,7 +50,7 @@ class Okx(Loopback):
     ``margin_mode`` is that of all positions; ``level`` is the account's; ``largest`` is the most that a market order
     may be for; ``blocks`` is the code that refuses a close together with which resting plain orders would take more
     than what is held; ``permissions`` is what the key may do. Limit orders rest until they are cancelled; ``algos``
-    are conditional orders that wait for more than one price.
+    are conditional orders that wait for more than one price; ``liquidated`` are fills that were liquidations.
     """
 
     routes: ClassVar[Routes] = Routes(ORDERS, ALGOS, ACCOUNT)
@@ -66,6 +66,7 @@ class Okx(Loopback):
         self.symbols = {market_id(symbol): symbol for symbol in SYMBOLS}
         self.asked: dict[int, Asked] = {}
         self.algos: list[dict[str, Any]] = []
+        self.liquidated: set[int] = set()
         self.rates: list[tuple[str, int, Decimal]] = []
 
     def client(self, *, asynchronous: bool = False, **config: Any) -> Any:

@@ -78,18 +78,33 @@ def config(venue: Okx, request: Request) -> Any:
 
 @ACCOUNT.on("GET", "/api/v5/account/positions")
 def positions(venue: Okx, request: Request) -> Any:
-    symbol = venue.symbol(request.params.get("instId"))
+    """Of an instrument also what is empty, if it has been there before; of all of them only what is held."""
+    if "instId" in request.params:
+        symbol = venue.symbol(request.params["instId"])
+        empty = {"pos": "0", "avgPx": "", "posSide": "long" if venue.hedge else "net"}
+        return good(*(_held(venue, symbol) or [{**_common(venue, symbol), **empty}]))
+    return good(*(row for symbol in venue.symbols.values() for row in _held(venue, symbol)))
+
+
+def _common(venue: Okx, symbol: str) -> dict[str, str]:
+    return {
+        "instType": "SWAP",
+        "instId": market_id(symbol),
+        "mgnMode": venue.margin_mode,
+        "posId": "307173036051017730",
+    }
+
+
+def _held(venue: Okx, symbol: str) -> list[dict[str, str]]:
     with venue.account() as account:
         held = {side: account.holding(Leg(symbol, side)) for side in _SIDES}
     rows = []
     for side, holding in held.items():
-        if holding is not None:
+        if holding is not None and holding.entry_price is not None:
             sign = -1 if side == "short" and not venue.hedge else 1
             row = {"pos": plain(sign * holding.contracts), "avgPx": plain(holding.entry_price)}
-            rows.append(row | {"posSide": side if venue.hedge else "net"})
-    empty = {"pos": "0", "avgPx": "", "posSide": "long" if venue.hedge else "net"}  # it has been there before
-    common = {"instType": "SWAP", "instId": request.params["instId"], "mgnMode": venue.margin_mode}
-    return good(*({**common, **row} for row in rows or [empty]))
+            rows.append({**_common(venue, symbol), **row, "posSide": side if venue.hedge else "net"})
+    return rows
 
 
 @ACCOUNT.on("GET", "/api/v5/trade/fills")

@@ -210,7 +210,7 @@ def deal(venue: Okx, rows: Sequence[sqlite3.Row], gain: Decimal) -> dict[str, An
     return {
         "instType": "SWAP",
         "instId": market_id(first["symbol"]),
-        "tradeId": str(first["trade_id"]),
+        "tradeId": str(first["trade_id"] * (-1 if first["trade_id"] in venue.liquidated else 1)),
         "ordId": order_id(first),
         "clOrdId": "" if is_child else asked.client_id,
         "billId": str(BILL + first["trade_id"]),

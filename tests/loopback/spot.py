@@ -105,8 +105,9 @@ class SpotVenue(Loopback):
 
     ``denies`` is for how many seconds a new order is not found by its ids; ``duplicates`` is what MEXC does with a
     client order id that is known: ``"refused"``, answered with the first order (``"silent"``), or ``"taken"``;
-    ``page`` is how many trades are told at most, and ``page_keeps`` which end of them; ``rights`` is what the key may
-    do, None where that is not told. Binance counts an id among open orders only.
+    ``page`` is how many trades are told at most, and ``page_keeps`` which end of them; ``newest_first`` is how MEXC
+    tells them; ``rights`` is what the key may do, None where that is not told. Binance counts an id among open orders
+    only.
     """
 
     routes: ClassVar[Routes] = Routes(PUBLIC, ORDERS)
@@ -119,6 +120,7 @@ class SpotVenue(Loopback):
         self.denies = 0.0
         self.duplicates = "refused"
         self.page, self.page_keeps = self.way.page, "oldest"
+        self.newest_first = name == "mexc"
         self.rights: dict[str, Any] | None = {"trades": True, "withdraws": False}
 
     def client(self, *, asynchronous: bool = False, **config: Any) -> Any:

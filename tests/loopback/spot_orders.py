@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from loopback.server import Request, Routes
 from loopback.spot_books import CONDITIONAL, LEAST_WORTH, STEP, Short
-from loopback.spot_rows import order, rest_of_order, trade
+from loopback.spot_rows import moment_ms, order, rest_of_order, trade
 
 if TYPE_CHECKING:
     from loopback.spot import SpotVenue
@@ -114,11 +114,14 @@ def my_trades(venue: SpotVenue, request: Request) -> Any:
     else:
         keeps = _mexc_window(venue, since, until)
     told = [each for each in told if each.number >= int(params.get("fromId", 0))]
-    told = [each for each in told if (since or 0) <= each.at_ms <= (until or each.at_ms)]
+    times = {each.number: moment_ms(venue, each.number, each.at_ms) for each in told}
+    told = [
+        each for each in told if (since or 0) <= times[each.number] and (until is None or times[each.number] <= until)
+    ]
     most = min(int(params.get("limit", venue.page)), venue.page)
     told = told[-most:] if keeps == "newest" else told[:most]
     rows = [trade(venue, each) for each in told]
-    return rows if venue.name == "binance" else rows[::-1]
+    return rows[::-1] if venue.newest_first else rows
 
 
 def _binance_window(venue: SpotVenue, params: dict[str, Any], since: int | None, until: int | None) -> str:

@@ -61,11 +61,20 @@ def order_id(venue: SpotVenue, asked: Asked) -> Any:
     return _FIRST_ORDER + asked.number if venue.name == "binance" else f"C02__{_FIRST_ORDER + asked.number}"
 
 
+def moment_ms(venue: SpotVenue, number: int, at_ms: int) -> int:
+    """A time as the venue tells it: MEXC in whole seconds, of which some are rounded up and some down."""
+    if venue.name == "binance":
+        return at_ms
+    return at_ms // 1000 * 1000 if number % 2 else -(-at_ms // 1000) * 1000
+
+
 def order(venue: SpotVenue, asked: Asked) -> dict[str, Any]:
     """An order, as it is told of later."""
     status = asked.status
     if venue.name == "mexc" and status in {"EXPIRED", "CANCELED"}:
         status = "PARTIALLY_CANCELED" if asked.filled else "CANCELED"
+    # What rests has milliseconds.
+    at_ms = asked.created_ms if asked.rests else moment_ms(venue, asked.number, asked.created_ms)
     by_venue = f"web_{asked.number}" if venue.name == "binance" else None
     row = {
         "symbol": asked.symbol.replace("/", ""),
@@ -80,8 +89,8 @@ def order(venue: SpotVenue, asked: Asked) -> dict[str, Any]:
         "timeInForce": "GTC",
         "type": asked.kind,
         "side": asked.side,
-        "time": asked.created_ms,
-        "updateTime": asked.created_ms,
+        "time": at_ms,
+        "updateTime": at_ms,
         "isWorking": True,
     }
     if asked.kind in CONDITIONAL and asked.trigger:
@@ -108,7 +117,7 @@ def trade(venue: SpotVenue, traded: Traded) -> dict[str, Any]:
         "quoteQty": plain(traded.price * traded.quantity),
         "commission": plain(traded.fee),
         "commissionAsset": traded.fee_asset,
-        "time": traded.at_ms,
+        "time": moment_ms(venue, traded.number, traded.at_ms),
         "isBuyer": is_buyer,
         "isMaker": False,
         "isBestMatch": True,

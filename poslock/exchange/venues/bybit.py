@@ -24,10 +24,10 @@ from poslock.exchange.venues.venue import Held, Inspection, Swap, decimal, spans
 from poslock.position import EXACT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
-    from poslock.exchange.port import CloseOrder, StopOrder
-    from poslock.position import Fill
+    from poslock.exchange.port import CloseOrder, StopOrder, Trade
+    from poslock.position import Side
 
 T = TypeVar("T")
 
@@ -68,6 +68,7 @@ class Bybit(Swap):
     def __init__(self, client: Client) -> None:
         super().__init__(client)
         self._is_known = False
+        self._hedges: dict[str, bool] = {}
 
     async def prepare(self) -> None:
         """Load the markets, read the clock, and see that the account is a unified one."""
@@ -154,20 +155,24 @@ class Bybit(Swap):
             if error.code not in answers.ENDED:
                 raise
 
-    async def fills(self, leg: Leg, since_ms: int) -> list[Fill]:
-        """Fills that took from *leg*, oldest first; those of the last two years."""
+    async def trades(self, leg: Leg, since_ms: int) -> list[Trade]:
+        """Entries and exits of *leg*, oldest first; those of the last two years."""
         now_ms, symbol, currency = self.client.clock.now_ms(), self._id(leg), str(self.market(leg)["settle"])
+        hedge = await self._is_hedge(leg)
 
-        def read(row: dict[str, Any]) -> Fill | None:
-            return answers.fill(row, leg, currency) if row["symbol"] == symbol else None
+        def read(row: dict[str, Any]) -> tuple[int, Trade] | None:
+            return answers.trade(row, leg, currency, hedge=hedge) if row["symbol"] == symbol else None
 
-        fills: dict[str, Fill] = {}
+        found: dict[str, tuple[int, Trade]] = {}
         # Asked for without an end they reach seven days from their start, beyond what is now by our clock.
         for start_ms in range(max(since_ms, now_ms - _KEPT_MS), now_ms + 1, _SPAN_MS):
             query = {"symbol": symbol, "startTime": start_ms}
-            found = await self._all("v5/execution/list", query, _EXECUTIONS, read)
-            fills.update({fill.trade_id: fill for fill in found if fill.at_ms >= since_ms})
-        return sorted(fills.values(), key=lambda fill: (fill.at_ms, fill.trade_id))
+            newest_first = await self._all("v5/execution/list", query, _EXECUTIONS, read)
+            found.update({trade.fill.trade_id: (place, trade) for place, trade in reversed(newest_first)})
+        # The venue sorts by time and admits that executions of one millisecond may stand in any order; its sequence
+        # number, which counts matches, puts them right. (test_executions_of_one_millisecond)
+        in_order = sorted(found.values(), key=lambda each: (each[1].fill.at_ms, each[0]))
+        return [trade for _, trade in in_order if trade.fill.at_ms >= since_ms]
 
     async def funding(self, leg: Leg, since_ms: int, until_ms: int) -> Decimal:
         """Funding received by *leg*; the venue states it as a fee, positive when it was paid."""
@@ -189,10 +194,38 @@ class Bybit(Swap):
 
     async def _position(self, leg: Leg) -> Held | None:
         symbol = self._id(leg)
-        for side, position in await self._all("v5/position/list", {"symbol": symbol}, _POSITIONS, answers.position):
-            if (position.said["symbol"], side) == (symbol, leg.side):
+        for side, position in await self._positions({"symbol": symbol}, {symbol}):
+            if side == leg.side:
                 return position
         return None
+
+    async def _all_positions(self, legs: Sequence[Leg]) -> dict[Leg, Held]:
+        """From a request for each currency that *legs* settle in; that is one for nearly every account."""
+        ids, found = {self._id(leg): leg.symbol for leg in legs}, dict[Leg, Held]()
+        for coin in sorted({str(self.market(leg)["settleId"]) for leg in legs}):
+            for side, position in await self._positions({"settleCoin": coin}, set(ids)):
+                found[Leg(ids[position.said["symbol"]], side)] = position
+        return found
+
+    async def _positions(self, query: dict[str, Any], symbols: set[str]) -> list[tuple[Side, Held]]:
+        """What is held of *symbols*; on the way it is seen which mode each is in, also where nothing is held."""
+
+        def read(row: dict[str, Any]) -> tuple[Side, Held] | None:
+            if row["symbol"] not in symbols:
+                return None
+            self._hedges[row["symbol"]] = answers.is_hedge(row)
+            return answers.position(row)
+
+        return await self._all("v5/position/list", query, _POSITIONS, read)
+
+    async def _is_hedge(self, leg: Leg) -> bool:
+        """The position mode of a market, as last seen. While it holds something the venue does not let it change."""
+        symbol = self._id(leg)
+        if symbol not in self._hedges:
+            await self._position(leg)
+        if symbol not in self._hedges:
+            raise ExchangeUnavailable(f"bybit does not say which position mode {symbol} is in")
+        return self._hedges[symbol]
 
     async def _send(
         self, order: CloseOrder | StopOrder, family: str, contracts: Decimal, what: dict[str, Any]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from decimal import Context
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from poslock.errors import (
@@ -16,9 +15,9 @@ from poslock.errors import (
     UnderMaintenance,
     UnsupportedMarket,
 )
-from poslock.exchange.port import Leg, Order
+from poslock.exchange.port import Leg, Order, Trade
 from poslock.exchange.venues.venue import Held, decimal
-from poslock.position import EXACT, Fill
+from poslock.position import Fill
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,6 +47,12 @@ _FAMILIES = {
     "PartialStopLoss": "stop_loss",
     "TrailingStop": "trailing",
 }
+
+# Executions that move a position: liquidation (BustTrade), deleveraging and delisting (Delivery) are real exits. Not
+# here, because the position stays as it is: Funding, Settle and SessionSettlePnL (settlements of P&L), Dividend, the
+# settlements of share splits. A kind that is not known is none either: then a close stays unsettled and says so, where
+# an exit that never was would be booked.
+_TRADES = frozenset({"Trade", "AdlTrade", "BustTrade", "Delivery", "BlockTrade", "MovePosition", "FutureSpread"})
 
 # Answers to a cancel of what has ended.
 ENDED = frozenset({"110001", "110008", "110010"})
@@ -163,17 +168,28 @@ def _family(row: dict[str, Any], leg: Leg, trigger: Decimal) -> str:
     return "take_profit" if rises == (leg.side == "long") else "stop_loss"
 
 
-def fill(row: dict[str, Any], leg: Leg, currency: str) -> Fill | None:
-    """What an execution took from *leg*, if anything: one that turns a position round opens with the rest."""
-    closed, executed, fee = decimal(row["closedSize"] or 0), decimal(row["execQty"]), decimal(row["execFee"])
-    if row["execType"] == "Funding" or row["side"] != REDUCING[leg.side] or not closed:
+def is_hedge(row: dict[str, Any]) -> bool:
+    """Whether the market of a position, or of a leg that holds nothing, is in hedge mode."""
+    return bool(row["positionIdx"] != ONE_WAY_INDEX)
+
+
+def trade(row: dict[str, Any], leg: Leg, currency: str, *, hedge: bool) -> tuple[int, Trade] | None:
+    """An execution on *leg*, and its place in the order of the market; None for what is no trade of that leg.
+
+    An execution does not name its leg. In hedge mode it either opens or closes: the closed size says which.
+    """
+    if row["execType"] not in _TRADES:
         return None
-    return Fill(
+    is_exit, closes = row["side"] == REDUCING[leg.side], bool(decimal(row["closedSize"] or 0))
+    if hedge and is_exit != closes:
+        return None
+    fill = Fill(
         trade_id=str(row["execId"]),
         client_order_id=row["orderLinkId"] or None,
         price=decimal(row["execPrice"]),
-        contracts=closed,
-        fee=fee if closed == executed else Context(prec=28).divide(EXACT.multiply(fee, closed), executed),
+        contracts=decimal(row["execQty"]),
+        fee=decimal(row["execFee"]),
         fee_currency=currency,
         at_ms=int(row["execTime"]),
     )
+    return int(row.get("seq") or 0), Trade("exit" if is_exit else "entry", str(row["orderId"]) or None, fill)

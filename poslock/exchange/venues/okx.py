@@ -103,7 +103,8 @@ class Okx(OkxAccount):
                 "trade/order", params, order, lambda row: answers.accepted(row, order.client_order_id, "ord")
             )
         except ReduceOnlyBlocked as refusal:
-            if await self.held(order.leg) < contracts:  # it became too large on its way
+            left = await self._position(order.leg)
+            if left is None or left.contracts < contracts:  # it became too large on its way
                 raise NothingToReduce(str(refusal), code=refusal.code) from None
             raise
         return Order(f"order:{order_id}", order.client_order_id, "order", order.leg, contracts, Decimal(0), "open")

@@ -1,11 +1,14 @@
-"""What an OKX account holds and what it did: its positions, fills and funding."""
+"""What an OKX account holds and what it did: its positions, trades and funding."""
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from poslock.errors import ExchangeUnavailable, NothingToReduce, UnsupportedMarket
+from poslock.exchange.port import Leg
 from poslock.exchange.venues import okx_answers as answers
 from poslock.exchange.venues.client import Client, Endpoint
 from poslock.exchange.venues.venue import Held, Swap, decimal
@@ -13,10 +16,10 @@ from poslock.position import EXACT
 from poslock.text import quoted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
-    from poslock.exchange.port import Leg, Order
-    from poslock.position import Fill, Side
+    from poslock.exchange.port import Order, Trade
+    from poslock.position import Side
 
 T = TypeVar("T")
 
@@ -30,7 +33,6 @@ _RECENT_FILLS_MS, _RECENT_BILLS_MS = 2 * _DAY_MS, 6 * _DAY_MS
 _FUNDING = "8"
 # Seconds pass from the time of a funding to its bill; an hour at least from one funding to the next.
 _SAME_FUNDING_MS = _HOUR_MS // 2
-_LOOKS = 5
 
 
 class OkxAccount(Swap):
@@ -47,13 +49,18 @@ class OkxAccount(Swap):
             raise UnsupportedMarket(f"{quoted(leg.symbol)} at okx has contracts with a multiplier")
         return market
 
-    async def fills(self, leg: Leg, since_ms: int) -> list[Fill]:
-        """Fills that took from *leg*, oldest first; those of the last three months."""
-        fills = []
-        for deal, contracts in await self._exits(leg, since_ms):
-            client_id = deal.client_order_id or await self._client_id(leg, deal.order_id)
-            fills.append(deal.as_fill(contracts, client_id))
-        return fills
+    async def trades(self, leg: Leg, since_ms: int) -> list[Trade]:
+        """Entries and exits of *leg*, oldest first; those of the last three months."""
+        symbol = self.symbol(leg)
+
+        def read(row: dict[str, Any]) -> tuple[str, Trade | None]:
+            return row["billId"], answers.trade(row, leg) if row["instId"] == symbol else None
+
+        query, paths = {"instType": SWAP, "instId": symbol}, ("trade/fills", "trade/fills-history")
+        found = await self._history(paths, _RECENT_FILLS_MS, query, since_ms, read)
+        # By the id that the venue's own lists go by. Its trade ids are below zero for liquidations.
+        trades = [trade for _, trade in sorted(found.items(), key=lambda each: int(each[0])) if trade is not None]
+        return [await self._named(leg, trade) for trade in trades if trade.fill.at_ms >= since_ms]
 
     async def funding(self, leg: Leg, since_ms: int, until_ms: int) -> Decimal:
         """Funding received by *leg*. Bills do not name the leg: a long one receives when the rate is below zero."""
@@ -129,39 +136,27 @@ class OkxAccount(Swap):
     # Inside.
 
     async def _position(self, leg: Leg) -> Held | None:
-        held = [position for side, position in await self._positions(leg) if side == leg.side]
-        return held[0] if held else None
-
-    async def _positions(self, leg: Leg) -> list[tuple[Side, Held]]:
         symbol = self.symbol(leg)
-        rows = await self.get("account/positions", {"instType": SWAP, "instId": symbol}, answers.position)
-        held = [each for each in rows if each is not None and each[1].said["instId"] == symbol]
-        if len({position.said["posSide"] for _, position in held}) < len(held):
-            raise UnsupportedMarket(f"okx holds {quoted(leg.symbol)} in both margin modes; an order names one")
+        held = await self._positions({"instId": symbol}, {symbol})
+        return next((position for side, position in held if side == leg.side), None)
+
+    async def _all_positions(self, legs: Sequence[Leg]) -> dict[Leg, Held]:
+        ids = {self.symbol(leg): leg.symbol for leg in legs}
+        held = await self._positions({}, set(ids))
+        return {Leg(ids[position.said["instId"]], side): position for side, position in held}
+
+    async def _positions(self, query: dict[str, str], symbols: set[str]) -> list[tuple[Side, Held]]:
+        """What is held of *symbols*. What the account holds beside them is not looked at."""
+
+        def read(row: dict[str, Any]) -> tuple[Side, Held] | None:
+            return answers.position(row) if row["instId"] in symbols else None
+
+        found = await self.get("account/positions", {"instType": SWAP, **query}, read)
+        held = [each for each in found if each is not None]
+        names = Counter((position.said["instId"], position.said["posSide"]) for _, position in held)
+        if twice := next((symbol for (symbol, _), times in names.items() if times > 1), None):
+            raise UnsupportedMarket(f"okx holds {twice} in both margin modes; an order names one")
         return held
-
-    async def _exits(self, leg: Leg, since_ms: int) -> list[tuple[answers.Deal, Decimal]]:
-        deals = await self._deals(leg, since_ms)
-        if all(deal.leg != answers.NET for deal in deals):
-            return answers.hedge_exits(deals, leg)
-        for _ in range(_LOOKS):
-            held = [each for each in await self._positions(leg) if each[1].said["posSide"] == answers.NET]
-            net = sum((size.contracts if side == "long" else -size.contracts for side, size in held), Decimal(0))
-            before, deals = deals, await self._deals(leg, since_ms)
-            if before == deals:
-                # Of both: the account may have changed its mode meanwhile.
-                exits = [*answers.net_exits(deals, net, leg), *answers.hedge_exits(deals, leg)]
-                return sorted(exits, key=lambda exit_: exit_[0].at)
-        raise ExchangeUnavailable("okx is filling orders at this moment")
-
-    async def _deals(self, leg: Leg, since_ms: int) -> list[answers.Deal]:
-        """All executions since then, of both sides, oldest first."""
-        query = {"instType": SWAP, "instId": self.symbol(leg)}
-        paths = ("trade/fills", "trade/fills-history")
-        found = await self._history(
-            paths, _RECENT_FILLS_MS, query, since_ms, lambda row: (row["billId"], answers.deal(row))
-        )
-        return sorted((deal for deal in found.values() if deal.at[0] >= since_ms), key=lambda deal: deal.at)
 
     async def _history(
         self,
@@ -193,9 +188,14 @@ class OkxAccount(Swap):
                 return rates
         raise ExchangeUnavailable(f"okx's list has more than {_MOST_PAGES} pages of {_PAGE}")
 
-    async def _client_id(self, leg: Leg, order_id: str) -> str | None:
-        """The client order id of an order whose fills do not name it, such as that of a conditional one."""
-        if order_id and order_id not in self._client_ids:
+    async def _named(self, leg: Leg, trade: Trade) -> Trade:
+        """*trade* with its client order id, which that of a conditional order does not name; of exits only."""
+        order_id = trade.order_id
+        if trade.effect == "entry" or trade.fill.client_order_id or order_id is None:
+            return trade
+        if order_id not in self._client_ids:
             order = await self.plain(leg, {"ordId": order_id})
-            self._client_ids[order_id] = order.client_order_id if order else None
-        return self._client_ids.get(order_id)
+            if order is None:  # for now: an order that exists may be denied for a while
+                return trade
+            self._client_ids[order_id] = order.client_order_id
+        return replace(trade, fill=replace(trade.fill, client_order_id=self._client_ids[order_id]))

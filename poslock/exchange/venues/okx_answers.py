@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
-from decimal import Context, Decimal
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from poslock.errors import (
     DuplicateClientOrderId,
     ExchangeError,
-    ExchangeUnavailable,
     KeysRefused,
     NothingToReduce,
     OrderRefused,
@@ -20,12 +18,12 @@ from poslock.errors import (
     UnderMaintenance,
     UnsupportedMarket,
 )
-from poslock.exchange.port import Leg, Order
+from poslock.exchange.port import Leg, Order, Trade
 from poslock.exchange.venues.venue import Held, decimal
-from poslock.position import EXACT, Fill
+from poslock.position import Fill
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from poslock.position import Side
 
@@ -120,6 +118,9 @@ def hedge(row: dict[str, Any]) -> bool:
 def position(row: dict[str, Any]) -> tuple[Side, Held] | None:
     """A leg that holds something, and its side: in net mode the sign of its size.
 
+    It gets no position id: ``posId`` stands for margin mode, side, instrument and currency, and "does not change after
+    closing and reopening the position" (the venue's guide to its API, "Identifiers"), so it tells no later one apart.
+
     Raises:
         UnsupportedMarket: its margin mode is not known.
     """
@@ -188,66 +189,17 @@ def rate(row: dict[str, Any]) -> tuple[int, Decimal]:
     return int(row["fundingTime"]), decimal(row["realizedRate"])
 
 
-@dataclass(frozen=True, slots=True)
-class Deal:
-    """An execution, before it is known what it took from whom."""
-
-    at: tuple[int, int]
-    order_id: str
-    client_order_id: str | None
-    trade_id: str
-    side: str
-    leg: str
-    price: Decimal
-    contracts: Decimal
-    gain: Decimal
-    fee: Decimal
-    fee_currency: str
-
-    def as_fill(self, contracts: Decimal, client_order_id: str | None) -> Fill:
-        """As much of it as *contracts*."""
-        whole = contracts == self.contracts
-        fee = self.fee if whole else Context(prec=28).divide(EXACT.multiply(self.fee, contracts), self.contracts)
-        return Fill(self.trade_id, client_order_id, self.price, contracts, fee, self.fee_currency, self.at[0])
-
-
-def deal(row: dict[str, Any]) -> Deal:
-    """A row of a list of fills; the venue states what it charges as a negative fee."""
-    return Deal(
-        at=(int(row["fillTime"]), int(row["billId"])),
-        order_id=str(row["ordId"]),
-        client_order_id=row["clOrdId"] or None,
+def trade(row: dict[str, Any], leg: Leg) -> Trade | None:
+    """A row of a list of fills, None if it is one of the other leg. What the venue charges is a negative fee there."""
+    if row["posSide"] not in {NET, leg.side}:
+        return None
+    fill = Fill(
         trade_id=str(row["tradeId"]),
-        side=row["side"],
-        leg=row["posSide"],
+        client_order_id=row["clOrdId"] or None,
         price=decimal(row["fillPx"]),
         contracts=decimal(row["fillSz"]),
-        gain=decimal(row["fillPnl"] or 0),
         fee=-decimal(row["fee"] or 0),
         fee_currency=str(row["feeCcy"]),
+        at_ms=int(row["fillTime"]),
     )
-
-
-def hedge_exits(deals: Sequence[Deal], leg: Leg) -> list[tuple[Deal, Decimal]]:
-    """What took from *leg*, and how much, where long and short are held side by side."""
-    return [(each, each.contracts) for each in deals if (each.leg, each.side) == (leg.side, REDUCING[leg.side])]
-
-
-def net_exits(deals: Sequence[Deal], net: Decimal, leg: Leg) -> list[tuple[Deal, Decimal]]:
-    """The same in net mode, where fills do not say whether they opened or closed; *deals* are oldest first.
-
-    What is held now (*net*, below zero if short) less what a fill added was held before it.
-
-    Raises:
-        ExchangeUnavailable: *net* and *deals* are not of one moment.
-    """
-    exits = []
-    for each in reversed([each for each in deals if each.leg == NET]):
-        sells = each.side == REDUCING["long"]
-        net = EXACT.add(net, each.contracts if sells else -each.contracts)
-        reduced = min(each.contracts, max(net if sells else -net, Decimal(0)))
-        if each.gain and not reduced:
-            raise ExchangeUnavailable("okx shows a position and fills that are not of one moment")
-        if reduced and each.side == REDUCING[leg.side]:
-            exits.append((each, reduced))
-    return exits[::-1]
+    return Trade("exit" if row["side"] == REDUCING[leg.side] else "entry", row["ordId"] or None, fill)

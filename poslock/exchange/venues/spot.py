@@ -10,14 +10,14 @@ What a bot must know:
   than the order was for. A position that was tracked larger than that sells what there is, and its close then stays
   unsettled, because no sale explains the rest. Buy the rest, or sell as much by hand of what else you buy on that
   market, and `recover` books it.
-- A balance has no owner, nor has a sale: every sale on the market since the tracking is an exit of the position. Keep
+- A balance has no owner, nor has a trade: every purchase on the market is an entry, every sale an exit. Keep
   nothing else of that currency in the account: a close sells no more than was tracked, but does not end while orders
   rest that may be for the other part. Two markets with one base share its balance.
 - Orders lock what they are for. A close cancels them to make room, a stop-loss last, and the position has none then
   until it is sold. A stop-loss cannot be moved while it locks all there is: remove it, then set it anew. It cannot
   stand beside a take-profit for the same amount either, unless you place both as one OCO list, and then a close cancels
   both at once.
-- MEXC has no stop orders. No venue knows what a balance was bought for, so it cannot be adopted.
+- MEXC has no stop orders. No venue knows what a balance was bought for: a holding has no entry price.
 - A contract is one unit of the base currency, and P&L is in the quote currency: name it as the position's ``settle``.
   Fees are in the currency that the trade names.
 
@@ -41,17 +41,17 @@ from poslock.errors import (
     ReduceOnlyBlocked,
     UnsupportedMarket,
 )
+from poslock.exchange.port import Holding
 from poslock.exchange.venues import spot_answers as answers
 from poslock.exchange.venues.client import Client, Dialect, Endpoint, Stamp
-from poslock.exchange.venues.spot_answers import SELL, Stock, Trade, plain
+from poslock.exchange.venues.spot_answers import SELL, Stock, plain
 from poslock.exchange.venues.venue import Inspection, decimal
 from poslock.text import quoted
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-    from poslock.exchange.port import CloseOrder, Holding, Leg, Order, StopOrder
-    from poslock.position import Fill
+    from poslock.exchange.port import CloseOrder, Leg, Order, StopOrder, Trade
 
 T = TypeVar("T")
 
@@ -99,21 +99,22 @@ class Spot(ABC):
         endpoint, params = Endpoint(self.public, "GET", "ticker/price"), {"symbol": self._id(leg)}
         return await self.client.ask(endpoint, params, lambda answer: decimal(answer["price"]))
 
-    async def held(self, leg: Leg) -> Decimal:
-        """What of the balance could be sold if no order locked it; 0 if that is less than the smallest order."""
-        return (await self._stock(leg)).held
-
     async def holding(self, leg: Leg) -> Holding | None:
-        """Nothing that could be said.
+        """What of the balance could be sold if no order locked it; None if that is less than the smallest order."""
+        return self._as_holding(leg, await self._stock(leg))
+
+    async def holdings(self, legs: Sequence[Leg]) -> list[Holding]:
+        """The same of *legs*, from one request for all balances, and one for the price of each that is not empty.
 
         Raises:
-            UnsupportedMarket: always.
+            ExchangeUnavailable: no market is known, because `prepare` was not called.
         """
-        self.market(leg)
-        raise UnsupportedMarket(
-            f"{self.client.ccxt.id} does not know what a balance was bought for, so {quoted(leg.symbol)} cannot be "
-            "adopted; track() it with what you paid, and as much as arrived"
-        )
+        if not self.client.ccxt.markets:
+            raise ExchangeUnavailable(f"{self.client.ccxt.id}: the markets are not loaded; call prepare first")
+        known = [leg for leg in dict.fromkeys(legs) if self._knows(leg)]
+        balances = await self._balances(known) if known else {}
+        found = [self._as_holding(leg, await self._stock_of(leg, balances)) for leg in known]
+        return [holding for holding in found if holding is not None]
 
     async def place(self, order: CloseOrder) -> Order:
         """Sell at market, at most what is free, and at most the venue's largest size: less than was asked for, then."""
@@ -169,12 +170,10 @@ class Spot(ABC):
             if error.code not in self.no_such_order:
                 raise
 
-    async def fills(self, leg: Leg, since_ms: int) -> list[Fill]:
-        """Sales on this market, whoever made them, oldest first."""
+    async def trades(self, leg: Leg, since_ms: int) -> list[Trade]:
+        """Purchases and sales on this market, whoever made them, oldest first."""
         trades = await self._trades(leg, since_ms)
-        sales = [each for each in trades if each.is_sale and each.fill.at_ms >= since_ms]
-        fills = [replace(each.fill, client_order_id=await self._client_id(leg, each)) for each in sales]
-        return sorted(fills, key=lambda fill: (fill.at_ms, len(fill.trade_id), fill.trade_id))
+        return [await self._named(leg, trade) for trade in trades if trade.fill.at_ms >= since_ms]
 
     async def funding(self, leg: Leg, since_ms: int, until_ms: int) -> Decimal:  # noqa: ARG002  # the port's
         """Spot has none."""
@@ -200,14 +199,42 @@ class Spot(ABC):
     def _id(self, leg: Leg) -> str:
         return str(self.market(leg)["id"])
 
+    def _knows(self, leg: Leg) -> bool:
+        try:
+            self.market(leg)
+        except UnsupportedMarket:
+            return False
+        return True
+
+    async def _balances(self, legs: Sequence[Leg]) -> dict[str, tuple[Decimal, Decimal]]:
+        assets = {str(self.market(leg)["baseId"]) for leg in legs}
+        return await self._get("account", dict(self.of_balances), lambda answer: answers.balances(answer, assets))
+
     async def _stock(self, leg: Leg) -> Stock:
+        return await self._stock_of(leg, await self._balances([leg]))
+
+    async def _stock_of(self, leg: Leg, balances: Mapping[str, tuple[Decimal, Decimal]]) -> Stock:
         market = self.market(leg)
         lot = answers.lot(market, self._least_worth(market))
-        query, asset = dict(self.of_balances), str(market["baseId"])
-        free, locked = await self._get("account", query, lambda answer: answers.balance(answer, asset))
+        free, locked = balances.get(str(market["baseId"]), (Decimal(0), Decimal(0)))
         is_worth_asking = lot.least_worth > 0 and (free > 0 or locked > 0)
         price = await self.price(leg) if is_worth_asking else Decimal(0)
         return Stock(str(market["base"]), free, locked, price, lot)
+
+    def _as_holding(self, leg: Leg, stock: Stock) -> Holding | None:
+        """A contract is one unit of the base currency. What it was bought for the venue does not know."""
+        if not stock.held:
+            return None
+        quote = str(self.market(leg)["quote"])
+        return Holding(
+            leg,
+            stock.held,
+            entry_price=None,
+            contract_size=Decimal(1),
+            inverse=False,
+            settle=quote,
+            smallest=stock.smallest,
+        )
 
     def _part(self, order: CloseOrder | StopOrder, stock: Stock) -> Decimal:
         """How much of *order* to ask for."""
@@ -231,7 +258,7 @@ class Spot(ABC):
 
     async def _still_holds(self, leg: Leg) -> bool:
         try:
-            return await self.held(leg) > 0
+            return (await self._stock(leg)).held > 0
         except ExchangeUnavailable:
             return False
 
@@ -264,16 +291,17 @@ class Spot(ABC):
                 return None
             raise
 
-    async def _client_id(self, leg: Leg, trade: Trade) -> str | None:
-        """The client order id of a trade's order, which not every trade names."""
+    async def _named(self, leg: Leg, trade: Trade) -> Trade:
+        """*trade* with the client order id of its order, which not every trade names; of sales only."""
+        if trade.effect == "entry" or trade.fill.client_order_id or trade.order_id is None:
+            return trade
         key = (leg.symbol, trade.order_id)  # Binance counts orders by market
-        if trade.fill.client_order_id or key in self._client_ids:
-            return trade.fill.client_order_id or self._client_ids[key]
-        found = await self._look_up(leg, {"orderId": trade.order_id}, lambda row: answers.order(row, leg))
-        if found is None:  # for now
-            return None
-        self._client_ids[key] = found.client_order_id
-        return found.client_order_id
+        if key not in self._client_ids:
+            found = await self._look_up(leg, {"orderId": trade.order_id}, lambda row: answers.order(row, leg))
+            if found is None:  # for now
+                return trade
+            self._client_ids[key] = found.client_order_id
+        return replace(trade, fill=replace(trade.fill, client_order_id=self._client_ids[key]))
 
     async def _list_trades(self, leg: Leg, which: dict[str, int]) -> list[Trade]:
         return await self._get("myTrades", {"symbol": self._id(leg), "limit": self.page, **which}, answers.trades)
@@ -294,7 +322,8 @@ class Spot(ABC):
     async def _sell(self, order: CloseOrder | StopOrder, params: dict[str, str]) -> Order: ...
 
     @abstractmethod
-    async def _trades(self, leg: Leg, since_ms: int) -> list[Trade]: ...
+    async def _trades(self, leg: Leg, since_ms: int) -> list[Trade]:
+        """Oldest first, in the venue's own order; times may be whole seconds, so they order nothing."""
 
 
 def _sale(row: dict[str, Any], leg: Leg) -> Order | None:

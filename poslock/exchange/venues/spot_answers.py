@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import ROUND_CEILING, Context, Decimal
 from typing import TYPE_CHECKING, Any, Literal
 
 from poslock.errors import (
@@ -17,7 +17,7 @@ from poslock.errors import (
     RequestExpired,
     UnderMaintenance,
 )
-from poslock.exchange.port import Leg, Order
+from poslock.exchange.port import Leg, Order, Trade
 from poslock.exchange.venues.venue import decimal
 from poslock.position import EXACT, Fill
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 SELL = "SELL"
+_ROUNDED_UP = Context(prec=28, rounding=ROUND_CEILING)
 # It waits for a purchase of its own, and sells what that brings.
 WAITS = "PENDING_NEW"
 
@@ -126,6 +127,13 @@ class Lot:
         is_enough = amount >= self.smallest and EXACT.multiply(amount, price) >= self.least_worth
         return amount if is_enough and amount else Decimal(0)
 
+    def smallest_at(self, price: Decimal) -> Decimal:
+        """The least that an order can be for at *price*."""
+        worth = _ROUNDED_UP.divide(self.least_worth, price) if price else Decimal(0)
+        least = max(self.smallest, worth, self.step)
+        beyond = EXACT.remainder(least, self.step) if self.step else Decimal(0)
+        return EXACT.add(least, self.step - beyond) if beyond else least
+
 
 @dataclass(frozen=True, slots=True)
 class Stock:
@@ -142,18 +150,14 @@ class Stock:
         """What could be sold if nothing was locked."""
         return self.sellable(EXACT.add(self.free, self.locked))
 
+    @property
+    def smallest(self) -> Decimal:
+        """The least that an order can be for."""
+        return self.lot.smallest_at(self.price)
+
     def sellable(self, amount: Decimal) -> Decimal:
         """What of *amount* an order can be for."""
         return self.lot.sellable(amount, self.price)
-
-
-@dataclass(frozen=True, slots=True)
-class Trade:
-    """A purchase or a sale, and the order that made it."""
-
-    fill: Fill
-    order_id: str
-    is_sale: bool
 
 
 def lot(market: dict[str, Any], least_worth: Decimal) -> Lot:
@@ -176,12 +180,10 @@ def least_worth_at_mexc(market: dict[str, Any]) -> Decimal:
     return decimal(market["info"].get("quoteAmountPrecisionMarket") or market["limits"]["cost"]["min"] or 0)
 
 
-def balance(answer: Any, asset: str) -> tuple[Decimal, Decimal]:
-    """Free and locked; an asset that is not listed is not there."""
-    for row in listed(answer["balances"]):
-        if row["asset"] == asset:
-            return decimal(row["free"]), decimal(row["locked"])
-    return Decimal(0), Decimal(0)
+def balances(answer: Any, assets: set[str]) -> dict[str, tuple[Decimal, Decimal]]:
+    """Free and locked, of those *assets* that are listed; one that is not is not there."""
+    rows = [row for row in listed(answer["balances"]) if row["asset"] in assets]
+    return {row["asset"]: (decimal(row["free"]), decimal(row["locked"])) for row in rows}
 
 
 def order(row: dict[str, Any], leg: Leg) -> Order:
@@ -205,9 +207,11 @@ def resting(answer: Any, leg: Leg) -> list[Order]:
 
 
 def trades(answer: Any) -> list[Trade]:
-    """A list of trades. A fee is positive if it was paid."""
+    """Trades, in the order of their list. A fee is positive if it was paid, and may be in what was bought."""
     return [
         Trade(
+            "entry" if is_true(row["isBuyer"]) else "exit",
+            str(row["orderId"]),
             Fill(
                 trade_id=str(row["id"]),
                 client_order_id=row.get("clientOrderId") or None,
@@ -217,8 +221,6 @@ def trades(answer: Any) -> list[Trade]:
                 fee_currency=str(row["commissionAsset"]),
                 at_ms=int(row["time"]),
             ),
-            order_id=str(row["orderId"]),
-            is_sale=not is_true(row["isBuyer"]),
         )
         for row in listed(answer)
     ]

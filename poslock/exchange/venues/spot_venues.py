@@ -13,14 +13,15 @@ from poslock.exchange.venues.spot import Spot, stamp
 from poslock.exchange.venues.venue import decimal, spans
 
 if TYPE_CHECKING:
-    from poslock.exchange.port import CloseOrder, StopOrder
+    from poslock.exchange.port import CloseOrder, StopOrder, Trade
     from poslock.exchange.venues.client import Client
-    from poslock.exchange.venues.spot_answers import Trade
 
 _MOST_PAGES = 50
 _HOUR_MS, _DAY_MS = 3_600_000, 86_400_000
 # How far back MEXC tells of trades, in pieces of which length, and up to when.
 _REACH_MS, _SPAN_MS, _BEYOND_MS = 28 * _DAY_MS, 7 * _DAY_MS, 5000
+# MEXC reports whole seconds, rounded up or down.
+_ROUNDED_MS = 1000
 
 
 class BinanceSpot(Spot):
@@ -57,13 +58,12 @@ class BinanceSpot(Spot):
         return await self._post(order, params, lambda row: answers.order(row, order.leg))
 
     async def _trades(self, leg: Leg, since_ms: int) -> list[Trade]:
-        """From a time on the venue tells the oldest first, and from an id on, too."""
+        """From a time on the venue tells the oldest first, and from an id on, too; it counts trades by market."""
         found = page = await self._list_trades(leg, {"startTime": since_ms})
         for _ in range(_MOST_PAGES):
             if len(page) < self.page:
-                return found
-            newest = max(int(each.fill.trade_id) for each in page)
-            page = await self._list_trades(leg, {"fromId": newest + 1})
+                return sorted(found, key=_number)
+            page = await self._list_trades(leg, {"fromId": max(map(_number, page)) + 1})
             found = [*found, *page]
         raise ExchangeUnavailable(f"there are more than {_MOST_PAGES} pages of {self.page} trades")
 
@@ -111,9 +111,10 @@ class MexcSpot(Spot):
         if found is None:  # as before: a new order may be denied
             return taken
         # What the venue does with a second order under one id is not documented. Should it answer with the first one,
-        # that is no new order. (test_a_silent_duplicate_is_not_taken_for_a_new_order)
+        # that is no new order. It says when it was made in whole seconds, so it has to be older than those.
+        # (test_a_silent_duplicate_is_not_taken_for_a_new_order)
         created_ms, now = found
-        if created_ms < order.signed_at_ms:
+        if created_ms < order.signed_at_ms - _ROUNDED_MS:
             raise DuplicateClientOrderId(f"client order id {order.client_order_id} was taken before, by {order_id}")
         return now
 
@@ -128,15 +129,30 @@ class MexcSpot(Spot):
             if end_ms < now_ms - _HOUR_MS:
                 self._past[key] = trades  # what is long past is asked for once
             found.update({each.fill.trade_id: each for each in trades})
+        # Piece by piece, each in the order of its list: neither whole seconds nor the ids, which a trade has from an
+        # order, tell the order. (test_trades_of_one_second_stay_in_order)
         return list(found.values())
 
     async def _whole(self, leg: Leg, start_ms: int, end_ms: int) -> list[Trade]:
-        """All trades of that time; which end a full page leaves out is not documented."""
+        """All trades of that time, oldest first; which end a full page leaves out is not documented."""
         trades = await self._list_trades(leg, {"startTime": start_ms, "endTime": end_ms})
         if len(trades) < self.page:
-            return trades
+            return _oldest_first(trades)
         if start_ms >= end_ms:
             raise ExchangeUnavailable(f"there are {self.page} trades in one millisecond, or more")
         middle_ms = (start_ms + end_ms) // 2
         before = await self._whole(leg, start_ms, middle_ms)
         return [*before, *(await self._whole(leg, middle_ms + 1, end_ms))]
+
+
+def _number(trade: Trade) -> int:
+    return int(trade.fill.trade_id)
+
+
+def _oldest_first(trades: list[Trade]) -> list[Trade]:
+    """A list that is told newest first, turned round; which way it is told is not documented.
+
+    Its ends say so, if they are as far apart as what both are rounded by.
+    """
+    is_oldest_first = bool(trades) and trades[-1].fill.at_ms - trades[0].fill.at_ms >= 2 * _ROUNDED_MS
+    return trades if is_oldest_first else trades[::-1]
