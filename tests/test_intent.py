@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from poslock.closing.ports import ThreadPorts
 
 from intents import lock_for
 from poslock import LockTimeout, PositionAlreadyClosingError, PositionLock
-from poslock.closing.ports import ThreadPorts
 from poslock.holder import Holder
 from poslock.lock.record import Record
 from poslock.lock.status import lock_status

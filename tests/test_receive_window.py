@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from poslock.closing.steps import Stamp
 
 from poslock.closing.session import receive_window_ms
-from poslock.closing.steps import Stamp
 
 
 @pytest.mark.parametrize(

@@ -147,9 +147,7 @@ class Watch:
             session.log(what, step="look", level=logging.WARNING)
 
 
-def in_terms_of_the_table(
-    position: Position, history: LegHistory, ours: dict[str, Decimal], *, spot: bool
-) -> Tracked:
+def in_terms_of_the_table(position: Position, history: LegHistory, ours: dict[str, Decimal], *, spot: bool) -> Tracked:
     """What the ledger knows of a position and its leg."""
     leg = history.tracked
     return Tracked(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from poslock.errors import OrderRefused
 from poslock.exchange.port import Holding, Leg, Order
-from poslock.position import Fill, Side
+from poslock.position import Fill, Side, Trade
 
 if TYPE_CHECKING:
     import sqlite3
@@ -162,6 +162,25 @@ class Matching:
         """
         return [_fill(row) for row in self._db.execute(sql, (leg.symbol, _REDUCING[leg.side], since_ms))]
 
+    def trades(self, leg: Leg, since_ms: int) -> list[Trade]:
+        """Entries and exits of *leg*, oldest first; in one-way mode those of its other side too, as `Trade` says."""
+        sql = """
+            SELECT fills.*, client_order_id FROM fills JOIN orders USING (order_id)
+            WHERE fills.symbol = ? AND at_ms >= ? ORDER BY trade_id
+        """
+        found: list[Trade] = []
+        for row in self._db.execute(sql, (leg.symbol, since_ms)):
+            is_exit = row["side"] == _REDUCING[leg.side]
+            if self._terms.hedge and is_exit != bool(row["reduced"]):
+                continue  # of the other leg
+            trade = Trade("exit" if is_exit else "entry", str(row["order_id"]), _fill(row))
+            last = found[-1] if found else None
+            if last is not None and last.order_id == trade.order_id and not self._terms.hedge:
+                found[-1] = _together(last, trade)
+            else:
+                found.append(trade)
+        return found
+
     def pay_funding(self, symbol: str, side: Side | None, amount: Decimal) -> None:
         """Enter a funding payment, without *side* to whichever leg is held."""
         self._db.execute("INSERT INTO funding VALUES (?, ?, ?, ?)", (symbol, side, str(amount), self._now_ms))
@@ -215,6 +234,12 @@ class Matching:
     def _row(self, order_id: int) -> sqlite3.Row:
         row: sqlite3.Row = self._db.execute("SELECT * FROM orders WHERE order_id = ?", (order_id,)).fetchone()
         return row
+
+
+def _together(first: Trade, second: Trade) -> Trade:
+    """Two fills of one order that crossed flat, as venues report it: one trade."""
+    contracts, fee = first.fill.contracts + second.fill.contracts, first.fill.fee + second.fill.fee
+    return replace(first, fill=replace(first.fill, contracts=contracts, fee=fee))
 
 
 def _reached(kind: str, side: str, trigger: Decimal, price: Decimal) -> bool:

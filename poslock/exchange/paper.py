@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from decimal import localcontext
 from importlib import resources
 from typing import TYPE_CHECKING, Literal
@@ -31,8 +32,10 @@ from poslock.position import EXACT, Fill, Number, Side, exact, name, positive, s
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from decimal import Decimal
+
+    from poslock.position import Trade
 
 _LONGEST_CLIENT_ID = 32
 
@@ -48,6 +51,7 @@ class PaperExchange:
         liquidity: contracts a market order can take at once; None for any number.
         remainder_rests: seconds for which what did not fill at once stays open before it is cancelled.
         blocks_covered: whether a close is refused while resting orders cover all of the leg, as some venues do.
+        smallest: the fewest contracts that an order can close.
         latency: seconds each request travels before the account sees it.
         denies_for, settles_within: as in `poslock.exchange.port.Exchange`.
         clock, sleep: seconds since the epoch, and how to wait; for tests.
@@ -68,6 +72,7 @@ class PaperExchange:
         liquidity: Number | None = None,
         remainder_rests: float = 0.0,
         blocks_covered: bool = False,
+        smallest: Number = 0,
         latency: float = 0.0,
         denies_for: float = 0.5,
         settles_within: float = 10.0,
@@ -76,9 +81,11 @@ class PaperExchange:
     ) -> None:
         self.denies_for = denies_for
         self.settles_within = settles_within
+        self.spot = False
         contract = Contract(positive("contract_size", contract_size), inverse, name("settle", settle))
         self._terms = Terms(exact("fee_rate", fee_rate), int(remainder_rests * 1000), hedge, contract)
         self._blocks_covered = blocks_covered
+        self._smallest = exact("smallest", smallest)
         self._liquidity = None if liquidity is None else positive("liquidity", liquidity)
         self._latency = latency
         self._clock = clock
@@ -117,21 +124,24 @@ class PaperExchange:
             except OrderRefused as error:
                 raise ExchangeUnavailable(str(error), code=error.code) from None
 
-    def held(self, leg: Leg) -> Decimal:
-        """Contracts that *leg* holds now."""
-        with self._request() as account:
-            return account.held(leg)
-
     def holding(self, leg: Leg) -> Holding | None:
         """What *leg* holds now and what it cost on average."""
         with self._request() as account:
-            return account.holding(leg)
+            return self._held(account, leg)
+
+    def holdings(self, legs: Sequence[Leg]) -> list[Holding]:
+        """Those of *legs* that are held."""
+        with self._request() as account:
+            found = [self._held(account, leg) for leg in legs]
+        return [holding for holding in found if holding is not None]
 
     def place(self, order: CloseOrder) -> Order:
         """Take a reduce-only market order, or refuse it."""
         with self._request() as account:
             self._judge(account, order)
             held = account.held(order.leg)
+            if positive("contracts", order.contracts) < self._smallest:
+                raise OrderRefused(f"the smallest order is for {self._smallest} contracts", code="2011")
             if self._blocks_covered and account.resting(order.leg) >= held:
                 raise ReduceOnlyBlocked("resting reduce-only orders cover the whole position already", code="-4118")
             # Venues differ here; like MEXC and Bybit this one cuts a reduce-only order down to what is there.
@@ -172,17 +182,27 @@ class PaperExchange:
         with self._request() as account:
             account.cancel(order.order_id)
 
-    def fills(self, leg: Leg, since_ms: int) -> list[Fill]:
-        """Fills that reduced *leg*, oldest first."""
+    def trades(self, leg: Leg, since_ms: int) -> list[Trade]:
+        """Entries and exits of *leg*, oldest first."""
         with self._request() as account:
-            return account.fills(leg, since_ms)
+            return account.trades(leg, since_ms)
 
     def funding(self, leg: Leg, since_ms: int, until_ms: int) -> Decimal:
         """Funding received on *leg* in that time."""
         with self._request() as account:
             return account.funding(leg, since_ms, until_ms)
 
-    # What a trader and the market do with the account.
+    # What a trader sees, and what the trader and the market do with the account.
+
+    def held(self, leg: Leg) -> Decimal:
+        """Contracts that *leg* holds now."""
+        with self._account() as account:
+            return account.held(leg)
+
+    def fills(self, leg: Leg, since_ms: int) -> list[Fill]:
+        """Fills that reduced *leg*, oldest first."""
+        with self._account() as account:
+            return account.fills(leg, since_ms)
 
     def set_price(self, symbol: str, price: Number) -> None:
         """Move the market; stop-loss and take-profit orders that this triggers are executed."""
@@ -241,6 +261,10 @@ class PaperExchange:
             account = Matching(db, self._terms, self.time_ms())
             account.expire_remainders()
             yield account
+
+    def _held(self, account: Matching, leg: Leg) -> Holding | None:
+        holding = account.holding(leg)
+        return holding and replace(holding, smallest=self._smallest)
 
     def _judge(self, account: Matching, order: CloseOrder | StopOrder) -> None:
         late_ms = self.time_ms() - order.signed_at_ms

@@ -13,12 +13,10 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from poslock.position import Trade  # noqa: TC001  # for now
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from poslock.position import Side
+    from poslock.position import Side, Trade
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,18 +85,17 @@ class Admission:
         """
         lock = await self._lock(seen, purpose, "change")
         timeout, system = self.means.timeout, self.directory.system
-        began_ns, look, now = system.monotonic_ns(), 0.0, seen
-        while True:
+        began_ns, look, now, token = system.monotonic_ns(), 0.0, seen, None
+        while token is None:
             expect_open(now)
             waited = (system.monotonic_ns() - began_ns) / 1e9
             left = look if timeout is None else max(0, min(look, timeout - waited))
             try:
                 token = await self._acquire(lock, left)
-                break
             except LockTimeout:
                 if timeout is not None and waited >= timeout:
                     raise
-            now, look = await self.position(lock.position_id), _LOOK_AGAIN
+                now, look = await self.position(lock.position_id), _LOOK_AGAIN
         admitted = await self._admitted(seen, lock, token)
         if admitted.tracked.state == "closing":  # its closer has died, or waits for the venue
             admitted.release()
@@ -117,7 +116,9 @@ class Admission:
     async def to_read(self, position_id: str) -> Admitted:
         """Share the lock, then look."""
         seen = await self.position(position_id)
-        lock = _GuardLock(seen.position.id, self.directory, self.means.lease, purpose="read", intent="read", shared=True)
+        lock = _GuardLock(
+            seen.position.id, self.directory, self.means.lease, purpose="read", intent="read", shared=True
+        )
         token = await self.means.ports.acquire(lock, self.means.timeout)
         try:
             return Admitted(lock, token, await self.position(position_id), self.means)

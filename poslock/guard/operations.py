@@ -121,7 +121,7 @@ class Operations:
             ended = await self._attempted(tracked.position.id, self._tracking.reconcile(tracked))
             if ended.closed is not None:
                 log_closed(ended.closed)
-            if ended.closed is not None or not _is_at_work(ended.error):
+            if not _is_at_work(ended):
                 found.append(ended)
         return [each for each in found if not _is_done_by_others(each.error)]
 
@@ -129,7 +129,7 @@ class Operations:
         why = _checked_reason(reason)
         price = None if exit_price is None else positive("exit_price", exit_price)
         older = await self.means.ports.ledger(self.means.ledger.superseded, position_id)
-        seen = await self._admission.position(position_id, older and older.generation)
+        seen = await self._admission.position(position_id, older.generation if older else None)
         admitted = await self._admission.to_close(seen, f"settle: {why}")
         try:
             closed = await Settling(admitted.session()).settle(why, price)
@@ -244,9 +244,11 @@ def _is_done_by_others(error: PoslockError | None) -> bool:
     return isinstance(error, PositionAlreadyClosingError) and error.state == "closed"
 
 
-def _is_at_work(error: PoslockError | None) -> bool:
-    """Whether nothing is amiss: the position is open after all, or its holder is at it."""
-    return error is None or isinstance(error, LockTimeout | PositionAlreadyClosingError)
+def _is_at_work(ended: Recovery) -> bool:
+    """Whether nothing is to be said: the position is open after all, or its holder is at it."""
+    if ended.error is None:
+        return ended.closed is None
+    return isinstance(ended.error, LockTimeout | PositionAlreadyClosingError)
 
 
 def _checked_reason(reason: object) -> str:

@@ -18,7 +18,7 @@ from poslock.position import EXACT, ClosedPosition, Fill
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from poslock.closing.session import Session
+    from poslock.closing.session import Sent, Session
     from poslock.exchange.port import Order
 
 _CLOSABLE = {"send": "close_position", "ended": "close_position or recover", "left": "close_position or recover"}
@@ -48,10 +48,14 @@ class Settling:
         else:
             if decision.act in _CLOSABLE:
                 way = _CLOSABLE[decision.act]
-                raise OperationRefused(session.key.position_id, "settle", f"{way} can end it: {decision.reason or 'try'}")
+                raise OperationRefused(
+                    session.key.position_id, "settle", f"{way} can end it: {decision.reason or 'try'}"
+                )
             await self._cancel_own()
         closed = self._closed(watch, exit_price, left=_left(watch) if is_seen else None)
-        why = reason if is_seen else f"{reason} (the venue did not answer: its holding, trades and orders were not seen)"
+        why = (
+            reason if is_seen else f"{reason} (the venue did not answer: its holding, trades and orders were not seen)"
+        )
         await session.tell(self._ledger.unsettled, "", watch.trades)
         await session.tell(self._ledger.settle, closed, why)
         return closed
@@ -76,7 +80,7 @@ class Settling:
         session, stamp = self._session, self._session.stamp()
         close = await session.read(self._ledger.close)
         changes = await session.read(self._ledger.changes)
-        sent = [*(close.attempts if close else ()), *(each for each in changes if each.step == "sending")]
+        sent: list[Sent] = [*(close.attempts if close else ()), *(each for each in changes if each.step == "sending")]
         denied_for = int(session.exchange.denies_for * 1000)
         left_ms = max((each.expires_at_ms + denied_for - stamp.at_ms for each in sent), default=0)
         if left_ms > 0:

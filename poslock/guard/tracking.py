@@ -227,7 +227,8 @@ class Tracking:
     async def _enter(
         self, position: Position, since_ms: int, leg: LegAtTracking, after: tuple[CloseKey, int] | None
     ) -> TrackedPosition:
-        return await self._ledger(self._means.ledger.track, position, self._exchange.account, since_ms, leg, after)
+        track = self._means.ledger.track
+        return await self._means.ports.ledger(track, position, self._exchange.account, since_ms, leg, after)
 
     # What the leg shows at first.
 

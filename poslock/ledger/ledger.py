@@ -26,7 +26,7 @@ from poslock.database import Database
 from poslock.errors import LedgerError, PositionConflict, TokenRefused
 from poslock.ledger.journal import Attempt, Change, Close, CloseKey, Event, LegAtTracking, LegHistory, Step
 from poslock.ledger.rows import changes_of, close_of, events_of, highest_token, leg_of, open_on_leg, position_of
-from poslock.position import ClosedPosition, Fill, Position, Side, Trade, TrackedPosition
+from poslock.position import ClosedPosition, Fill, Position, Side, TrackedPosition, Trade
 
 if TYPE_CHECKING:
     import sqlite3

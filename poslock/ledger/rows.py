@@ -7,7 +7,7 @@ from datetime import datetime
 from decimal import Decimal, localcontext
 
 from poslock.ledger.journal import Attempt, Change, Close, CloseKey, Event, LegAtTracking, LegHistory
-from poslock.position import EXACT, ClosedPosition, Fill, Position, Side, Trade, TrackedPosition
+from poslock.position import EXACT, ClosedPosition, Fill, Position, Side, TrackedPosition, Trade
 from poslock.text import quoted
 
 

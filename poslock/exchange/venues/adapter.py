@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from decimal import Decimal
 
-    from poslock.exchange.port import CloseOrder, Holding, Leg, Order, StopOrder, Trade
+    from poslock.exchange.port import CloseOrder, Holding, Leg, Order, StopOrder
     from poslock.exchange.venues.venue import Inspection, Venue
+    from poslock.position import Trade
 
 # By ccxt's id of the venue and the type of its markets. By name, because few bots need more than one.
 _VENUES = {

@@ -30,7 +30,8 @@ from poslock.exchange.venues.venue import Held, Inspection, Swap, decimal, every
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from poslock.exchange.port import CloseOrder, Leg, Order, StopOrder, Trade
+    from poslock.exchange.port import CloseOrder, Leg, Order, StopOrder
+    from poslock.position import Trade
 
 T = TypeVar("T")
 

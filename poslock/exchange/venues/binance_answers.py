@@ -18,9 +18,9 @@ from poslock.errors import (
     RequestExpired,
     UnderMaintenance,
 )
-from poslock.exchange.port import Leg, Order, Trade
+from poslock.exchange.port import Leg, Order
 from poslock.exchange.venues.venue import Held, decimal
-from poslock.position import Fill
+from poslock.position import Fill, Trade
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -26,8 +26,8 @@ from poslock.position import EXACT
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from poslock.exchange.port import CloseOrder, StopOrder, Trade
-    from poslock.position import Side
+    from poslock.exchange.port import CloseOrder, StopOrder
+    from poslock.position import Side, Trade
 
 T = TypeVar("T")
 

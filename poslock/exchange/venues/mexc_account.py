@@ -15,7 +15,8 @@ from poslock.position import EXACT
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from poslock.exchange.port import Leg, Order, StopOrder, Trade
+    from poslock.exchange.port import Leg, Order, StopOrder
+    from poslock.position import Trade
 
 T = TypeVar("T")
 

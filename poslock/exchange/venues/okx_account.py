@@ -18,8 +18,8 @@ from poslock.text import quoted
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from poslock.exchange.port import Order, Trade
-    from poslock.position import Side
+    from poslock.exchange.port import Order
+    from poslock.position import Side, Trade
 
 T = TypeVar("T")
 

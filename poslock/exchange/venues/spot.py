@@ -51,7 +51,8 @@ from poslock.text import quoted
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-    from poslock.exchange.port import CloseOrder, Leg, Order, StopOrder, Trade
+    from poslock.exchange.port import CloseOrder, Leg, Order, StopOrder
+    from poslock.position import Trade
 
 T = TypeVar("T")
 

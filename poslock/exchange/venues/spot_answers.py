@@ -17,9 +17,9 @@ from poslock.errors import (
     RequestExpired,
     UnderMaintenance,
 )
-from poslock.exchange.port import Leg, Order, Trade
+from poslock.exchange.port import Leg, Order
 from poslock.exchange.venues.venue import decimal
-from poslock.position import EXACT, Fill
+from poslock.position import EXACT, Fill, Trade
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

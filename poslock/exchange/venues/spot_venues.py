@@ -13,8 +13,9 @@ from poslock.exchange.venues.spot import Spot, stamp
 from poslock.exchange.venues.venue import decimal, spans
 
 if TYPE_CHECKING:
-    from poslock.exchange.port import CloseOrder, StopOrder, Trade
+    from poslock.exchange.port import CloseOrder, StopOrder
     from poslock.exchange.venues.client import Client
+    from poslock.position import Trade
 
 _MOST_PAGES = 50
 _HOUR_MS, _DAY_MS = 3_600_000, 86_400_000
