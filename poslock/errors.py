@@ -114,8 +114,8 @@ class PositionAlreadyClosingError(PoslockError):
 class CloseUnsettled(PoslockError):
     """The venue did not explain in time what became of the position. It stays as it is, and nothing is lost.
 
-    Call `recover()` or `close_position` again: either looks afresh and goes on where this close stopped, in any process.
-    Where the venue will never explain it, `settle()` ends it.
+    Call `recover()` or `close_position` again: either looks afresh and goes on where this close stopped, in any
+    process. Where the venue will never explain it, `settle()` ends it.
     """
 
     def __init__(self, position_id: str, step: str, why: str) -> None:

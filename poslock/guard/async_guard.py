@@ -157,7 +157,8 @@ class AsyncPositionGuard:
 
         Raises:
             OperationRefused: something was sent for it, or an order of its own rests; nothing was written.
-            PositionAlreadyClosingError, PositionNotFound, LockTimeout, LockLost, LedgerError: as `PositionGuard.forget`.
+            PositionAlreadyClosingError, PositionNotFound, LockTimeout, LockLost, LedgerError: as
+                `PositionGuard.forget`.
         """
         return await self._operations.forget(position_id, reason)
 

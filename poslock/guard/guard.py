@@ -58,10 +58,10 @@ class PositionGuard:
     def track(self, position: Position, *, entry_order_ids: Iterable[str] = (), verify: bool = True) -> TrackedPosition:
         """Enter *position* into the ledger, right after opening it; the same position again changes nothing.
 
-        The venue is asked what it holds on the leg: fewer contracts than are tracked, or another contract size or settle
-        currency, are refused; more are accepted, with a warning. P&L counts exits from this moment on. If a position of
-        that id, or on that leg, has ended at the venue, it is booked first. An id that was closed before starts a new
-        generation.
+        The venue is asked what it holds on the leg: fewer contracts than are tracked, or another contract size or
+        settle currency, are refused; more are accepted, with a warning. P&L counts exits from this moment on. If a
+        position of that id, or on that leg, has ended at the venue, it is booked first. An id that was closed before
+        starts a new generation.
 
         Args:
             position: what was opened.
@@ -186,9 +186,10 @@ class PositionGuard:
     def recover(self) -> list[Recovery]:
         """Finish every close and every change on this account that was begun and not ended, where nobody is at it.
 
-        Positions that have ended at the venue without us (a stop-loss, a liquidation, by hand) are swept and booked too:
-        one request lists all legs, and only those are looked at that are not as they were tracked. Safe to run in every bot at its start and every minute, all at once. What another bot has meanwhile finished
-        is left out; what could not be finished carries its error.
+        Positions that have ended at the venue without us (a stop-loss, a liquidation, by hand) are swept and booked
+        too: one request lists all legs, and only those are looked at that are not as they were tracked. Safe to run in
+        every bot at its start and every minute, all at once. What another bot has meanwhile finished is left out; what
+        could not be finished carries its error.
         """
         return finished(self._operations.recover())
 
@@ -196,8 +197,8 @@ class PositionGuard:
         """End a position whose close the venue will not explain, by your word. Nothing is sent.
 
         What the trades prove is booked. The rest is in `ClosedPosition.written_off` and in no P&L; with *exit_price* it
-        is booked at that price, and marked as your word. Only the position's own orders are cancelled. It works when the
-        venue does not answer, and the history says what was not seen.
+        is booked at that price, and marked as your word. Only the position's own orders are cancelled. It works when
+        the venue does not answer, and the history says what was not seen.
 
         Raises:
             OperationRefused: a request may still be taken, or `close_position` can end it; nothing was written.

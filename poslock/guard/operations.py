@@ -114,9 +114,10 @@ class Operations:
     async def recover(self) -> list[Recovery]:
         self.directory.prepare()
         ledger, account = self.means.ledger, self.means.exchange.account
-        found = []
-        for key in await self.means.ports.ledger(ledger.unfinished, account):
-            found.append(await self._attempted(key.position_id, self._recover(key.position_id, key.generation)))
+        found = [
+            await self._attempted(key.position_id, self._recover(key.position_id, key.generation))
+            for key in await self.means.ports.ledger(ledger.unfinished, account)
+        ]
         for tracked in await self._tracking.ended():
             ended = await self._attempted(tracked.position.id, self._tracking.reconcile(tracked))
             if ended.closed is not None:
@@ -257,12 +258,11 @@ def _checked_reason(reason: object) -> str:
     return printable(reason)
 
 
-def _checked_ids(order_ids: Iterable[str]) -> tuple[str, ...]:
-    if isinstance(order_ids, str):
-        raise InvalidPosition("entry_order_ids", order_ids, "must be a list of ids, not one id")
-    found = tuple(order_ids)
-    if not all(isinstance(each, str) and each for each in found):
-        raise InvalidPosition("entry_order_ids", found, "must be ids of orders, as text")
+def _checked_ids(order_ids: Iterable[object]) -> tuple[str, ...]:
+    ids = (order_ids,) if isinstance(order_ids, str) else tuple(order_ids)
+    found = tuple(each for each in ids if isinstance(each, str) and each)
+    if len(found) < len(ids) or isinstance(order_ids, str):
+        raise InvalidPosition("entry_order_ids", order_ids, "must be a list of order ids, as text")
     return found
 
 

@@ -191,21 +191,30 @@ class Tracking:
             raise PositionConflict(seen.position.id, "it is being closed; track again when that is done") from error
         except LockTimeout as error:
             raise PositionConflict(seen.position.id, f"it is held by {error.holder}; track again later") from error
+        is_over = False
         try:
-            session = admitted.session()
-            decision = await Close(session, reason="tracked anew").look()
-            if decision.act == "send":
-                why = "its close was begun and is not finished; recover() or close_position goes on with it"
-                raise PositionConflict(seen.position.id, why)
-            if decision.act in {"ended", "left"}:
-                await Close(session, reason="tracked anew").run()
+            is_over = await self._finished(admitted)
         except BaseException:
             admitted.release()
             raise
-        if decision.act in {"ended", "left"}:
+        if is_over:
             admitted.release()
-            return None
-        return admitted
+        return None if is_over else admitted
+
+    async def _finished(self, admitted: Admitted) -> bool:
+        """Whether a close that was begun is booked now; False if it cannot be settled.
+
+        Raises:
+            PositionConflict: contracts of it are held, so there is something to close.
+        """
+        decision = await Close(admitted.session(), reason="tracked anew").look()
+        if decision.act == "send":
+            why = "its close was begun and is not finished; recover() or close_position goes on with it"
+            raise PositionConflict(admitted.tracked.position.id, why)
+        if decision.act == "unsettled":
+            return False
+        await Close(admitted.session(), reason="tracked anew").run()
+        return True
 
     async def _give_up(self, held_back: Admitted) -> tuple[CloseKey, int]:
         """Cancel the orders of a position that cannot be settled, by their ids: from now on nothing is sent for it."""
