@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from poslock import Position, PositionAlreadyClosingError, PoslockError
 from poslock.bridge import finished
 from poslock.errors import LedgerError, LockError, LockTimeout
-from poslock.guard.operations import Guarding
+from poslock.guard.operations import Operations
 from poslock.ledger.ledger import Ledger
 from prove.actor import Program
 from prove.close_witness import ENTRY_PRICE, Closes
@@ -99,12 +99,12 @@ class Guards:
         finished(self.guarding(me).track(Position(ID, LEG.symbol, LEG.side, CONTRACTS, ENTRY_PRICE)))
         return "tracked"
 
-    def guarding(self, me: Actor) -> Guarding:
+    def guarding(self, me: Actor) -> Operations:
         """The guard of a process."""
         face: Any = Face(me, self.market.books.venue.subject)
         ledger = Ledger(self.market.books.path)
         ports: Any = Ports(me)
-        return Guarding(ports, face, lock_dir=me.directory, ledger=ledger, timeout=LEASE + 2, stale_after=LEASE)
+        return Operations(ports, face, lock_dir=me.directory, ledger=ledger, timeout=LEASE + 2, stale_after=LEASE)
 
 
 def _closing(me: Actor, close: Coroutine[Any, Any, object]) -> str:

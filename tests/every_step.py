@@ -36,7 +36,7 @@ from poslock import (
 from poslock.bridge import finished
 from poslock.errors import DuplicateClientOrderId, ExchangeError
 from poslock.exchange.port import CloseOrder, Leg, Order, StopOrder
-from poslock.guard.operations import Guarding
+from poslock.guard.operations import Operations
 from poslock.ledger.ledger import Ledger
 from poslock.lock.directory import LockDirectory
 from poslock.lock.system import SYSTEM
@@ -62,7 +62,7 @@ ORDERS = ("place", "place_stop")
 WRITES = (*ORDERS, "cancel")
 _KILLS = ("killed before", "killed, request late", "killed after")
 
-Operation: TypeAlias = "Callable[[Guarding], Coroutine[Any, Any, object]]"
+Operation: TypeAlias = "Callable[[Operations], Coroutine[Any, Any, object]]"
 Kind: TypeAlias = Literal[
     "killed before", "killed after", "killed, request late", "answer lost", "request lost", "request late"
 ]
@@ -387,7 +387,7 @@ class Owner:
         directory = LockDirectory(world.lock_dir, self._system)
         self._exchange = world.door.exchange()
         venue: Any = Venue(self, self._exchange)
-        self.guarding = Guarding(
+        self.guarding = Operations(
             self, venue, lock_dir=directory, ledger=world.ledger, timeout=LEASE + 5, stale_after=LEASE
         )
 

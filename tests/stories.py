@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     import pytest
 
-    from poslock.guard.operations import Guarding, Recovery
+    from poslock.guard.operations import Operations, Recovery
 
 REDUCE = 4
 UNDER_WAY = (InvalidChange,)  # a reduce that somebody else had begun is finished, and ours is not begun
@@ -60,16 +60,16 @@ def stage_for(tmp_path: Path, capsys: pytest.CaptureFixture[str], request: pytes
         logging.disable(logging.NOTSET)
 
 
-async def close(guarding: Guarding) -> object:
+async def close(guarding: Operations) -> object:
     return await guarding.close_position(ID, "every step")
 
 
-async def recover(guarding: Guarding) -> list[Recovery]:
+async def recover(guarding: Operations) -> list[Recovery]:
     return await guarding.recover()
 
 
 def modify(*, stop_loss: Any = ..., take_profit: Any = ..., reduce_by: Any = None) -> Operation:
-    async def modified(guarding: Guarding) -> object:
+    async def modified(guarding: Operations) -> object:
         return await guarding.modify_position(ID, stop_loss, take_profit, reduce_by)
 
     return modified

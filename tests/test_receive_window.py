@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from poslock.closing.steps import Stamp
+from poslock.closing.session import Stamp
 
 from poslock.closing.session import receive_window_ms
 
