@@ -286,8 +286,10 @@ class Close:
     async def _book(self, watch: Watch, over: Decision) -> ClosedPosition:
         session = self._session
         fills = watch.view(None).exits
-        until_ms = fills[-1].at_ms
-        funding = await session.ask(session.exchange.funding, session.leg, session.tracked.tracked_at_ms, until_ms)
+        since_ms, until_ms = session.tracked.tracked_at_ms, fills[-1].at_ms
+        # A venue that rounds its times down may show the last fill before the tracking.
+        last_ms = max(since_ms, until_ms)
+        funding = await session.ask(session.exchange.funding, session.leg, since_ms, last_ms)
         pnl = realized_pnl(session.tracked.position, fills, funding)
         closed = ClosedPosition(
             position_id=session.key.position_id,
