@@ -16,7 +16,7 @@ from poslock.closing.close import Close
 from poslock.closing.exits import averaged, is_as_reported, is_explained
 from poslock.closing.session import LONGEST_PAUSE, pauses
 from poslock.closing.sweep import Sweep
-from poslock.closing.watch import Watch, in_terms_of_the_table
+from poslock.closing.watch import Watch, filled, in_terms_of_the_table, merged
 from poslock.errors import (
     CloseUnsettled,
     LockTimeout,
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from poslock.closing.session import Means
     from poslock.guard.admission import Admission, Admitted
+    from poslock.ledger.journal import LegHistory
     from poslock.position import ClosedPosition, TrackedPosition, Trade
 
 _log = logging.getLogger("poslock.guard")
@@ -144,13 +145,15 @@ class Tracking:
         on_leg = await self._ledger(ledger.on_leg, account, leg.symbol, leg.side)
         if named is not None and named.account != account and named.state in {"open", "closing"}:
             raise PositionConflict(position_id, f"it is {named.state} on {named.account}")
-        found = {CloseKey(each.position.id, each.generation): each for each in (named, on_leg) if each is not None}
+        found = {_key(each): each for each in (named, on_leg) if each is not None}
         return [each for each in found.values() if each.state in {"open", "closing"}]
 
     async def _book_if_ended(self, seen: TrackedPosition) -> None:
-        leg = _leg(seen)
-        held = {each.leg: each for each in await self._venue(self._exchange.holdings, [leg])}
-        if await self._is_as_tracked(seen, held.get(leg)):
+        # Its trades too: what was entered again at the same price looks the same.
+        # (test_a_position_whose_stop_filled_is_not_the_one_that_was_opened_after_it)
+        leg, since_ms = _leg(seen), await self._since_ms(seen)
+        holding = await self._venue(self._exchange.holding, leg)
+        if await self._is_as_tracked(seen, holding, await self._venue(self._exchange.trades, leg, since_ms)):
             return
         try:
             await self.reconcile(seen)
@@ -160,12 +163,17 @@ class Tracking:
         except LockTimeout as error:
             raise PositionConflict(seen.position.id, f"it is held by {error.holder}; track again later") from error
 
-    async def _is_as_tracked(self, seen: TrackedPosition, holding: Holding | None) -> bool:
-        history = await self._ledger(self._means.ledger.leg, CloseKey(seen.position.id, seen.generation))
-        changes = await self._ledger(self._means.ledger.changes, CloseKey(seen.position.id, seen.generation))
-        ours = {each.client_order_id: each.filled for each in changes if each.client_order_id and each.filled}
-        table = in_terms_of_the_table(seen.position, history, ours, spot=self._exchange.spot)
-        return is_explained(table, holding, history.trades)
+    async def _since_ms(self, seen: TrackedPosition) -> int:
+        history: LegHistory = await self._ledger(self._means.ledger.leg, _key(seen))
+        return history.since_ms
+
+    async def _is_as_tracked(self, seen: TrackedPosition, holding: Holding | None, fresh: Sequence[Trade] = ()) -> bool:
+        ledger = self._means.ledger
+        history: LegHistory = await self._ledger(ledger.leg, _key(seen))
+        table = in_terms_of_the_table(
+            seen.position, history, filled(await self._ledger(ledger.changes, _key(seen))), spot=self._exchange.spot
+        )
+        return is_explained(table, holding, merged(history.trades, fresh))
 
     async def _booked(self, admitted: Admitted) -> ClosedPosition | None:
         if admitted.tracked.state != "open":  # somebody began to close it meanwhile
@@ -378,6 +386,10 @@ def _is_of(trade: Trade, order_ids: Iterable[str]) -> bool:
 
 def _orders(trades: Sequence[Trade]) -> set[str | None]:
     return {each.order_id for each in trades} | {each.fill.client_order_id for each in trades}
+
+
+def _key(tracked: TrackedPosition) -> CloseKey:
+    return CloseKey(tracked.position.id, tracked.generation)
 
 
 def _leg(tracked: TrackedPosition) -> Leg:
