@@ -101,7 +101,7 @@ class Spot(ABC):
         return await self.client.ask(endpoint, params, lambda answer: decimal(answer["price"]))
 
     async def holding(self, leg: Leg) -> Holding | None:
-        """What of the balance could be sold if no order locked it; None if that is less than the smallest order."""
+        """The whole balance, locked or not; None if there is none. Dust is less than its ``smallest``."""
         return self._as_holding(leg, await self._stock(leg))
 
     async def holdings(self, legs: Sequence[Leg]) -> list[Holding]:
@@ -224,12 +224,12 @@ class Spot(ABC):
 
     def _as_holding(self, leg: Leg, stock: Stock) -> Holding | None:
         """A contract is one unit of the base currency. What it was bought for the venue does not know."""
-        if not stock.held:
+        if not stock.total:
             return None
         quote = str(self.market(leg)["quote"])
         return Holding(
             leg,
-            stock.held,
+            stock.total,
             entry_price=None,
             contract_size=Decimal(1),
             inverse=False,
