@@ -40,9 +40,9 @@ class Tracked:
 
     ``contracts`` is S and ``held`` is B. ``entry_price`` and ``position_id`` are the venue's own at that time, None if
     it said none. ``baseline`` holds the ids of trades that B contains, and of those that another position has booked.
-    ``entry_known`` says that the bot named its entry orders, so that no entry shows late. ``ours`` is what the orders of
-    this close, and reduces before it, have filled so far, by client order id. ``later`` is what the venue held when a
-    later position was tracked on the leg, None if there is none.
+    ``entry_known`` says that no entry can show late: the bot named its entry orders, and B was verified. ``ours`` is
+    what the orders of this close, and reduces before it, have filled so far, by client order id. ``later`` is what the
+    venue held when a later position was tracked on the leg, None if there is none.
     """
 
     contracts: Decimal
@@ -143,10 +143,10 @@ def decide(tracked: Tracked, reads: Reads, *, settled: bool = False, whole: bool
         is_same = _is_same(tracked, reads)
         if seen.agree and seen.held and (is_same or _explains(tracked, _new(tracked, reads), reads)):
             return _open(seen, reads, settled=settled, whole=whole)
-        late = _late_entry(tracked, reads, seen)
-        if not seen.agree and seen.held and (is_same or late):
-            if not settled:
-                return _disagreeing(seen, reads, late=bool(late))
+        late = _late_entry(tracked, reads, seen, settled=settled)
+        if not seen.agree and seen.held and (is_same or late) and not settled:
+            rest = [trade for trade in _new(tracked, reads) if trade.fill.trade_id not in late]
+            return _disagreeing(seen, reads, _viewed(tracked, rest, seen.held).ours if late else None)
         return _unexplained(tracked, reads, seen, late, settled=settled, whole=whole)
 
 
@@ -193,12 +193,15 @@ def _open(seen: LegView, reads: Reads, *, settled: bool, whole: bool) -> Decisio
     return Decision(3, "look", reason=why)
 
 
-def _disagreeing(seen: LegView, reads: Reads, *, late: bool) -> Decision:
-    """Row 4: one of the two reads is behind. What both of them grant may go out."""
+def _disagreeing(seen: LegView, reads: Reads, without_late: Decimal | None) -> Decision:
+    """Row 4: one of the two reads is behind. What both of them grant may go out.
+
+    *without_late* is O without the late entries that explain the difference, None if none do.
+    """
     with localcontext(EXACT):
         missing = seen.net - seen.held
     if missing > 0:  # exits that do not show; they count against the position first
-        granted = seen.ours if late else max(_NONE, seen.ours - missing)
+        granted = max(_NONE, seen.ours - missing) if without_late is None else without_late
     else:  # a holding from before an exit, or entries that do not show
         granted = seen.ours if seen.held in seen.sizes[:-1] else _NONE
     wanted = min(seen.held, granted)
@@ -309,10 +312,12 @@ def _explains(tracked: Tracked, trades: Sequence[Trade], reads: Reads) -> bool:
     return average is not None and is_as_reported(average, holding.entry_price, [price, *_prices(trades)])
 
 
-def _late_entry(tracked: Tracked, reads: Reads, seen: LegView) -> tuple[str, ...]:
+def _late_entry(tracked: Tracked, reads: Reads, seen: LegView, *, settled: bool) -> tuple[str, ...]:
     """The ids of the oldest new trades, entries only, that B contained already: without them the reads agree.
 
     A venue may show the trade of an entry after `track` has read the holding; counted again it would grow the position.
+    Without them the price and the id are the tracked ones, or explained; or the running size reached 0, and both are a
+    later position's. That last one licenses no order, so it counts only once nothing changes any more.
     """
     missing = seen.net - seen.held
     if tracked.entry_known or tracked.spot or missing <= 0:
@@ -321,9 +326,11 @@ def _late_entry(tracked: Tracked, reads: Reads, seen: LegView) -> tuple[str, ...
     while rest and total < missing and rest[0].effect == "entry":
         total += rest[0].fill.contracts
         late.append(rest.pop(0).fill.trade_id)
-    if total != missing or not (reads.holding is None or _is_same(tracked, reads) or _explains(tracked, rest, reads)):
+    if total < missing or (total > missing and seen.held):  # what is held on the other side is not seen
         return ()
-    return tuple(late)
+    if not seen.held or _is_same(tracked, reads) or _explains(tracked, rest, reads):
+        return tuple(late)
+    return tuple(late) if settled and _viewed(tracked, rest, seen.held).ended else ()
 
 
 def _is_closable(contracts: Decimal, reads: Reads) -> bool:
