@@ -273,17 +273,17 @@ def _viewed(tracked: Tracked, trades: Sequence[Trade], held: Decimal) -> LegView
                 exits.append(part_of(fill, min(part, missing)))
                 missing -= exits[-1].contracts
             size -= fill.contracts
-            ended = ended or size <= 0
+            ended = ended or (size <= 0 and not tracked.spot)
         sizes.append(size)
     unseen = sum((max(_NONE, filled - shown.get(each, _NONE)) for each, filled in tracked.ours.items()), _NONE)
     if unseen:
         size -= unseen
         sizes.append(size)
-        ended = ended or size <= 0
+        ended = ended or (size <= 0 and not tracked.spot)
     grown = sum((each.fill.contracts for each in trades if each.effect == "entry"), _NONE)
     most = tracked.contracts if tracked.spot else min(tracked.contracts, tracked.held + grown)
     gone = sum((each.fill.contracts for each in trades if each.effect == "exit"), _NONE) + unseen
-    ours = _NONE if ended and not tracked.spot else max(_NONE, most - gone)
+    ours = _NONE if ended else max(_NONE, most - gone)
     return LegView(held, size, tuple(sizes), ended, ours, tuple(exits), unseen)
 
 
