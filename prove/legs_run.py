@@ -284,7 +284,7 @@ class Run(Judged):
         )
         if seen != self._last:
             self._last, self._since, self._decided = seen, venue.now, None
-        settled = venue.now - self._since >= self._settles
+        settled = self._is_settled()
         if self._decided is None or self._decided[2] != settled:
             reads = Reads(holding, self._counted())
             decision = decide(self._tracked, reads, settled=settled, whole=self._whole)
@@ -297,6 +297,9 @@ class Run(Judged):
             )
         return self._decided[0], self._decided[1]
 
+    def _is_settled(self) -> bool:
+        return self._venue.now - self._since >= self._settles
+
     def _counted(self) -> list[Trade]:
         """Every trade ever seen; only our own until the named entries show."""
         if self._baseline is not None:
@@ -308,6 +311,8 @@ class Run(Judged):
         has_ended, self._has_ended = self._has_ended, decision.act == "ended"
         if self._looks == 1 and self._plain and decision.contracts != self._contracts:
             raise Violation("a plain position was not sent whole at the first look")
+        if decision.act in {"left", "rebase", "unsettled"} and decision.row != 1 and not self._is_settled():
+            raise Violation(f"{decision.act} before it was the same for long enough")
         if decision.act == "send":
             self._counts.rows["sent at the first look"] += self._looks == 1
             self._send(decision, is_held=reads.holding is not None)
@@ -386,6 +391,11 @@ class Run(Judged):
         wanted, facts = int(decision.contracts), len(venue.trades)
         if not is_held or wanted <= 0 or self._later:
             raise Violation("an order for nothing that is held, or for a later position")
+        if wanted < venue.rules.smallest:
+            raise Violation("an order for less than the venue lets one close")
+        shown = sum(trade.fill.contracts for trade in self._sight.trades if trade.fill.client_order_id in self._ours)
+        if shown != sum(self._ours.values()):
+            raise Violation("a second order, before all fills of the first show")
         filled = min(wanted, max(0, venue.size))
         if self._partial and filled > 1 and self._rng.random() < 0.5:
             filled = self._rng.randint(1, filled)
