@@ -58,6 +58,7 @@ class Run(Judged):
         self._last: object = None
         self._decided: tuple[Decision, Reads, bool] | None = None
         self._has_ended = False
+        self._rebased: frozenset[str] = frozenset()  # not for good until something is booked
 
     # What happens.
 
@@ -318,7 +319,8 @@ class Run(Judged):
             self._send(decision, is_held=reads.holding is not None)
         elif decision.act == "rebase":
             assert self._baseline is not None
-            self._baseline |= frozenset(decision.late)
+            self._rebased = frozenset(decision.late)
+            self._baseline |= self._rebased
             self._retrack(baseline=self._baseline)
         elif decision.act == "unsettled":
             return self._is_given_up(decision)
@@ -335,11 +337,16 @@ class Run(Judged):
 
     def _is_given_up(self, decision: Decision) -> bool:
         self._unsettled += 1
+        if self._rebased and self._baseline is not None and self._unsettled <= _TIMEOUTS:
+            # It was no late entry: the next close looks afresh, without what this one made of it.
+            self._retrack(baseline=self._baseline - self._rebased)
+            self._baseline, self._rebased, self._last = self._tracked.baseline, frozenset(), None
+            return False
         is_still = not self._is_mistaken and all(tick <= self._venue.now for tick, _ in self._acts)
         if is_still and self._sight.is_caught_up():
             self._check_unsettled(decision)
             return True
-        if self._unsettled == _TIMEOUTS:
+        if self._unsettled >= _TIMEOUTS:
             self._counts.ends["unsettled while the leg still moved"] += 1
             return True
         self._last = None

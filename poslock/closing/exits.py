@@ -106,7 +106,9 @@ class Decision:
     - ``send``: close ``contracts`` now. ``adopted`` of them are taken into the position by that.
     - ``ended``: nothing of the leg is held; sweep, look again, book.
     - ``left``: the position is over, and ``left`` contracts are held that are not its own; book, leave their orders.
-    - ``rebase``: the trades ``late`` are entries that B contained already; they join the baseline, then look again.
+    - ``rebase``: the trades ``late`` are entries that B contained already; they join the baseline, then look again. Not
+      for good before something is booked: if it is ``unsettled`` after that, they were none, and the next close looks
+      without.
     - ``look``: nothing can be said yet; look again.
     - ``unsettled``: nothing has changed for long enough. ``reason`` says what does not fit.
     """
