@@ -43,12 +43,8 @@ _LOCK = ("two, to the end", "three, one holds")
 _TRANSITIONS, _FILE, _VERDICT = "poslock/lock/transitions.py", "poslock/lock/file.py", "poslock/lock/verdict.py"
 _REPLACING, _LEDGER = "poslock/lock/replacing.py", "poslock/ledger/ledger.py"
 _CLOSES = ("two closes", "two closes, partial fills", "two closes, one breakdown", "three closes")
-<<<<<<< HEAD
-_TALK, _MACHINE = "poslock/closing/session.py", "poslock/closing/close.py"
-=======
 _EXITS, _LEGS, _TABLE = "poslock/closing/exits.py", ("legs",), ("table",)
-_TALK, _MACHINE = "poslock/closing/talk.py", "poslock/closing/machine.py"
->>>>>>> wt-model
+_TALK, _MACHINE = "poslock/closing/session.py", "poslock/closing/close.py"
 
 MUTANTS = (
     Mutant(

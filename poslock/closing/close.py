@@ -80,7 +80,7 @@ class Close:
         if journal is None or journal.step != "filled":
             await sweep.resolve_reduces(watch)
             over = await self._flatten(watch, journal)
-            await session.tell(self._ledger.filled, watch.trades)
+            await session.tell(self._ledger.filled, watch.trades, watch.late)
         else:
             await self._resolve(watch, journal)
             over = await self._over(watch)
@@ -100,7 +100,7 @@ class Close:
     async def end(self, watch: Watch, over: Decision) -> ClosedPosition:
         """Book a position that has ended by itself, as the table has just said of an open one."""
         await self.begin()
-        await self._session.tell(self._ledger.filled, watch.trades)
+        await self._session.tell(self._ledger.filled, watch.trades, watch.late)
         return await self._end(watch, Sweep(self._session), over)
 
     # The same in pieces, for a bot that sends the order itself.
@@ -149,7 +149,7 @@ class Close:
             raise InvalidPosition("fills", total, f"contracts in all, but the venue still holds {over.contracts}")
         if over.act == "unsettled":
             await self._give_up(watch, over.reason)
-        await session.tell(self._ledger.filled, watch.trades)
+        await session.tell(self._ledger.filled, watch.trades, watch.late)
         return await self._end(watch, sweep, over)
 
     async def _expect_new(self, fills: Sequence[Fill]) -> None:

@@ -40,15 +40,9 @@ class Tracked:
 
     ``contracts`` is S and ``held`` is B. ``entry_price`` and ``position_id`` are the venue's own at that time, None if
     it said none. ``baseline`` holds the ids of trades that B contains, and of those that another position has booked.
-<<<<<<< HEAD
-    ``entry_known`` says that the bot named its entry orders, so that no entry shows late. ``ours`` is what the orders
-    of this close, and reduces before it, have filled, by client order id. ``later`` is what the venue held when a later
-    position was tracked on the leg, None if there is none.
-=======
     ``entry_known`` says that no entry can show late: the bot named its entry orders, and B was verified. ``ours`` is
     what the orders of this close, and reduces before it, have filled so far, by client order id. ``later`` is what the
     venue held when a later position was tracked on the leg, None if there is none.
->>>>>>> wt-model
     """
 
     contracts: Decimal
@@ -151,16 +145,10 @@ def decide(tracked: Tracked, reads: Reads, *, settled: bool = False, whole: bool
         is_same = _is_same(tracked, reads)
         if seen.agree and seen.held and (is_same or _explains(tracked, _new(tracked, reads), reads)):
             return _open(seen, reads, settled=settled, whole=whole)
-<<<<<<< HEAD
-        late = _late_entry(tracked, reads, seen)
-        if not settled and not seen.agree and seen.held and (is_same or late):
-            return _disagreeing(seen, reads, late=bool(late))
-=======
         late = _late_entry(tracked, reads, seen, settled=settled)
-        if not seen.agree and seen.held and (is_same or late) and not settled:
+        if not settled and not seen.agree and seen.held and (is_same or late):
             rest = [trade for trade in _new(tracked, reads) if trade.fill.trade_id not in late]
             return _disagreeing(seen, reads, _viewed(tracked, rest, seen.held).ours if late else None)
->>>>>>> wt-model
         return _unexplained(tracked, reads, seen, late, settled=settled, whole=whole)
 
 

@@ -30,11 +30,16 @@ _OF_A_POSLOCK = re.compile(r"pl[0-9a-f]{30}")
 
 
 class Watch:
-    """The leg of one position, as seen so far. ``ours`` is what our own orders have filled, by client order id."""
+    """The leg of one position, as seen so far.
+
+    ``ours`` is what our own orders have filled, by client order id. ``late`` are entries that showed late: the tracked
+    holding contained them. ``strangers`` are the orders of another poslock.
+    """
 
     def __init__(self, session: Session, history: LegHistory, ours: dict[str, Decimal]) -> None:
         self.ours = ours
         self.trades: tuple[Trade, ...] = history.trades
+        self.late: tuple[Trade, ...] = ()
         self.strangers: set[str] = set()
         self.holding: Holding | None = None
         self._session = session
@@ -105,7 +110,10 @@ class Watch:
         reads = Reads(holding, self.trades)
         decision = decide(self.tracked, reads, settled=settled, whole=whole)
         if decision.act == "rebase":
-            await session.tell(session.means.ledger.rebase, self.trades, decision.late)
+            # Here only: the ledger learns of it with what is journaled to be over. If it turns out to be unsettled, the
+            # next one to look decides anew.
+            self._session.log(_said(decision), step="decide")
+            self.late += tuple(each for each in self.trades if each.fill.trade_id in decision.late)
             self._not_ours.update(decision.late)
             self.trades = tuple(each for each in self.trades if each.fill.trade_id not in self._not_ours)
             return None

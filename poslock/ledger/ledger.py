@@ -204,17 +204,6 @@ class Ledger:
                 _audit(db, key, token, "adopted", f"{grown.contracts} from {grown.entry_price}")
             _audit(db, key, token, "sending", f"{attempt.client_order_id} {attempt.contracts}")
 
-    def rebase(self, key: CloseKey, token: int, trades: Sequence[Trade], late: Sequence[str]) -> None:
-        """Trades that showed late are entries that the tracked holding contained: they join the baseline."""
-        with self._database.transaction() as db:
-            self._fence(db, key, token)
-            _insert_trades(db, key, trades)
-            for trade_id in late:
-                db.execute(
-                    f"UPDATE trade SET baseline = 1 WHERE {_KEY} AND trade_id = :id", {**asdict(key), "id": trade_id}
-                )
-            _audit(db, key, token, "late entry", " ".join(late))
-
     def unsettled(self, key: CloseKey, token: int, why: str, trades: Sequence[Trade]) -> None:
         """The close cannot end for now, and why; what the leg has shown so far."""
         with self._database.transaction() as db:
@@ -224,12 +213,17 @@ class Ledger:
             if db.execute(sql, {**asdict(key), "why": why}).rowcount:
                 _audit(db, key, token, "unsettled", why)
 
-    def filled(self, key: CloseKey, token: int, trades: Sequence[Trade] = ()) -> None:
-        """intent or sending → filled: the trades that the leg has shown prove that the position is over."""
+    def filled(self, key: CloseKey, token: int, trades: Sequence[Trade] = (), late: Sequence[Trade] = ()) -> None:
+        """intent or sending → filled: the trades that the leg has shown prove that the position is over.
+
+        *late* showed after the tracking, and the holding of then contained them: they join the baseline.
+        """
         with self._database.transaction() as db:
             self._advance(db, key, token, "filled", after=("intent", "sending"))
             _insert_trades(db, key, trades)
-            _audit(db, key, token, "filled", "")
+            _insert_trades(db, key, late, baseline=True)
+            late_ids = " ".join(each.fill.trade_id for each in late)
+            _audit(db, key, token, "filled", f"late entry {late_ids}" if late else "")
 
     def book(self, key: CloseKey, token: int, closed: ClosedPosition) -> None:
         """filled → booked: the P&L and the fills it was made from, once and for all."""
@@ -462,8 +456,9 @@ def _insert_trades(db: sqlite3.Connection, key: CloseKey, trades: Sequence[Trade
     sql = (
         "INSERT INTO trade VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
         " ON CONFLICT (position_id, generation, trade_id) DO UPDATE SET number = excluded.number,"
-        " client_order_id = ifnull(client_order_id, excluded.client_order_id)"
-        " WHERE number <> excluded.number OR client_order_id IS NOT excluded.client_order_id"
+        " baseline = excluded.baseline, client_order_id = ifnull(client_order_id, excluded.client_order_id)"
+        " WHERE (number, baseline, client_order_id)"
+        " IS NOT (excluded.number, excluded.baseline, excluded.client_order_id)"
     )
     for number, trade in enumerate(trades):
         fill = trade.fill
