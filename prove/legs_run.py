@@ -11,7 +11,7 @@ from prove.legs_truth import Counts, Judged, Violation
 from prove.legs_venue import AMOUNTS, NEVER, Rules, Sight, Venue
 
 if TYPE_CHECKING:
-    from poslock.exchange.port import Trade
+    from poslock.position import Trade
 
 _LIMIT = 120  # ticks: far more than any sequence needs
 _TIMEOUTS = 2

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from poslock.exchange.port import Holding, Leg, Trade
-from poslock.position import Fill
+from poslock.exchange.port import Holding, Leg
+from poslock.position import Fill, Trade
 
 if TYPE_CHECKING:
     from random import Random

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 
 from poslock.closing.exits import Decision, Reads, Tracked, averaged, decide, view
-from poslock.exchange.port import Holding, Leg, Trade
-from poslock.position import Fill
+from poslock.exchange.port import Holding, Leg
+from poslock.position import Fill, Trade
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

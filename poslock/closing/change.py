@@ -209,8 +209,8 @@ class Changes:
             await session.wait(pause)
             resting = await session.ask(session.exchange.open_orders, session.leg)
             ours = await session.own_stops(resting)
-            same = {each.order_id: each for each in ([*resting, *ours] if is_all_ours else ours)}
-            others = [each for each in same.values() if each.family == change.kind and not _is_same(each, new)]
+            same = [each for each in ([*resting, *ours] if is_all_ours else ours) if each.family == change.kind]
+            others = [*{each.order_id: each for each in same if not _is_same(each, new)}.values()]
             if not others:
                 return
             # A new one that cannot be seen protects nobody yet.

@@ -5,11 +5,11 @@ is never for more than is free, and sells what is somebody's, but cannot open a 
 
 What a bot must know:
 
-- Track what arrived. Where the fee of a purchase is taken from what was bought, less arrives than the order was for, and
-  more than is there is refused. What is beyond the market's step, or below its smallest order, is left.
-- A balance has no owner, nor has a sale: every sale on the market since the tracking is an exit of the position. A close
-  sells no more than was tracked, and leaves orders alone that it does not know to be its own. Two markets with one base
-  share its balance.
+- Track what arrived. Where the fee of a purchase is taken from what was bought, less arrives than the order was for,
+  and more than is there is refused. What is beyond the market's step, or below its smallest order, is left.
+- A balance has no owner, nor has a sale: every sale on the market since the tracking is an exit of the position. A
+  close sells no more than was tracked, and leaves orders alone that it does not know to be its own. Two markets with
+  one base share its balance.
 - Orders lock what they are for. A close cancels them to make room, a stop-loss last, and the position has none then
   until it is sold. A stop-loss cannot be moved while it locks all there is: remove it, then set it anew. It cannot
   stand beside a take-profit for the same amount either, unless you place both as one OCO list, and then a close cancels
