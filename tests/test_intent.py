@@ -191,10 +191,11 @@ def test_the_guard_writes_into_the_record_what_it_holds_for(account: Account) ->
     guard.modify_position("btc-1", stop_loss=58_000)
     account.exchange.open_position(SYMBOL, "long", 5)
     guard.adopt(SYMBOL, "long")
+    assert seen.pop("holding") == "change"
     with guard.reading("btc-1"):
         seen["reading"] = intent_now(account)
     guard.close_position("btc-1", reason="read the news")
-    assert seen == {"place_stop": "change", "holding": "change", "reading": "read", "place": "close"}
+    assert seen == {"place_stop": "change", "reading": "read", "place": "close", "holding": "close"}
 
 
 def _noting(seen: dict[str, str], account: Account, name: str, request: Any) -> Any:
