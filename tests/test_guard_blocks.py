@@ -31,7 +31,6 @@ from venue import DIED, LEG, SYMBOL, Venue, at_once
 if TYPE_CHECKING:
     from conftest import Account
     from poslock import Fill
-    from poslock.position import Trade
     from poslock.guard.guard import Closing
 
 
