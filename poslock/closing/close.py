@@ -29,6 +29,7 @@ from poslock.closing.session import LONGEST_PAUSE, Session, client_order_id, rec
 from poslock.closing.sweep import Sweep
 from poslock.closing.watch import Watch
 from poslock.errors import (
+    CloseUnsettled,
     ExchangeUnavailable,
     InvalidPosition,
     NothingToReduce,
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from poslock.closing.exits import Decision
+    from poslock.errors import PoslockError
     from poslock.exchange.port import Order
     from poslock.ledger.journal import Close as Journal
     from poslock.position import Fill, Position
@@ -65,7 +67,9 @@ class Close:
         self._reason = reason
         self._whole = whole
         self._refusal = ""
+        self._bare = ""
         self._sent: set[str] = set()
+        session.unsettled = self._unsettled
 
     async def run(self) -> ClosedPosition:
         """Go from the journaled step to the booking."""
@@ -238,7 +242,8 @@ class Close:
             return await session.look_up(attempt)
         except ReduceOnlyBlocked as error:
             # Only for this reason are protective orders given up before the position is gone.
-            self._refusal = f": {error}" + await Sweep(session).make_room(request.contracts)
+            self._refusal = f": {error}"
+            self._bare = await Sweep(session).make_room(request.contracts) or self._bare
             return await session.look_up(attempt)
         except OrderRefused as error:
             raise session.unsettled("sending", f"the venue refused the order: {error}") from error
@@ -263,8 +268,12 @@ class Close:
         return decision
 
     async def _give_up(self, watch: Watch, why: str) -> None:
-        await self._session.tell(self._ledger.unsettled, why, watch.trades)
+        await self._session.tell(self._ledger.unsettled, why + self._bare, watch.trades)
         raise self._session.unsettled("sending", why)
+
+    def _unsettled(self, step: str, why: str) -> PoslockError:
+        # However it ends: without its stop-loss the trader has to know.
+        return CloseUnsettled(self._session.key.position_id, step, why + self._bare)
 
     # filled → booked
 
