@@ -34,9 +34,22 @@ _ROWS = {
     "order under way": "orders still under way at their time-out",
     "order arrived late": "of these, taken by the venue",
     "denied order": "orders denied for a while",
+    "stale answer": "answers of a moment ago",
+    "shown nothing": "empty lists of what is held",
+    "entered by hand": "entered by hand",
+    "grown by hand": "grown by hand",
     "reduced by hand": "reduced by hand",
+    "flipped by hand": "flipped by hand",
+    "closed by hand": "closed by hand",
     "funding paid": "funding payments",
-    "opened": "positions opened",
+    "tracked": "positions tracked",
+    "adopted": "adopted, or found as they were",
+    "settled": "settled by the operator's word",
+    "forgotten": "forgotten",
+    "conflict": "told of a conflict",
+    "operation refused": "told that an operation is refused",
+    "not found": "told that it is not tracked",
+    "no answer": "told that the venue does not answer",
 }
 
 
