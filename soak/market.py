@@ -97,7 +97,7 @@ class Market:
         if last is not None and self._chance.random() < 0.3:  # noqa: PLR2004  # now and then
             venue.set_price(symbol, last.position.entry_price)
         across = Decimal(0) if self._setting.kind(spot.account).hedge else venue.held(Leg(symbol, _OTHER[side]))
-        venue.open_position(symbol, side, across + self._some(20, 200))
+        venue.open_position(symbol, side, across + self._some(10, 120))
         self._protect(spot, venue.held(spot.leg))
         self._diary.tell("entered by hand", spot.id)
 

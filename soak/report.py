@@ -57,4 +57,4 @@ def figures(directory: str, judged: Iterable[tuple[str, int]]) -> str:
     """A table: what happened how often, then what was judged."""
     counted = Counter(line[0] for line in told(directory))
     rows = [(text, counted[event]) for event, text in _ROWS.items()]
-    return "\n".join(f"{text:<44} {count:>8}" for text, count in [*rows, *judged])
+    return "\n".join(f"{text:<80} {count:>8}" for text, count in [*rows, *judged])

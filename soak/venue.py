@@ -35,7 +35,7 @@ _LATE = 0.05
 _DIES_WAITING = 0.5
 _DENIED = 0.3
 _DENIES_FOR = 0.4  # seconds; less than the accounts say of themselves
-_STALE = 0.15
+_STALE = 0.1
 _STALEST = 0.8 * SETTLES_WITHIN
 _SHOWS_NOTHING = 0.01
 _SECOND_MS = 1000
@@ -82,7 +82,8 @@ class FaultyExchange:
         if name in _ORDERS:
             self._tell_looks(name, cast("CloseOrder | StopOrder", args[0]))
         if name == "cancel":
-            self._diary.tell("cancel", self._whole.account, cast("Order", args[0]).order_id, self._whole.time_ms())
+            order = cast("Order", args[0])
+            self._diary.tell("cancel", self._whole.account, order.order_id, *self._seen(order.leg))
         if name in _ORDERS and self._chance.random() < _LATE:
             self._leave_under_way(name, cast("CloseOrder | StopOrder", args[0]))
         venue = self._chance.choice(self._moods) if name == "place" else self._whole
@@ -103,6 +104,7 @@ class FaultyExchange:
     def _holding(self, leg: Leg) -> Holding | None:
         if self._chance.random() < _SHOWS_NOTHING:
             self._diary.tell("shown nothing")
+            self._looks["holding", leg] = -1
             return None
         at_ms = self._as_of()
         self._looks["holding", leg] = self._now_ms() if at_ms is None else at_ms
@@ -136,8 +138,11 @@ class FaultyExchange:
         return self._whole.time_ms()
 
     def _tell_looks(self, name: str, order: CloseOrder | StopOrder) -> None:
-        held, trades = (self._looks.get((each, order.leg), 0) for each in ("holding", "trades"))
-        self._diary.tell("sent", order.client_order_id, name, held, trades)
+        self._diary.tell("sent", order.client_order_id, name, *self._seen(order.leg))
+
+    def _seen(self, leg: Leg) -> list[int]:
+        """As of when the leg and its trades were read last under this lock: 0 if they were not, -1 if nothing showed."""
+        return [self._looks.get((each, leg), 0) for each in ("holding", "trades")]
 
     def _leave_under_way(self, name: str, order: CloseOrder | StopOrder) -> None:
         self._diary.tell("order under way", order.client_order_id)
