@@ -3,7 +3,8 @@
 This is the specification against which histories are judged (`prove.history`): a state, and for each operation the
 state after it, or why it cannot happen now. Tokens only grow (Gray and Cheriton 1989 give the lease, the token makes
 its end visible to the ledger); the ledger takes no write below a token that it has taken, and one booking for each
-generation.
+generation. A later position on the leg supersedes a generation whose close cannot end: from then on its id can be
+tracked again, and it is still booked once.
 """
 
 from __future__ import annotations
@@ -14,12 +15,22 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-Write: TypeAlias = Literal["track", "begin", "write", "book"]
+Write: TypeAlias = Literal["track", "begin", "write", "touch", "supersede", "forget", "settle", "book"]
 Answer: TypeAlias = Literal["closed", "already closed", "already closing"]
 Kind: TypeAlias = Write | Answer | Literal["acquire", "release", "place"]
 Outcome: TypeAlias = Literal["done", "refused", "undecided"]
 
 ANSWERS = frozenset({"closed", "already closed", "already closing"})
+
+_WRITES = frozenset({"begin", "write", "touch", "supersede", "forget", "settle", "book"})
+# At which steps of a position a write of that kind is taken.
+_STEPS: dict[str, frozenset[str]] = {
+    "begin": frozenset({"open"}),
+    "forget": frozenset({"open"}),
+    "supersede": frozenset({"closing"}),
+    "book": frozenset({"closing"}),
+    "settle": frozenset({"open", "closing"}),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +43,7 @@ class Operation:
     Args:
         process: who; a process does one thing after the other.
         kind: acquire and release a hold; track, begin, book and any other write of the ledger; what a close answered.
+            A touch is a write that leaves no line in the audit.
         position: on which position.
         invoked_ns: before this it had no effect.
         returned_ns: after this it has none; None if that is not known.
@@ -68,16 +80,22 @@ class Hold(NamedTuple):
 
 
 class State(NamedTuple):
-    """A position: how far it is, the tokens granted and accepted, who holds it, and how many writes it has seen."""
+    """A position: how far it is, the tokens granted and accepted, who holds it, and how many writes it has seen.
+
+    ``untold`` are the tokens of bookings of which nobody was told. ``superseded`` are generations that are not booked
+    and whose leg a later position has, ``has_late_booking`` says that one of them was booked since.
+    """
 
     generation: int = 0
     step: Literal["open", "closing", "closed"] = "closed"
     booked: int = 0
-    told: bool = True
+    untold: tuple[int, ...] = ()
     granted: int = 0
     accepted: int = 0
     holders: tuple[Hold, ...] = ()
     places: int = 0
+    superseded: tuple[int, ...] = ()
+    has_late_booking: bool = False
 
 
 class Around(NamedTuple):
@@ -138,24 +156,26 @@ def _acquire(state: State, operation: Operation, around: Around) -> State | Conf
 
 
 def _closed(state: State, operation: Operation) -> State | Conflict:
+    if operation.token in state.untold:
+        return state._replace(untold=tuple(each for each in state.untold if each != operation.token))
     if operation.token != state.booked:
         return Conflict("nothing is booked with that token")
-    if state.told:
-        return Conflict("another one was told that it closed", _of("closed", operation.token))
-    return state._replace(told=True)
+    return Conflict("another one was told that it closed", _of("closed", operation.token))
 
 
 def _already(state: State, operation: Operation, around: Around) -> State | Conflict:
     if operation.kind == "already closed":
-        true = state.step == "closed" and state.generation > 0
+        true = (state.step == "closed" and state.generation > 0) or state.has_late_booking
     else:
-        true = state.step == "closing" or _somebody_else(state, operation, around)
+        true = state.step == "closing" or bool(state.superseded) or _somebody_else(state, operation, around)
     return state if true else Conflict(f"generation {state.generation} was {state.step}, and nobody else at it")
 
 
 def _write(state: State, operation: Operation) -> State | Conflict:
     token, place, following = operation.token, operation.place, state.places + 1
-    if place is not None and place != following:
+    if operation.kind == "touch":
+        following = state.places
+    elif place is not None and place != following:
         why = f"the ledger has it as write {place} of the position, and write {following} was not there yet"
         return Conflict(why, lambda each: each.place == following)
     if operation.kind == "track":
@@ -168,23 +188,49 @@ def _write(state: State, operation: Operation) -> State | Conflict:
 
 
 def _tracked(state: State, operation: Operation) -> State | Conflict:
-    if operation.generation != state.generation + 1 or state.step != "closed":
+    is_free = state.step == "closed" or state.generation in state.superseded
+    if operation.generation != state.generation + 1 or not is_free:
         return Conflict(f"generation {state.generation} was {state.step}")
     return state._replace(generation=operation.generation, step="open")
 
 
 def _advanced(state: State, operation: Operation) -> State | Conflict:
+    if operation.generation in state.superseded:
+        return _of_superseded(state, operation)
     if operation.generation != state.generation or state.step == "closed":
         return Conflict(f"generation {state.generation} was {state.step}", _of("book", state.booked))
-    if operation.kind == "begin":
-        if state.step != "open":
-            return Conflict(f"generation {state.generation} was begun before")
-        return state._replace(step="closing")
-    if operation.kind == "book":
-        if state.step != "closing":
-            return Conflict(f"generation {state.generation} was not begun")
-        return state._replace(step="closed", booked=operation.token, told=False)
+    expected = _STEPS.get(operation.kind)
+    if expected is not None and state.step not in expected:
+        was = "begun before" if operation.kind == "begin" else "not begun" if operation.kind == "book" else state.step
+        return Conflict(f"generation {state.generation} was {was}")
+    match operation.kind:
+        case "begin":
+            return state._replace(step="closing")
+        case "supersede":
+            return state._replace(superseded=(*state.superseded, operation.generation))
+        case "forget":
+            return state._replace(step="closed")
+        case "book" | "settle":
+            return state._replace(step="closed", booked=operation.token, untold=(*state.untold, operation.token))
     return state
+
+
+def _of_superseded(state: State, operation: Operation) -> State | Conflict:
+    """A write on a generation whose leg a later position has: it is booked some time, and nothing else changes."""
+    generation, step = operation.generation, state.step
+    if operation.kind in {"write", "touch"}:
+        return state
+    if operation.kind not in {"book", "settle"}:
+        return Conflict(f"a later position has the leg of generation {generation}")
+    rest = tuple(each for each in state.superseded if each != generation)
+    untold = (*state.untold, operation.token)
+    return state._replace(
+        step="closed" if generation == state.generation else step,
+        booked=operation.token,
+        untold=untold,
+        superseded=rest,
+        has_late_booking=True,
+    )
 
 
 def _somebody_else(state: State, operation: Operation, around: Around) -> bool:
@@ -197,4 +243,4 @@ def _of(kind: Kind, token: int) -> Callable[[Operation], bool]:
 
 
 def _written(token: int) -> Callable[[Operation], bool]:
-    return lambda each: each.kind in {"begin", "write", "book"} and each.token == token and each.outcome != "refused"
+    return lambda each: each.kind in _WRITES and each.token == token and each.outcome != "refused"

@@ -16,7 +16,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from threading import Event
 
-from soak.check import violations
+from soak.check import judged
 from soak.diary import Diary
 from soak.ending import finish
 from soak.explaining import explained
@@ -67,12 +67,16 @@ def play(setting: Setting, processes: int, seconds: float) -> None:
 
 
 def _judge(directory: str) -> int:
-    history = explained(directory)
-    found = [*violations(directory), *history.violations]
-    sys.stdout.write(figures(directory, [*history.figures(), ("violations", len(found))]) + "\n")
-    for each in found[:_MOST_SHOWN]:
+    history, found = explained(directory), judged(directory)
+    broken = [*found.violations, *history.violations]
+    rows = [*history.figures(), *sorted(found.residuals.items())]
+    rows += [("unsettled at the end, as the design says", len(found.unsettled)), ("violations", len(broken))]
+    sys.stdout.write(figures(directory, rows) + "\n")
+    for each in found.unsettled:
+        sys.stdout.write(f"UNSETTLED {each}\n")
+    for each in broken[:_MOST_SHOWN]:
         sys.stdout.write(f"VIOLATION {each}\n")
-    return int(bool(found))
+    return int(bool(broken))
 
 
 def _options() -> argparse.Namespace:

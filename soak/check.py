@@ -1,124 +1,129 @@
 """The verdict: what the venues did, held against what the ledger says and what the bots were told.
 
-It computes everything anew, in fractions, from the files alone; nothing of poslock is used.
+It computes everything anew, in fractions, from the files alone; nothing of poslock is used. What the design does not
+promise is told apart from what it does: a fact that was newer than what its holder had seen is no violation, nor is
+a position that stays unsettled because the ledger was told of a leg what was not so. These are counted.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from soak.books import Books, Leg, Life, Venue
+from soak.booked import booked
+from soak.books import Books, Leg, Venue
+from soak.course import Course, course_of
 from soak.diary import told
+from soak.orders import Looks, cancelled_by_others, left_resting, sent_by_us
+from soak.unsettled import residual
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import Iterable, Iterator
 
-_FILL = ("trade_id", "client_order_id", "price", "contracts", "fee", "fee_currency", "at_ms")
-_INVERSE_PLACES = 10**12
-_EXIT_DIGITS = Fraction(1, 10**26)
+    from soak.books import Trade
+
+_OPEN = ("open", "closing")
 
 
-def violations(directory: str) -> list[str]:
-    """Every broken promise in the files of a run, in words; none, if all is well."""
+@dataclass
+class Found:
+    """Every broken promise in the files of a run, in words, and what is none, by its kind."""
+
+    violations: list[str] = field(default_factory=list)
+    residuals: Counter[str] = field(default_factory=Counter)
+    unsettled: list[str] = field(default_factory=list)
+
+
+def judged(directory: str) -> Found:
+    """The verdict on the files of a run."""
     books = Books(Path(directory, "locks", "ledger.db"))
     venues = [Venue(path) for path in sorted(Path(directory).glob("venue-*.db"))]
     lines = told(directory)
-    found = [f"seen by a bot: {line[1]}" for line in lines if line[0] == "violation"]
-    found += _positions(books, venues)
+    found = Found([f"seen by a bot: {line[1]}" for line in lines if line[0] == "violation"])
+    looks = Looks(lines)
     for venue in venues:
-        found += _left(venue, books)
-    found += _tokens(books)
-    found += _answers(books, lines)
-    found += [f"{row['position_id']}: change {row['number']} is at {row['step']}" for row in books.unfinished]
+        trades = venue.trades()
+        courses = _courses(books, venue, trades)
+        found.violations += _held(venue, trades)
+        for course in courses.values():
+            _position(course, books, venue, trades, found)
+        found.violations += _amounts(books, venue, trades)
+        for each in (
+            sent_by_us(courses, books, venue, trades, looks),
+            cancelled_by_others(courses, venue, trades, looks),
+            left_resting(courses, books, venue, trades),
+        ):
+            for what, is_residual in each:
+                if is_residual:
+                    found.residuals[what] += 1
+                else:
+                    found.violations.append(f"{venue.account}: {what}")
+    found.violations += _tokens(books)
+    found.violations += _answers(books, lines)
     return found
 
 
-def _positions(books: Books, venues: Iterable[Venue]) -> Iterator[str]:
-    """Each opening of a leg is one generation of its position, closed and booked once."""
-    tracked = books.legs()
-    lives: dict[Leg, list[Life]] = {leg: each for venue in venues for leg, each in venue.lives().items()}
-    funding = {venue.account: venue.funding for venue in venues}
-    for leg in tracked.keys() | lives.keys():
-        opened, generations = lives.get(leg, []), tracked.get(leg, [])
-        if len(opened) != len(generations):
-            yield f"{leg}: opened {len(opened)} times at the venue, tracked {len(generations)} times (reversed?)"
-        for life, row in zip(opened, generations, strict=False):
+def _courses(books: Books, venue: Venue, trades: dict[Leg, list[Trade]]) -> dict[tuple[str, int], Course]:
+    found = {}
+    for row in books.positions:
+        if row["account"] == venue.account:
             key = row["position_id"], row["generation"]
-            bookings, booked = books.bookings.get(key, []), books.fills.get(key, [])
-            name = f"{row['position_id']} generation {row['generation']}"
-            if len(bookings) != 1 or row["state"] != "closed":
-                yield f"{name}: {len(bookings)} bookings, state {row['state']}"
-                continue
-            yield from (f"{name}: {why}" for why in _fills(life, row, booked))
-            yield from (f"{name}: {why}" for why in _orders(life, key, books))
-            yield from (f"{name}: {why}" for why in _booking(life, row, bookings[0], funding[leg.account]))
+            leg = venue.leg(row["symbol"], row["side"])
+            found[key] = course_of(row, books.baselines.get(key, []), trades.get(leg, []))
+    return found
 
 
-def _fills(life: Life, row: sqlite3.Row, booked: Iterable[sqlite3.Row]) -> Iterator[str]:
-    if (life.opening["contracts"], life.opening["price"]) != (row["contracts"], row["entry_price"]):
-        yield f"opened {life.opening['contracts']} at {life.opening['price']}, tracked {row['contracts']}"
-    gone = sum(Fraction(fill["contracts"]) for fill in life.fills)
-    if gone != Fraction(row["contracts"]):
-        yield f"{row['contracts']} contracts opened, {gone} reduced"
-    here, there = ({tuple(str(each[name]) for name in _FILL) for each in rows} for rows in (booked, life.fills))
-    if here != there:
-        yield f"booked only: {sorted(here - there)}; at the venue only: {sorted(there - here)}"
+def _held(venue: Venue, trades: dict[Leg, list[Trade]]) -> Iterator[str]:
+    """What the venue holds is what its fills lead to, and no order that reduces has reversed a leg."""
+    for leg in trades.keys() | venue.held.keys():
+        by_fills = max(0, trades[leg][-1].after) if trades.get(leg) else 0
+        row = venue.held.get(leg)
+        held = row["contracts"] if row else "0"
+        if by_fills != Fraction(held):
+            yield f"{leg}: {held} contracts held, by its fills {float(by_fills)}"
+    for fill in venue.fills:
+        if fill["reduce_only"] and not fill["reduced"]:
+            yield f"{venue.account}: fill {fill['trade_id']} of a reduce-only order entered (reversed?)"
 
 
-def _orders(life: Life, key: tuple[str, int], books: Books) -> Iterator[str]:
-    for row in life.orders:
-        if books.journaled.get(row["client_order_id"], key) != key:
-            yield f"the venue took order {row['order_id']} of {books.journaled[row['client_order_id']]} then"
+def _position(course: Course, books: Books, venue: Venue, trades: dict[Leg, list[Trade]], found: Found) -> None:
+    row = course.row
+    key, name = (row["position_id"], row["generation"]), f"{row['position_id']} generation {row['generation']}"
+    bookings = len(books.bookings.get(key, []))
+    if bookings != (row["state"] == "closed"):
+        found.violations.append(f"{name}: {bookings} bookings, state {row['state']}")
+    elif bookings:
+        found.violations += [f"{name}: {why}" for why in booked(course, key, books, venue.funding)]
+    elif row["state"] in _OPEN:
+        leg = venue.leg(row["symbol"], row["side"])
+        why = residual(course, books.baselines.get(key, []), trades.get(leg, []))
+        if why is None:
+            reason = row["unsettled"] or "no reason is given"
+            found.violations.append(f"{name}: is {row['state']} at the end, and need not be: {reason}")
+        else:
+            found.unsettled.append(f"{name}: {why}; the ledger says: {row['unsettled']}")
+        return
+    for change in books.unfinished:
+        if (change["position_id"], change["generation"]) == key:
+            found.violations.append(f"{name}: change {change['number']} is at {change['step']}")
 
 
-def _booking(life: Life, row: sqlite3.Row, booking: sqlite3.Row, funding: Iterable[sqlite3.Row]) -> Iterator[str]:
-    expected = _pnl(life, row, funding)
-    for name, amount in expected.items():
-        if Fraction(booking[name]) != amount:
-            yield f"booked {name} {booking[name]}, by the venue's fills it is {amount}"
-    exact = _exit_price(life, inverse=bool(row["inverse"]))
-    if abs(Fraction(booking["exit_price"]) - exact) > exact * _EXIT_DIGITS:
-        yield f"booked exit price {booking['exit_price']}, by the venue's fills it is {float(exact)}"
-
-
-def _pnl(life: Life, row: sqlite3.Row, funding: Iterable[sqlite3.Row]) -> dict[str, Fraction]:
-    sign, entry, size = 1 if row["side"] == "long" else -1, Fraction(row["entry_price"]), Fraction(row["contract_size"])
-    fills = [(Fraction(fill["price"]), Fraction(fill["contracts"])) for fill in life.fills]
-    if row["inverse"]:
-        exact = sum((1 / entry - 1 / price) * contracts for price, contracts in fills) * sign * size
-        gross = Fraction(round(exact * _INVERSE_PLACES), _INVERSE_PLACES)  # half-even
-    else:
-        gross = Fraction(sum((price - entry) * contracts for price, contracts in fills) * sign * size)
-    fees = Fraction(row["entry_fee"]) + sum(Fraction(fill["fee"]) for fill in life.fills)
-    since, until = row["tracked_at_ms"], life.fills[-1]["at_ms"] if life.fills else 0
-    to_leg = [each for each in funding if each["symbol"] == row["symbol"] and each["side"] in {None, row["side"]}]
-    paid = sum((Fraction(each["amount"]) for each in to_leg if since <= each["at_ms"] <= until), Fraction(0))
-    return {"gross_pnl": gross, "fees": fees, "funding": paid, "net_pnl": gross - fees + paid}
-
-
-def _exit_price(life: Life, *, inverse: bool) -> Fraction:
-    fills = [(Fraction(fill["price"]), Fraction(fill["contracts"])) for fill in life.fills]
-    total = sum((contracts for _, contracts in fills), Fraction(0))
-    if not total:
-        return Fraction(0)
-    if inverse:
-        return total / sum(contracts / price for price, contracts in fills)
-    return sum((price * contracts for price, contracts in fills), Fraction(0)) / total
-
-
-def _left(venue: Venue, books: Books) -> Iterator[str]:
-    """Nothing is held, nothing rests, and every order that a bot sent was journaled."""
-    for row in venue.held:
-        yield f"{venue.account}: {row['contracts']} contracts left, {row['symbol']} {row['side']}"
-    for row in venue.open_orders:
-        yield f"{venue.account}: order {row['order_id']} left, {row['family']} {row['symbol']} {row['side']}"
-    for row in venue.orders:
-        if row["client_order_id"] not in books.journaled and not row["client_order_id"].startswith("hand-"):
-            yield f"{venue.account}: order {row['order_id']} was sent without a journal"
+def _amounts(books: Books, venue: Venue, trades: dict[Leg, list[Trade]]) -> Iterator[str]:
+    """Each trade is booked for what it took off its leg at most, by all positions together."""
+    total: dict[tuple[Leg, int], Fraction] = defaultdict(Fraction)
+    for rows in books.fills.values():
+        for fill in rows:
+            if fill["account"] == venue.account:
+                leg = venue.leg(fill["symbol"], fill["side"])
+                total[leg, int(fill["trade_id"])] += Fraction(fill["contracts"])
+    parts = {(leg, each.trade_id): each.part for leg, found in trades.items() for each in found}
+    for (leg, trade_id), contracts in total.items():
+        part = parts.get((leg, trade_id), Fraction(0))
+        if contracts > part:
+            yield f"{leg}: trade {trade_id} is booked for {contracts} contracts, and took off {part}"
 
 
 def _tokens(books: Books) -> Iterator[str]:
@@ -132,10 +137,10 @@ def _tokens(books: Books) -> Iterator[str]:
 
 def _answers(books: Books, lines: Iterable[list[str]]) -> Iterator[str]:
     """Of every close at most one bot was told that it did it, and that bot was told what is booked."""
-    booked = Counter(
+    in_books = Counter(
         (row["position_id"], str(row["token"]), row["net_pnl"]) for rows in books.bookings.values() for row in rows
     )
-    answered = Counter(tuple(line[1:4]) for line in lines if line[0] == "closed")
+    answered = Counter((line[1], line[2], line[3]) for line in lines if line[0] == "closed")
     for answer, count in answered.items():
-        if count > booked[answer]:  # type: ignore[index]  # a line of the diary is as long as its event says
-            yield f"{count} bots were told that they closed {answer}, which is booked {booked[answer]} times"  # type: ignore[index]
+        if count > in_books[answer]:
+            yield f"{count} bots were told that they closed {answer}, which is booked {in_books[answer]} times"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
+from poslock.ledger.ledger import Ledger
 from soak.watching import WatchedDirectory, WatchedGuard
 
 if TYPE_CHECKING:
@@ -18,18 +20,24 @@ _PATIENCE = 60.0
 
 
 def finish(setting: Setting, diary: Diary) -> None:
-    """Recover until nothing is unfinished, then close the rest; bounded, the books show what was not achieved."""
+    """Recover until nothing more can be finished, then close the rest; the books show what was not achieved."""
     directory = WatchedDirectory(setting.lock_dir, diary)
-    for account in range(setting.accounts):
-        venue = setting.venue(account, blocks_covered=False)  # as it costs a second for each
-        guard = WatchedGuard(venue, directory, setting, diary, setting.patience)
-        deadline = time.monotonic() + _PATIENCE
-        began_ns = time.monotonic_ns()
-        while (outcomes := guard.recover()) and time.monotonic() < deadline:
-            _tell(outcomes, diary, began_ns)
-        ids = [spot.id for spot in setting.spots() if spot.account == account]
-        left = [each for each in ids if guard.position(each).state != "closed"]
-        _tell(guard.close_positions(left), diary, began_ns)
+    with ThreadPoolExecutor(setting.accounts) as executor:  # an account at a time takes long: each waits for its venue
+        for done in [executor.submit(_finish, setting, diary, directory, each) for each in range(setting.accounts)]:
+            done.result()
+
+
+def _finish(setting: Setting, diary: Diary, directory: WatchedDirectory, account: int) -> None:
+    venue = setting.venue(account, blocks_covered=False)  # as it costs a second for each
+    guard = WatchedGuard(venue, directory, setting, diary, setting.patience)
+    began_ns, deadline = time.monotonic_ns(), time.monotonic() + _PATIENCE
+    while time.monotonic() < deadline:
+        outcomes = guard.recover()
+        _tell(outcomes, diary, began_ns)
+        if all(each.error is not None for each in outcomes):
+            break
+    alive = [each for each in Ledger(setting.ledger).positions(venue.account) if each.state in {"open", "closing"}]
+    _tell(guard.close_positions(each.position.id for each in alive), diary, began_ns)
 
 
 def _tell(outcomes: Iterable[Recovery], diary: Diary, began_ns: int) -> None:

@@ -1,21 +1,26 @@
-"""The market and the trader: prices move, positions that were closed are opened again, some are reduced by hand."""
+"""The market and the trader: prices move, and a trader enters, grows, reduces, flips and closes legs by hand.
+
+The trader tracks what was entered on a leg where nothing is tracked, sometimes; else it is left to the bots.
+"""
 
 from __future__ import annotations
 
 from contextlib import suppress
 from decimal import Decimal
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from poslock import ExchangeUnavailable, LedgerError, OrderRefused, Position
-from poslock.exchange.port import CloseOrder
+from poslock import ExchangeUnavailable, LedgerError, OrderRefused, Position, PositionConflict
+from poslock.exchange.port import CloseOrder, Leg
+from poslock.ledger.ledger import Ledger
 from soak.watching import WatchedDirectory, WatchedGuard
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from threading import Event
 
     from poslock import PaperExchange
-    from poslock.position import TrackedPosition
+    from poslock.position import Side
     from soak.diary import Diary
     from soak.setting import Setting, Spot
     from soak.transit import Transit
@@ -23,10 +28,12 @@ if TYPE_CHECKING:
 _MEAN_PRICE = 50_000
 _ONE_PLACE = Decimal("0.1")
 _STEP = 0.004  # seconds between two things that happen
+_MOVES, _PAYS, _ENTERS, _ACTS = 0.5, 0.53, 0.68, 0.59  # below which a step moves the price, pays funding, lets the trader enter or act
+_OTHER: dict[Side, Side] = {"long": "short", "short": "long"}
 
 
 class Market:
-    """The only one who opens positions, so the fills after an opening belong to it until the next one."""
+    """The only one who enters, and who does anything by hand."""
 
     def __init__(self, setting: Setting, diary: Diary, transit: Transit) -> None:
         self._setting = setting
@@ -36,15 +43,24 @@ class Market:
         self._spots = setting.spots()
         self._venues: list[PaperExchange] = [setting.venue(each) for each in range(setting.accounts)]
         directory = WatchedDirectory(setting.lock_dir, diary)
+        directory.prepare()
         self._guards = [WatchedGuard(each, directory, setting, diary, setting.patience) for each in self._venues]
+        self._ledger = Ledger(setting.ledger)
         self._by_hand = 0
+        self._on_held: dict[Callable[[Spot], None], int] = {
+            self._grow: 30,
+            self._reduce: 30,
+            self._flip: 15,
+            self._close: 25,
+        }
 
     def open_all(self) -> None:
         """Before the run: every position."""
         for spot in self._spots:
             self._venues[spot.account].set_price(spot.leg.symbol, _MEAN_PRICE)
         for spot in self._spots:
-            self._open(spot)
+            self._enter(spot)
+            self._track(spot)
 
     def run(self, done: Event) -> None:
         """Until *done*."""
@@ -54,49 +70,103 @@ class Market:
                 self._step(self._chance.choice(self._spots))
 
     def _step(self, spot: Spot) -> None:
-        tracked = self._guards[spot.account].position(spot.id)
-        if tracked.state == "closed":
-            self._open(spot)
-        happens = self._chance.random()
-        if happens < 0.5:  # noqa: PLR2004  # half of the time
+        happens, venue = self._chance.random(), self._venues[spot.account]
+        if happens < _MOVES:
             self._move(spot)
-        elif happens < 0.53:  # noqa: PLR2004
-            self._reduce_by_hand(spot, tracked)
-        elif happens < 0.56:  # noqa: PLR2004
+        elif happens < _PAYS:
             self._pay(spot)
+        elif venue.holding(spot.leg) is None:
+            if happens < _ENTERS:
+                self._enter(spot)
+            if happens < _ACTS:
+                self._track(spot)
+        elif happens < _ACTS:
+            (act,) = self._chance.choices([*self._on_held], [*self._on_held.values()])
+            act(spot)
 
     def _deliver(self) -> None:
         for _ in range(self._transit.deliver(self._venues)):
             self._diary.tell("order arrived late")
 
-    def _open(self, spot: Spot) -> None:
-        # At the venue first, and each part only if it is missing: a file may be busy in between.
-        chance, venue, guard = self._chance, self._venues[spot.account], self._guards[spot.account]
-        if venue.holding(spot.leg) is None:
-            venue.open_position(spot.leg.symbol, spot.leg.side, Decimal(chance.randint(20, 200)) / 10)
-        holding = venue.holding(spot.leg)
-        if holding is None:
+    # By hand.
+
+    def _enter(self, spot: Spot) -> None:
+        """In one-way mode through flat, if the other side is held; sometimes at the price of the last position."""
+        venue, (symbol, side) = self._venues[spot.account], (spot.leg.symbol, spot.leg.side)
+        last = self._ledger.find(spot.id)
+        if last is not None and self._chance.random() < 0.3:  # noqa: PLR2004  # now and then
+            venue.set_price(symbol, last.position.entry_price)
+        across = Decimal(0) if self._setting.kind(spot.account).hedge else venue.held(Leg(symbol, _OTHER[side]))
+        venue.open_position(symbol, side, across + self._some(10, 120))
+        self._protect(spot, venue.held(spot.leg))
+        self._diary.tell("entered by hand", spot.id)
+
+    def _grow(self, spot: Spot) -> None:
+        added = self._some(5, 60)
+        self._venues[spot.account].open_position(spot.leg.symbol, spot.leg.side, added)
+        if self._chance.random() < 0.5:  # noqa: PLR2004  # as often as not
+            self._protect(spot, added)
+        self._diary.tell("grown by hand", spot.id)
+
+    def _reduce(self, spot: Spot) -> None:
+        held = self._venues[spot.account].held(spot.leg)
+        self._order(spot, (held * Decimal(self._chance.choice(("0.2", "0.5")))).quantize(_ONE_PLACE), "reduced by hand")
+
+    def _close(self, spot: Spot) -> None:
+        """Sometimes, and enters again at once, at the same price."""
+        self._order(spot, self._venues[spot.account].held(spot.leg), "closed by hand")
+        if self._chance.random() < 0.4:  # noqa: PLR2004  # now and then
+            self._enter(spot)
+
+    def _flip(self, spot: Spot) -> None:
+        """Through flat to the other side; where both sides are held, closed and entered again."""
+        if self._setting.kind(spot.account).hedge:
+            self._close(spot)
             return
-        price, contracts = holding.entry_price, holding.contracts
-        below, above = (price * Decimal(each) for each in ("0.98", "1.02"))
-        stop, profit = (below, above) if spot.leg.side == "long" else (above, below)
-        venue.protect(spot.leg.symbol, spot.leg.side, "stop_loss", contracts, stop)
-        venue.protect(spot.leg.symbol, spot.leg.side, "take_profit", contracts, profit)
-        # Tracked last: from then on bots close it, and what is entered after that would be left over.
-        guard.track(
-            Position(
-                spot.id,
-                spot.leg.symbol,
-                spot.leg.side,
-                contracts,
-                price,
-                contract_size=holding.contract_size,
-                inverse=holding.inverse,
-                settle=holding.settle,
-                entry_fee=Decimal(chance.randint(-9, 99)) / 1000,
-            )
+        venue = self._venues[spot.account]
+        venue.open_position(spot.leg.symbol, _OTHER[spot.leg.side], venue.held(spot.leg) + self._some(5, 50))
+        self._diary.tell("flipped by hand", spot.id)
+
+    def _order(self, spot: Spot, contracts: Decimal, what: str) -> None:
+        venue = self._venues[spot.account]
+        self._by_hand += 1
+        with suppress(OrderRefused):  # closed meanwhile, blocked, or nothing
+            venue.place(CloseOrder(spot.leg, contracts, f"hand-{self._by_hand}", venue.time_ms(), 60_000))
+            self._diary.tell(what, spot.id)
+
+    def _protect(self, spot: Spot, contracts: Decimal) -> None:
+        kind: Literal["stop_loss", "take_profit"]
+        venue, leg = self._venues[spot.account], spot.leg
+        if not contracts:
+            return
+        for kind in ("stop_loss", "take_profit"):
+            is_above = (kind == "take_profit") == (leg.side == "long")
+            trigger = (venue.price(leg) * Decimal("1.02" if is_above else "0.98")).quantize(_ONE_PLACE)
+            venue.protect(leg.symbol, leg.side, kind, contracts, trigger)
+
+    def _track(self, spot: Spot) -> None:
+        """What is held, if nothing is tracked there: with the order that entered it, or without."""
+        venue, guard = self._venues[spot.account], self._guards[spot.account]
+        holding, trades = venue.holding(spot.leg), venue.trades(spot.leg, 0)
+        if holding is None or self._ledger.on_leg(venue.account, spot.leg.symbol, spot.leg.side) is not None:
+            return
+        entered = [each.order_id for each in trades if each.effect == "entry" and each.order_id]
+        position = Position(
+            spot.id,
+            spot.leg.symbol,
+            spot.leg.side,
+            holding.contracts,
+            holding.entry_price or 1,
+            contract_size=holding.contract_size,
+            inverse=holding.inverse,
+            settle=holding.settle,
+            entry_fee=Decimal(self._chance.randint(-9, 99)) / 1000,
         )
-        self._diary.tell("opened", spot.id)
+        with suppress(PositionConflict):  # a bot was first, or closed it
+            guard.track(position, entry_order_ids=self._chance.choice(((), entered[-1:])))
+            self._diary.tell("tracked", spot.id)
+
+    # The market.
 
     def _move(self, spot: Spot) -> None:
         venue = self._venues[spot.account]
@@ -104,16 +174,10 @@ class Market:
         price += self._chance.gauss(0, 200) + (_MEAN_PRICE - price) / 20
         venue.set_price(spot.leg.symbol, Decimal(price).quantize(_ONE_PLACE))
 
-    def _reduce_by_hand(self, spot: Spot, tracked: TrackedPosition) -> None:
-        venue = self._venues[spot.account]
-        share = self._chance.choice((Decimal(1), Decimal("0.3")))
-        contracts = (tracked.position.contracts * share).quantize(_ONE_PLACE)
-        self._by_hand += 1
-        with suppress(OrderRefused):  # closed meanwhile, or blocked
-            venue.place(CloseOrder(spot.leg, contracts, f"hand-{self._by_hand}", venue.time_ms(), 60_000))
-            self._diary.tell("reduced by hand", spot.id)
-
     def _pay(self, spot: Spot) -> None:
         amount = Decimal(self._chance.randint(-500, 500)) / 10_000
         self._venues[spot.account].pay_funding(spot.leg.symbol, amount, spot.leg.side)
         self._diary.tell("funding paid", spot.id)
+
+    def _some(self, least: int, most: int) -> Decimal:
+        return Decimal(self._chance.randint(least, most)) / 10

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from prove.history import Operation
 from soak.diary import told_by_each
@@ -20,24 +20,17 @@ if TYPE_CHECKING:
 
     from prove.history_model import Kind, Outcome
 
-# What the audit calls the writes that it does not call as the ledger does.
-_EVENTS = {
-    "track": {"tracked"},
-    "begin": {"intent"},
-    "book": {"booked"},
-    "sending_change": {"sending"},
-    "end_change": {"done", "refused", "dropped"},
-    "resize": {"adopted"},
-    "took_over": {"took over"},
-}
-
 
 @dataclass(slots=True)
 class _Write:
-    """A write as its process began it, and how many lines of the audit it makes."""
+    """A write as its process began it, and the lines of the audit that it makes.
+
+    ``detail`` is that of its line, where it may make none; of a track it is the process that writes it.
+    """
 
     method: str
-    lines: int
+    events: list[str]
+    detail: str
     operation: Operation
 
 
@@ -94,7 +87,8 @@ def _of_process(process: str, lines: Iterable[list[str]]) -> tuple[list[Operatio
                 found.append(replace(begun, kind="place", outcome="undecided", returned_ns=stays_ns))
         else:
             generation = begun.token if kind == "track" else int(words[2])
-            writes.append(_Write(words[0], int(words[3]), replace(begun, token=int(words[1]), generation=generation)))
+            operation = replace(begun, token=int(words[1]), generation=generation)
+            writes.append(_Write(words[0], words[3].split(","), words[4], operation))
     found += _releases(found, writes, leases, ends)
     return found, writes
 
@@ -125,15 +119,20 @@ def _placed(
     writes: Iterable[_Write], audit: Iterable[sqlite3.Row | Mapping[str, Any]]
 ) -> tuple[list[Operation], list[str]]:
     """The writes with their places in the audit, and what cannot be placed."""
-    rows: dict[tuple[str, int, int], list[tuple[int, str]]] = defaultdict(list)
+    rows: dict[tuple[str, int, int], list[_Line]] = defaultdict(list)
     begun: dict[tuple[str, int, int], list[_Write]] = defaultdict(list)
+    tracked: list[sqlite3.Row | Mapping[str, Any]] = []
     for row in audit:
-        token = 0 if row["event"] == "tracked" else row["token"]
-        rows[row["position_id"], row["generation"], token].append((row["number"], row["event"]))
+        line = _Line(row["number"], row["event"], row["detail"])
+        if line.event == "tracked":
+            tracked.append(row)
+        else:
+            rows[row["position_id"], row["generation"], row["token"]].append(line)
+    writes = [each for each in writes if str(each.operation.outcome) != "rejected"]
     for write in writes:
-        begun[write.operation.position, write.operation.generation, write.operation.token].append(write)
-    contradictions: list[str] = []
-    placed: list[tuple[int, Operation]] = []
+        if write.method != "track":
+            begun[write.operation.position, write.operation.generation, write.operation.token].append(write)
+    placed, contradictions = _tracks([each for each in writes if each.method == "track"], tracked)
     for key in rows.keys() | begun.keys():
         name = f"{key[0]}, generation {key[1]}, token {key[2]}"
         accepted, said = _accepted(begun[key], rows[key])
@@ -143,25 +142,66 @@ def _placed(
     return [*_numbered(placed), *refused], contradictions
 
 
-def _accepted(writes: Iterable[_Write], rows: list[tuple[int, str]]) -> tuple[list[tuple[int, Operation]], list[str]]:
+class _Line(NamedTuple):
+    """A line of the audit."""
+
+    number: int
+    event: str
+    detail: str
+
+
+def _tracks(
+    writes: list[_Write], tracked: Iterable[sqlite3.Row | Mapping[str, Any]]
+) -> tuple[list[tuple[int | None, Operation]], list[str]]:
+    """The tracks with the lines that they made. One that found the same position there has made none."""
+    placed: list[tuple[int | None, Operation]] = []
+    said: list[str] = []
+    known = set[tuple[str, int]]()
+    for row in tracked:
+        position, generation = row["position_id"], row["generation"]
+        known.add((position, generation))
+        own = [each for each in writes if (each.operation.position, each.detail) == (position, str(row["pid"]))]
+        done = [each for each in own if each.operation.outcome == "done" and each.operation.generation == generation]
+        undecided = [each for each in own if each.operation.outcome == "undecided"]
+        if not done and not undecided:
+            said.append(f"{position}, generation {generation}: 'tracked' was written, and nobody began that")
+            continue
+        write = (done or undecided)[0]
+        writes.remove(write)
+        placed.append((row["number"], replace(write.operation, outcome="done", generation=generation)))
+    for write in writes:
+        operation = write.operation
+        if operation.outcome == "done" and (operation.position, operation.generation) not in known:
+            said.append(f"{operation.position}: {operation.process} was told that track is written, but it is not")
+    return placed, said
+
+
+def _accepted(writes: Iterable[_Write], rows: list[_Line]) -> tuple[list[tuple[int | None, Operation]], list[str]]:
     """The writes of one hold, one after the other, with the lines of the audit that they made."""
-    placed: list[tuple[int, Operation]] = []
+    placed: list[tuple[int | None, Operation]] = []
     said: list[str] = []
     for write in writes:
         if write.operation.outcome == "refused":
             continue
-        made, expected = rows[: write.lines], _EVENTS.get(write.method, {write.method})
-        if len(made) == write.lines and all(event in expected for _, event in made):
-            placed.append((made[0][0], replace(write.operation, outcome="done")))
-            rows = rows[write.lines :]
+        made = rows[: len(write.events)]
+        is_made = [each.event for each in made] == write.events
+        if write.method == "unsettled":  # it leaves a line if the reason is another one than before
+            is_made = is_made and made[0].detail.replace("\n", " ") == write.detail
+        if is_made:
+            placed.append((made[0].number, replace(write.operation, outcome="done")))
+            rows = rows[len(made) :]
+        elif write.method == "unsettled":
+            placed.append((None, replace(write.operation, kind="touch")))
         elif write.operation.outcome == "done":
             said.append(f"{write.operation.process} was told that {write.method} is written, but it is not")
         # Else it was undecided, and the ledger knows nothing of it.
-    return placed, [*said, *(f"{event!r} was written, and nobody began that" for _, event in rows)]
+    return placed, [*said, *(f"{each.event!r} was written, and nobody began that" for each in rows)]
 
 
-def _numbered(placed: Iterable[tuple[int, Operation]]) -> Iterator[Operation]:
+def _numbered(placed: Iterable[tuple[int | None, Operation]]) -> Iterator[Operation]:
     places: dict[str, int] = defaultdict(int)
-    for _, operation in sorted(placed, key=lambda each: each[0]):
+    yield from (operation for number, operation in placed if number is None)
+    numbered = [(number, operation) for number, operation in placed if number is not None]
+    for _, operation in sorted(numbered, key=lambda each: each[0]):
         places[operation.position] += 1
         yield replace(operation, place=places[operation.position])

@@ -34,9 +34,22 @@ _ROWS = {
     "order under way": "orders still under way at their time-out",
     "order arrived late": "of these, taken by the venue",
     "denied order": "orders denied for a while",
+    "stale answer": "answers of a moment ago",
+    "shown nothing": "empty lists of what is held",
+    "entered by hand": "entered by hand",
+    "grown by hand": "grown by hand",
     "reduced by hand": "reduced by hand",
+    "flipped by hand": "flipped by hand",
+    "closed by hand": "closed by hand",
     "funding paid": "funding payments",
-    "opened": "positions opened",
+    "tracked": "positions tracked",
+    "adopted": "adopted, or found as they were",
+    "settled": "settled by the operator's word",
+    "forgotten": "forgotten",
+    "conflict": "told of a conflict",
+    "operation refused": "told that an operation is refused",
+    "not found": "told that it is not tracked",
+    "no answer": "told that the venue does not answer",
 }
 
 
@@ -44,4 +57,4 @@ def figures(directory: str, judged: Iterable[tuple[str, int]]) -> str:
     """A table: what happened how often, then what was judged."""
     counted = Counter(line[0] for line in told(directory))
     rows = [(text, counted[event]) for event, text in _ROWS.items()]
-    return "\n".join(f"{text:<44} {count:>8}" for text, count in [*rows, *judged])
+    return "\n".join(f"{text:<80} {count:>8}" for text, count in [*rows, *judged])

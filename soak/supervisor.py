@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parent.parent
 _TICK = 0.02
 _PATIENCE = 30.0
-_KILL_EVERY = (0.3, 1.5)
-_STOP_EVERY = (0.3, 1.5)
+_KILL_EVERY = (3.0, 12.0)  # seconds, divided by the number of bots
+_STOP_EVERY = (3.0, 12.0)
 _MOST_STOPPED = 2
 _STOPPED_FOR = (1.1, 1.8)  # leases
 
@@ -40,16 +40,16 @@ class Supervisor(AbstractContextManager["Supervisor"]):
     def run(self, seconds: float) -> None:
         """Strike for so long."""
         now = time.monotonic()
-        end, kill, stop = now + seconds, now + self._chance.uniform(*_KILL_EVERY), now + 1.0
+        end, kill, stop = now + seconds, now + self._pause(_KILL_EVERY), now + 1.0
         while (now := time.monotonic()) < end:
             self._resume(now)
             self._replace_ended()
             if now >= kill:
                 self._kill(self._chance.choice(self._bots))
-                kill = now + self._chance.uniform(*_KILL_EVERY)
+                kill = now + self._pause(_KILL_EVERY)
             if now >= stop:
                 self._stop(self._chance.choice(self._bots), now)
-                stop = now + self._chance.uniform(*_STOP_EVERY)
+                stop = now + self._pause(_STOP_EVERY)
             time.sleep(_TICK)
 
     def __exit__(self, *_: object) -> None:
@@ -84,6 +84,9 @@ class Supervisor(AbstractContextManager["Supervisor"]):
             bot.send_signal(signal.SIGSTOP)
             self._stopped[bot] = now + self._chance.uniform(*_STOPPED_FOR) * self._setting.lease
             self._diary.tell("stopped")
+
+    def _pause(self, every: tuple[float, float]) -> float:
+        return self._chance.uniform(*every) / len(self._bots)
 
     def _resume(self, now: float) -> None:
         for bot in [each for each, until in self._stopped.items() if until <= now]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from poslock import LockTimeout, PositionGuard
 from poslock.bridge import ThreadPorts
-from poslock.errors import TokenRefused
+from poslock.errors import PositionConflict, TokenRefused
 from poslock.lock.directory import LockDirectory
 from poslock.lock.system import SYSTEM
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from poslock.exchange.port import Exchange
+    from poslock.ledger.journal import CloseKey
     from poslock.lock.owner import Owner
     from poslock.lock.position_lock import PositionLock
     from poslock.position import Position
@@ -23,17 +24,33 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# What the checker calls them; one line of the audit each, but for changes.
+# What the checker calls them.
 _WRITES = {
     "begin": "begin",
     "sending": "write",
+    "rebase": "write",
+    "unsettled": "write",
     "filled": "write",
     "book": "book",
+    "settle": "settle",
+    "forget": "forget",
+    "note": "write",
     "change": "write",
     "sending_change": "write",
     "end_change": "write",
     "resize": "write",
-    "took_over": "write",
+}
+# What the audit calls them, where that is always one line.
+_EVENTS = {
+    "begin": "intent",
+    "rebase": "late entry",
+    "unsettled": "unsettled",
+    "filled": "filled",
+    "book": "booked",
+    "settle": "settled,booked",
+    "forget": "forgotten",
+    "sending_change": "sending",
+    "resize": "adopted",
 }
 
 
@@ -63,34 +80,52 @@ class WatchedGuard(PositionGuard):
         self, exchange: Exchange, directory: WatchedDirectory, setting: Setting, diary: Diary, timeout: float
     ) -> None:
         super().__init__(exchange, lock_dir=directory, timeout=timeout, stale_after=setting.lease)
-        self._guarding.ports = _WatchedPorts(diary)
+        # A guard takes no ports of others: what it holds of them is put aside here, for all its parts.
+        object.__setattr__(self._operations.means, "ports", _WatchedPorts(diary, exchange))
 
 
 class _WatchedPorts(ThreadPorts):
-    def __init__(self, diary: Diary) -> None:
+    def __init__(self, diary: Diary, exchange: Exchange) -> None:
         self._diary = diary
+        self._new_hold: Callable[[], None] | None = getattr(exchange, "forget_looks", None)
 
     async def ledger(self, method: Callable[..., T], *args: Any) -> T:
         name = getattr(method, "__name__", "")
         if name == "track":
-            position: Position = args[0]
-            number = self._diary.invoke("track", position.id, "track", 0, 0, 1)
+            begun = self._tracks(args[0], args[4])
         elif name in _WRITES:
             key, token = args[0], args[1]
-            lines = len(args[2]) if name == "change" else 1
-            number = self._diary.invoke(_WRITES[name], key.position_id, name, token, key.generation, lines)
+            words = name, token, key.generation, *_lines(name, args)
+            begun = [self._diary.invoke(_WRITES[name], key.position_id, *words)]
         else:
             return await super().ledger(method, *args)
         try:
             answer = await super().ledger(method, *args)
         except TokenRefused:
-            self._diary.returned(number, "refused")
+            self._returned(begun, "refused")
+            raise
+        except PositionConflict:
+            self._returned(begun, "rejected")
             raise
         except BaseException:
-            self._diary.returned(number, "undecided")
+            self._returned(begun, "undecided")
             raise
-        self._diary.returned(number, "done", getattr(answer, "generation", ""))
+        self._returned(begun, "done", getattr(answer, "generation", ""))
         return answer
+
+    def _tracks(self, position: Position, after: tuple[CloseKey, int] | None) -> list[int]:
+        """One write on each of two positions, if it supersedes one."""
+        begun = []
+        if after is not None:
+            key, token = after
+            words = "supersede", token, key.generation, "later position", ""
+            begun = [self._diary.invoke("supersede", key.position_id, *words)]
+        return [*begun, self._diary.invoke("track", position.id, "track", 0, 0, "tracked", os.getpid())]
+
+    def _returned(self, begun: list[int], outcome: str, word: object = "") -> None:
+        for number in begun[:-1]:
+            self._diary.returned(number, outcome)
+        self._diary.returned(begun[-1], outcome, word)
 
     async def acquire(self, lock: PositionLock, timeout: float | None) -> int:  # noqa: ASYNC109  # the lock's own
         request = lock._request  # noqa: SLF001  # shared or not, and for how long: nobody but the record is told
@@ -105,4 +140,23 @@ class _WatchedPorts(ThreadPorts):
             self._diary.returned(number, "undecided")
             raise
         self._diary.returned(number, "done", token)
+        if self._new_hold is not None:
+            self._new_hold()
         return token
+
+
+def _lines(name: str, args: tuple[Any, ...]) -> tuple[str, str]:
+    """The lines of the audit that a write makes, and the detail by which its line is known, if it may make none."""
+    match name:
+        case "unsettled":
+            return "unsettled", args[2]
+        case "sending":
+            return ("adopted,sending" if any(args[5:]) else "sending"), ""
+        case "change":
+            return ",".join(["change"] * len(args[2])), ""
+        case "end_change":
+            return args[2].step, ""
+        case "note":
+            return args[2], ""
+        case _:
+            return _EVENTS[name], ""

@@ -76,7 +76,7 @@ class LegView:
 
     ``net`` is B + N - E with its sign. E includes what our own orders report as filled before it shows among the
     trades, which is ``unseen``. ``sizes`` are the running sizes from B on. ``exits`` are those of this position, the
-    last one cut at its size. ``ours`` is O.
+    last one cut at its size. ``ours`` is O, ``beyond`` what exits took after S was gone.
     """
 
     held: Decimal
@@ -86,6 +86,7 @@ class LegView:
     ours: Decimal
     exits: tuple[Fill, ...]
     unseen: Decimal
+    beyond: Decimal = _NONE
 
     @property
     def agree(self) -> bool:
@@ -209,7 +210,10 @@ def _open(seen: LegView, reads: Reads, *, settled: bool, whole: bool) -> Decisio
     if wanted and _is_closable(wanted, reads):
         if seen.unseen:  # the fills of the first order are to show before a second one leaves
             return _waiting(3, seen, settled=settled)
-        return Decision(3, "send", wanted, adopted=max(_NONE, wanted - seen.ours))
+        # Exits that came after the position's own were gone are in what it adopts: they count against its size first.
+        # (test_the_whole_leg_is_closed_after_others_took_more_than_the_position)
+        adopted = wanted - seen.ours + seen.beyond if wanted > seen.ours else _NONE
+        return Decision(3, "send", wanted, adopted=adopted)
     if seen.unseen:
         return _waiting(3, seen, settled=settled)
     if settled and seen.closed:
@@ -311,7 +315,7 @@ def _viewed(tracked: Tracked, trades: Sequence[Trade], held: Decimal) -> LegView
     most = tracked.contracts if tracked.spot else min(tracked.contracts, tracked.held + grown)
     gone = sum((each.fill.contracts for each in trades if each.effect == "exit"), _NONE) + unseen
     ours = _NONE if ended else max(_NONE, most - gone)
-    return LegView(held, size, tuple(sizes), ended, ours, tuple(exits), unseen)
+    return LegView(held, size, tuple(sizes), ended, ours, tuple(exits), unseen, max(_NONE, gone - most))
 
 
 def _is_same(tracked: Tracked, reads: Reads) -> bool:
