@@ -21,10 +21,12 @@ Errors: `CloseUnsettled` when the venue does not explain what became of the posi
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal, localcontext
 from typing import TYPE_CHECKING
 
+from poslock.closing.exits import Reads, decide
 from poslock.closing.session import LONGEST_PAUSE, Session, client_order_id, receive_window_ms
 from poslock.closing.sweep import Sweep
 from poslock.closing.watch import Watch
@@ -149,12 +151,18 @@ class Close:
                 watch.ours[fill.client_order_id] = EXACT.add(watch.ours.get(fill.client_order_id, 0), fill.contracts)
         # What is booked, and that nothing is left, is the venue's to say.
         over = await watch.decision()
-        if over.act == "send":
-            raise InvalidPosition("fills", total, f"contracts in all, but the venue still holds {over.contracts}")
+        said = self._without_the_bots_word(watch) if over.act == "unsettled" else over
+        if said.act == "send":
+            raise InvalidPosition("fills", total, f"contracts in all, but the venue still holds {said.contracts}")
         if over.act == "unsettled":
             await self._give_up(watch, over.reason)
         await session.tell(self._ledger.filled, watch.trades, watch.late)
         return await self._end(watch, sweep, over)
+
+    def _without_the_bots_word(self, watch: Watch) -> Decision:
+        """What follows from what was seen last if the bot's order filled only what the trades show."""
+        ours = {each: filled for each, filled in watch.ours.items() if each not in self._sent}
+        return decide(replace(watch.tracked, ours=ours), Reads(watch.holding, watch.trades), settled=True)
 
     async def _expect_new(self, fills: Sequence[Fill]) -> None:
         """Raise `InvalidPosition` if a fill is there twice, or is booked already."""
