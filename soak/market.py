@@ -28,7 +28,12 @@ if TYPE_CHECKING:
 _MEAN_PRICE = 50_000
 _ONE_PLACE = Decimal("0.1")
 _STEP = 0.004  # seconds between two things that happen
-_MOVES, _PAYS, _ENTERS, _ACTS = 0.5, 0.53, 0.68, 0.59  # below which a step moves the price, pays funding, lets the trader enter or act
+_MOVES, _PAYS, _ENTERS, _ACTS = (
+    0.5,
+    0.53,
+    0.68,
+    0.59,
+)  # below which a step moves the price, pays funding, lets the trader enter or act
 _OTHER: dict[Side, Side] = {"long": "short", "short": "long"}
 
 

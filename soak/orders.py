@@ -133,9 +133,7 @@ def _placed_late(
             yield f"order {row['order_id']} of {key} was placed after its end", False
 
 
-def cancelled_by_others(
-    courses: Courses, venue: Venue, trades: Trades, looks: Looks
-) -> Iterator[tuple[str, bool]]:
+def cancelled_by_others(courses: Courses, venue: Venue, trades: Trades, looks: Looks) -> Iterator[tuple[str, bool]]:
     """Orders of hands that a bot cancelled while they may have protected what is not of the position."""
     for row in venue.orders:
         client_id = row["client_order_id"]
@@ -155,7 +153,7 @@ def _why_cancelled(look: Look, leg: Leg, courses: Courses, trades: Trades) -> st
         return None
     if look.held_ms == -1:
         return _TAKEN_EMPTY
-    if 0 < look.trades_ms and _is_all_ours(look.held_ms, look.trades_ms, leg, courses, trades):
+    if look.trades_ms > 0 and _is_all_ours(look.held_ms, look.trades_ms, leg, courses, trades):
         return _TAKEN_NEWER
     return None
 

@@ -1,5 +1,8 @@
 """What a trader does by hand between `track` and `close`, and what the guard then says, sends, books and leaves."""
 
+# mypy: disable-error-code="comparison-overlap"
+# Tuples of amounts are compared with tuples of whole numbers.
+
 from __future__ import annotations
 
 import logging
@@ -224,7 +227,7 @@ def test_an_exit_before_an_answer_that_takes_long_does_not_close_what_is_held(tr
     if ":" not in trader.where:
         pytest.skip("a paper account has this machine's clock")
     trader.guard.recover()
-    exchange = trader.guard._operations.means.exchange
+    exchange: Any = trader.guard._operations.means.exchange
     exchange._client.clock._read = (exchange._client.clock._read[0] - 200, exchange._client.clock._read[1])
     trader.op(10)
     trader.op(10, "short")

@@ -236,7 +236,10 @@ def never(c: Seen, decision: Decision, tracked: Tracked, reads: Reads) -> None:
         assert c.later is None, c
         assert c.spot or not seen.ended, c
         assert seen.agree or c.spot or not c.settled, c
-        assert int(decision.adopted) == max(0, int(decision.contracts - seen.ours)), c
+        # All that exits take has to be of the position then: those before, and this order's.
+        taken, added = -sum(each for each in c.trades if each < 0), sum(each for each in c.trades if each > 0)
+        larger = int(decision.contracts) + taken - min(S, c.held_then + added)
+        assert int(decision.adopted) == (larger if decision.contracts > seen.ours else 0), c
         assert decision.row != 5 or (c.settled and c.id == c.tracked_id is not None), c
     if decision.act == "ended":
         assert c.spot or (not c.held and seen.ended), c

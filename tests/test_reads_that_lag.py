@@ -3,6 +3,9 @@
 The account is asked through the port, on paper and through the real client; what is behind is put in front of it here.
 """
 
+# mypy: disable-error-code="comparison-overlap"
+# Tuples of amounts are compared with tuples of whole numbers.
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
@@ -12,7 +15,7 @@ import pytest
 from poslock import ExchangeUnavailable, PaperExchange, PositionGuard, RateLimited
 from poslock.exchange.port import Leg
 from reach import serving
-from test_closed_means_flat import LONG, SETTLES, Trader
+from test_closed_means_flat import LONG, Trader
 from venue import SYMBOL
 
 if TYPE_CHECKING:
@@ -76,8 +79,8 @@ class Late(Trader):
     def another_guard(self, **options: Any) -> PositionGuard:
         guard = super().another_guard(**options)
         self.behind = Behind(guard._operations.means.exchange)
-        guard._operations.means.exchange.prepare()  # type: ignore[unused-coroutine]  # it is one for threads
-        return PositionGuard(self.behind, **{"lock_dir": self.lock_dir, "timeout": 5, **options})  # type: ignore[arg-type]
+        self.behind.prepare()
+        return PositionGuard(self.behind, **{"lock_dir": self.lock_dir, "timeout": 5, **options})
 
 
 @pytest.fixture(params=["paper", "mexc", "binanceusdm"])
