@@ -60,6 +60,11 @@ class Watch:
         )
         return replace(table, baseline=frozenset(self._not_ours))
 
+    @property
+    def has_news(self) -> bool:
+        """Whether the venue has shown a trade that the ledger does not have."""
+        return len(self.trades) + len(self.late) > len(self._history.trades)
+
     def view(self, holding: Holding | None) -> LegView:
         """The leg as it was seen last, with this holding."""
         return view(self.tracked, Reads(holding, self.trades))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from poslock.closing.close import Close
 from poslock.closing.exits import is_explained
-from poslock.closing.session import LONGEST_PAUSE, pauses
+from poslock.closing.session import LONGEST_PAUSE, Session, pauses
 from poslock.closing.sweep import Sweep
 from poslock.closing.watch import Watch, filled, in_terms_of_the_table, merged
 from poslock.errors import (
@@ -32,6 +32,7 @@ from poslock.text import quoted, shown
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from poslock.closing.exits import Decision
     from poslock.closing.session import Means
     from poslock.guard.admission import Admission, Admitted
     from poslock.ledger.journal import LegHistory
@@ -121,12 +122,23 @@ class Tracking:
         return [each for leg, each in still_open.items() if not await self._is_as_tracked(each, held.get(leg))]
 
     async def reconcile(self, seen: TrackedPosition) -> ClosedPosition | None:
-        """Book a position if it has ended at the venue; None if it has not, or somebody is at it."""
+        """Book a position if it has ended at the venue; None if it has not, or somebody is at it.
+
+        The venue is looked at without the lock: whoever wants to close the position meanwhile does not wait for us.
+        """
+        session = Session(self._means, _NoHold(self._means.lease), seen, 0)
+        watch = await Watch.of(session)
+        decision = await watch.decision()
+        if decision.act == "send" and not watch.has_news:
+            return None
         admitted = await self._admission.if_free(seen, "reconcile", "change")
         try:
-            return await self._booked(admitted)
+            if decision.act in {"ended", "left"}:
+                return await self._booked(admitted)
+            await self._note(admitted, watch, decision)
         finally:
             admitted.release()
+        return None
 
     # What is on the leg, or has the id, already.
 
@@ -174,11 +186,15 @@ class Tracking:
         decision = await watch.decision()
         if decision.act in {"ended", "left"}:
             return await Close(session, reason="it ended at the venue").end(watch, decision)
+        await self._note(admitted, watch, decision)
+        return None
+
+    async def _note(self, admitted: Admitted, watch: Watch, decision: Decision) -> None:
+        """Keep what the leg has shown; raise `CloseUnsettled` if nothing follows from it."""
         why = decision.reason if decision.act == "unsettled" else ""
-        await session.tell(self._means.ledger.unsettled, why, watch.trades)
+        await admitted.session().tell(self._means.ledger.unsettled, why, watch.trades)
         if why:
             raise CloseUnsettled(admitted.tracked.position.id, "open", why)
-        return None
 
     async def _finish_or_hold(self, seen: TrackedPosition) -> Admitted | None:
         """Finish a close that can end; hold the lock of one that cannot, because it sends nothing any more."""
@@ -293,6 +309,19 @@ class Tracking:
 
     async def _ledger(self, method: Any, *args: object) -> Any:
         return await self._means.ports.ledger(method, *args)
+
+
+class _NoHold:
+    """A `Hold` of nobody, for looks that write nothing."""
+
+    def __init__(self, lease: float) -> None:
+        self.remaining = lease
+
+    def check(self) -> None:
+        """There is nothing to lose."""
+
+    def renew(self) -> None:
+        """There is nothing to renew."""
 
 
 def _check_facts(position: Position, look: FirstLook) -> None:
