@@ -1,6 +1,6 @@
 """The venue, the bot and the ledger say different things: whose word counts, and what stays untouched."""
-# mypy: disable-error-code="comparison-overlap"
 
+# mypy: disable-error-code="comparison-overlap"
 from __future__ import annotations
 
 from dataclasses import replace
