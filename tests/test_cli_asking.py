@@ -283,6 +283,20 @@ def test_clear_with_force_says_yes_where_nobody_answers(account: Account) -> Non
         lock.check()
 
 
+@pytest.mark.parametrize(("answer", "why"), [(b"\xff\xfe\n", "declined"), (None, "nobody answered")])
+def test_an_answer_that_is_none_is_a_no(account: Account, answer: bytes | None, why: str) -> None:
+    """Bytes that are no text, or a standard input that the caller has closed: exit 1 in one line, no traceback."""
+    command = f"{sys.executable} -m poslock_cli --lock-dir {account.lock_dir}"
+    for words in ("clear btc-1 --force", "settle btc-1 --reason test", "close btc-1"):
+        where = f" --exchange paper:{account.exchange_path}" if "clear" not in words else ""
+        line = f"{command} {words}{where}{' <&-' if answer is None else ''}"
+        done = subprocess.run(["/bin/sh", "-c", line], input=answer, capture_output=True, timeout=PATIENCE, check=False)
+        said = done.stderr.decode()
+        assert (done.returncode, len(said.splitlines())) == (1, 1), said
+        if "clear" in words:
+            assert said.startswith(f"Error: {why}, nothing was done")
+
+
 def test_what_is_shown_is_escaped(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Symbols and reasons come from elsewhere."""
     monkeypatch.setattr("sys.stdin", io.StringIO("no\n"))

@@ -42,8 +42,8 @@ class Declined(click.ClickException):
 
 
 def is_terminal() -> bool:
-    """Whether somebody sits there who can be asked."""
-    return sys.stdin.isatty() and sys.stdout.isatty()
+    """Whether somebody sits there who can be asked. A stream that the caller has closed is None."""
+    return all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stdout))
 
 
 def expect_terminal(command: str) -> None:
@@ -62,7 +62,10 @@ def ask(lines: Iterable[str], question: str) -> None:
         click.echo(printable(line))
     # Not `click.confirm`: on a terminal Python's `input` puts the question on standard error, which may be elsewhere.
     click.echo(f"{question} [y/N]: ", nl=False)
-    answer = sys.stdin.readline()
+    try:
+        answer = sys.stdin.readline() if sys.stdin is not None else ""
+    except UnicodeDecodeError:
+        answer = "no text"
     if not answer:
         click.echo()
         raise Declined("nobody answered, nothing was done; --yes does not ask")
