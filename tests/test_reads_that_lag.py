@@ -245,3 +245,24 @@ def test_without_any_history_nothing_is_booked(trader: Late) -> None:
     (recovery,) = trader.guard.recover()
     assert recovery.closed is not None
     assert trader.sent() == [10]
+
+
+def test_a_position_entered_during_the_sweep_keeps_its_orders(trader: Late) -> None:
+    """Its stop-loss stays, whether it was listed for the sweep or not; our own take-profit goes."""
+    trader.op(10)
+    trader.track(10)
+    trader.guard.modify_position("p", take_profit=120)
+    listed = trader.behind.open_orders
+    entered: list[str] = []
+
+    def enter_meanwhile(leg: Leg) -> Any:
+        found = listed(leg)
+        if not entered:
+            trader.op(5)
+            entered.append(trader.stop(5, 90))
+        return found
+
+    trader.behind.open_orders = enter_meanwhile
+    closed = trader.close()
+    assert (trader.held, closed.left_at_venue) == (5, 5)
+    assert [order.order_id for order in trader.book.open_orders(LONG)] == entered
