@@ -7,8 +7,9 @@ for, never in two.
 Sequence: journal all changes; for each journal its order and only then send it; when the new order rests, and not
 before, cancel the other ones of its kind until a read shows none.
 
-Crash behaviour: a change that was journaled is finished by the next owner who comes to modify, or by `recover`; a close
-drops it. Until then the old order rests, or the new one, or both: reduce-only orders do not add up to more than the
+Crash behaviour: a change that was journaled is finished by the next owner who comes to modify, or by `recover`, after a
+look of its own: nothing is sent, and no order of others cancelled, for a position that has ended; a close drops it.
+Until then the old order rests, or the new one, or both: reduce-only orders do not add up to more than the
 position.
 
 Not protected: several stop-losses or take-profits of one position on purpose; setting one replaces them all.
@@ -75,6 +76,7 @@ class Changes:
         self._session = session
         self._ledger = session.means.ledger
         self._kind: Kind | Literal["change"] = "change"
+        self._ours: Decimal | None = None  # contracts of the position that are held, by the look of this owner
         session.unsettled = self._unsettled
 
     async def run(self, wanted: Wanted) -> ModifiedPosition:
@@ -85,6 +87,7 @@ class Changes:
         await self._session.reload()
         left, price = await self._left(wanted, before)
         self._check_prices(wanted, price)
+        self._ours = left
         begun = await self._session.read(self._ledger.changes)
         await self._session.tell(self._ledger.change, self._changes(wanted, left, first=len(begun) + 1))
         await self.finish()
@@ -149,11 +152,17 @@ class Changes:
         return None if price is None and kind != "reduce" else client_order_id(self._session.tracked, "change", number)
 
     async def _make(self, change: Change) -> None:
+        order = (await self._session.find(change)) if change.step == "sending" else None
+        left = self._ours
+        if left is None and (order is None or change.kind != "reduce"):
+            left = await self._left_of(change, order)
+            if not left:  # it rests perhaps, and the close cancels it
+                await self._end(change)
+                return
         if change.client_order_id is None:
-            await self._cancel_others(change, None)
+            await self._cancel_others(change, None, left)
             await self._end(change)
             return
-        order = (await self._session.find(change)) if change.step == "sending" else None
         for _ in range(_FRUITLESS_ORDERS):
             if order is not None:
                 break
@@ -168,8 +177,32 @@ class Changes:
             return
         if order.state == "canceled":
             await self._refuse(change, "it cancelled the order by itself")
-        await self._cancel_others(change, order)
+        await self._cancel_others(change, order, left)
         await self._end(change)
+
+    async def _left_of(self, change: Change, order: Order | None) -> Decimal:
+        """The contracts of the position that are held, before a change of an earlier owner goes on.
+
+        0 if it has ended, and the venue had taken the order before.
+
+        Raises:
+            ChangeRefused: it has ended, or too little of it is left for a reduce; nothing was sent.
+            ChangeUnsettled: what is held there is not explained.
+        """
+        # A journaled a reduce and died; the position was closed by hand, and the leg entered again. B must not take
+        # from that, nor cancel its stops. (test_a_change_whose_owner_died_leaves_a_later_position_alone)
+        watch = await Watch.of(self._session)
+        decision = await watch.decision()
+        seen = watch.view(watch.holding)
+        if decision.act in {"ended", "left"}:
+            if order is None:
+                await self._refuse(change, "the position has been closed at the venue; close_position books it")
+            return Decimal(0)
+        if decision.act != "send" and (change.kind == "reduce" or not min(seen.held, seen.ours)):
+            raise self._unsettled("look", decision.reason)
+        if change.kind == "reduce" and change.contracts >= decision.contracts:
+            await self._refuse(change, f"it is not below the {decision.contracts} contracts left")
+        return seen.ours
 
     async def _send(self, change: Change) -> tuple[Change, Order | None]:
         """Journal that the order may be out, then send it once; the order is None if the venue does not have it."""
@@ -197,14 +230,15 @@ class Changes:
             await self._session.wait(LONGEST_PAUSE)
         return sending, order
 
-    async def _cancel_others(self, change: Change, new: Order | None) -> None:
+    async def _cancel_others(self, change: Change, new: Order | None, left: Decimal | None) -> None:
         """Cancel the orders of this kind but *new*, until a read shows none; the reads decide, not the cancels.
 
         Where more is held than the position, only ours: the others may protect the rest.
         """
         session, others = self._session, list[Order]()
         holding = await session.ask(session.exchange.holding, session.leg)
-        is_all_ours = holding is None or (holding.contracts <= change.contracts and not session.exchange.spot)
+        most = change.contracts if left is None else min(change.contracts, left)
+        is_all_ours = holding is None or (holding.contracts <= most and not session.exchange.spot)
         for pause in (0.0, *pauses(session.exchange.settles_within)):
             await session.wait(pause)
             resting = await session.ask(session.exchange.open_orders, session.leg)
