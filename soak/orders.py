@@ -122,7 +122,7 @@ def _placed_late(
     after = [line["at"] for line in books.lines[key] if line["event"] == "later position"]
     if after and row["created_ms"] > after[0] * 1000 + 1:
         yield f"order {row['order_id']} of {key} came after a later position was tracked", False
-    if not course.is_over:
+    if not course.is_over or row["family"] == "order":  # of those what they took was judged
         return
     last = course.ended or course.exits[-1][0]
     if row["created_ms"] > last.at_ms and row["client_order_id"] != last.client_order_id:
@@ -133,9 +133,7 @@ def _placed_late(
             yield f"order {row['order_id']} of {key} was placed after its end", False
 
 
-def cancelled_by_others(
-    courses: Courses, venue: Venue, trades: Trades, looks: Looks
-) -> Iterator[tuple[str, bool]]:
+def cancelled_by_others(courses: Courses, venue: Venue, trades: Trades, looks: Looks) -> Iterator[tuple[str, bool]]:
     """Orders of hands that a bot cancelled while they may have protected what is not of the position."""
     for row in venue.orders:
         client_id = row["client_order_id"]
@@ -155,7 +153,7 @@ def _why_cancelled(look: Look, leg: Leg, courses: Courses, trades: Trades) -> st
         return None
     if look.held_ms == -1:
         return _TAKEN_EMPTY
-    if 0 < look.trades_ms and _is_all_ours(look.held_ms, look.trades_ms, leg, courses, trades):
+    if look.trades_ms > 0 and _is_all_ours(look.held_ms, look.trades_ms, leg, courses, trades):
         return _TAKEN_NEWER
     return None
 
