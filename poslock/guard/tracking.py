@@ -250,7 +250,8 @@ class Tracking:
             holding: Holding | None = await self._venue(self._exchange.holding, leg)
             trades: Sequence[Trade] = await self._venue(self._exchange.trades, leg, now_ms - reach_ms)
             if holding is not None:
-                look = first_look(holding, trades, entry_order_ids, now_ms - _HOUR_MS)
+                booked = await self._booked_on(leg, trades) if entry_order_ids else frozenset[str]()
+                look = first_look(holding, trades, entry_order_ids, now_ms - _HOUR_MS, booked)
                 if not verify or self._exchange.spot or is_complete(look, entry_order_ids):
                     return look
             if waited >= self._exchange.settles_within:
@@ -261,6 +262,13 @@ class Tracking:
         if holding is None or look is None:
             raise PositionConflict(position_id, f"the venue holds no {leg.side} position in {leg.symbol}")
         return look
+
+    async def _booked_on(self, leg: Leg, trades: Sequence[Trade]) -> frozenset[str]:
+        ids = [each.fill.trade_id for each in trades]
+        booked: frozenset[str] = await self._ledger(
+            self._means.ledger.booked_on, self._exchange.account, leg.symbol, leg.side, ids
+        )
+        return booked
 
     async def _grow(self, seen: TrackedPosition) -> TrackedPosition | None:
         """If the venue holds more than is left of the position, it grows; None if it has ended, and is booked."""
@@ -297,20 +305,30 @@ class Tracking:
 
 
 def first_look(
-    holding: Holding, trades: Sequence[Trade], entry_order_ids: Sequence[str], trades_since_ms: int
+    holding: Holding,
+    trades: Sequence[Trade],
+    entry_order_ids: Sequence[str],
+    trades_since_ms: int,
+    booked: frozenset[str] = frozenset(),
 ) -> FirstLook:
-    """What is held and which trades led to it. With entry orders, later trades than theirs are not in it."""
+    """What is held and which trades led to it. With entry orders, later trades than theirs are not in it.
+
+    Those that another position has *booked* are: no later look counts them for this one.
+    """
     last = len(trades)
     shown = _orders(trades)
     if entry_order_ids and all(each in shown for each in entry_order_ids):
         last = 1 + max(number for number, trade in enumerate(trades) if _is_of(trade, entry_order_ids))
-    baseline = tuple(trades[:last])
+    # Added to by hand, then its take-profit filled, then booked; what is left is tracked with the order that added it:
+    # the take-profit came after that, and is not this position's. (test_what_was_added_is_tracked_after_the_rest_ended)
+    later = [trade for trade in trades[last:] if trade.fill.trade_id not in booked]
+    baseline = (*trades[:last], *(trade for trade in trades[last:] if trade.fill.trade_id in booked))
     with localcontext(EXACT):
-        since = sum((_signed(trade) for trade in trades[last:]), Decimal(0))
+        since = sum((_signed(trade) for trade in later), Decimal(0))
         held = holding.contracts - since
     known = bool(entry_order_ids) and last > 0 and all(each in shown for each in entry_order_ids)
     asked = tuple(each for each in baseline if each.fill.at_ms >= trades_since_ms - _MINUTE_MS)
-    price = holding.entry_price if not any(each.effect == "entry" for each in trades[last:]) else None
+    price = holding.entry_price if not any(each.effect == "entry" for each in later) else None
     leg = LegAtTracking(held, price, holding.position_id, trades_since_ms, asked, known)
     return FirstLook(holding, leg, baseline)
 
