@@ -92,6 +92,8 @@ def _held(venue: Venue, trades: dict[Leg, list[Trade]]) -> Iterator[str]:
 def _position(course: Course, books: Books, venue: Venue, trades: dict[Leg, list[Trade]], found: Found) -> None:
     row = course.row
     key, name = (row["position_id"], row["generation"]), f"{row['position_id']} generation {row['generation']}"
+    if course.sized != books.sized(key):
+        found.violations.append(f"{name}: {row['contracts']} contracts, and {float(books.sized(key))} by the audit")
     bookings = len(books.bookings.get(key, []))
     if bookings != (row["state"] == "closed"):
         found.violations.append(f"{name}: {bookings} bookings, state {row['state']}")
