@@ -205,13 +205,13 @@ def _advanced(state: State, operation: Operation) -> State | Conflict:
         return Conflict(f"generation {state.generation} was {was}")
     match operation.kind:
         case "begin":
-            return state._replace(step="closing")
+            state = state._replace(step="closing")
         case "supersede":
-            return state._replace(superseded=(*state.superseded, operation.generation))
+            state = state._replace(superseded=(*state.superseded, operation.generation))
         case "forget":
-            return state._replace(step="closed")
+            state = state._replace(step="closed")
         case "book" | "settle":
-            return state._replace(step="closed", booked=operation.token, untold=(*state.untold, operation.token))
+            state = state._replace(step="closed", booked=operation.token, untold=(*state.untold, operation.token))
     return state
 
 

@@ -30,7 +30,9 @@ def booked(course: Course, key: tuple[str, int], books: Books, funding: Iterable
         yield f"{row['contracts']} contracts, {total} booked, {rest} settled"
     if course.is_true:
         yield from _fills(course, fills, whole=not is_settled and row["later"] is None)
-    yield from _amounts(row, booking, fills, () if is_settled else funding)
+    last = course.exits[-1][0].at_ms if course.exits else 0
+    paid = [_ZERO] if is_settled or not fills else [*_paid(row, funding, last, fills[-1]["at_ms"])]
+    yield from _amounts(row, booking, fills, paid)
 
 
 def _fills(course: Course, fills: Sequence[sqlite3.Row], *, whole: bool) -> Iterator[str]:
@@ -59,11 +61,21 @@ def _details(fill: sqlite3.Row, trade: Trade, part: Fraction) -> Iterator[str]:
         yield f"booked only: time {fill['at_ms']} of trade {trade.trade_id}; at the venue only: {trade.at_ms}"
 
 
+def _paid(row: sqlite3.Row, funding: Iterable[sqlite3.Row], *until_ms: int) -> Iterator[Fraction]:
+    """The funding until the last fill: to its time as it was told, to its time as it was, and to any in between."""
+    since, first, last = row["tracked_at_ms"], min(until_ms), max(until_ms)
+    to_leg = [each for each in funding if each["symbol"] == row["symbol"] and each["side"] in {None, row["side"]}]
+    ends = {first, last, *(each["at_ms"] for each in to_leg if first <= each["at_ms"] <= last)}
+    for until in ends:
+        yield sum((Fraction(each["amount"]) for each in to_leg if since <= each["at_ms"] <= until), _ZERO)
+
+
 def _amounts(
-    row: sqlite3.Row, booking: sqlite3.Row, fills: Sequence[sqlite3.Row], funding: Iterable[sqlite3.Row]
+    row: sqlite3.Row, booking: sqlite3.Row, fills: Sequence[sqlite3.Row], paid: Sequence[Fraction]
 ) -> Iterator[str]:
     exits = [(Fraction(fill["price"]), Fraction(fill["contracts"])) for fill in fills]
-    for name, amount in _pnl(row, fills, exits, funding).items():
+    funding = Fraction(booking["funding"])
+    for name, amount in _pnl(row, fills, exits, funding if funding in paid else paid[0]).items():
         if not _is_near(Fraction(booking[name]), amount):
             yield f"booked {name} {booking[name]}, by the venue's fills it is {float(amount)}"
     exact = _exit_price(exits, inverse=bool(row["inverse"]))
@@ -76,7 +88,7 @@ def _pnl(
     row: sqlite3.Row,
     fills: Sequence[sqlite3.Row],
     exits: Sequence[tuple[Fraction, Fraction]],
-    funding: Iterable[sqlite3.Row],
+    funding: Fraction,
 ) -> dict[str, Fraction]:
     sign, entry, size = 1 if row["side"] == "long" else -1, Fraction(row["entry_price"]), Fraction(row["contract_size"])
     if row["inverse"]:
@@ -87,10 +99,7 @@ def _pnl(
     closed = sum((contracts for _, contracts in exits), _ZERO)
     fees = Fraction(row["entry_fee"]) * closed / Fraction(row["contracts"])
     fees += sum((Fraction(fill["fee"]) for fill in fills), _ZERO)
-    since, until = row["tracked_at_ms"], fills[-1]["at_ms"] if fills else 0
-    to_leg = [each for each in funding if each["symbol"] == row["symbol"] and each["side"] in {None, row["side"]}]
-    paid = sum((Fraction(each["amount"]) for each in to_leg if since <= each["at_ms"] <= until), _ZERO)
-    return {"gross_pnl": gross, "fees": fees, "funding": paid, "net_pnl": gross - fees + paid}
+    return {"gross_pnl": gross, "fees": fees, "funding": funding, "net_pnl": gross - fees + funding}
 
 
 def _exit_price(exits: Sequence[tuple[Fraction, Fraction]], *, inverse: bool) -> Fraction | None:

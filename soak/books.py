@@ -132,12 +132,18 @@ class Books:
         unfinished = "SELECT * FROM change WHERE step IN ('intent', 'sending')"
         self.unfinished = _rows(path, unfinished)
 
-    def legs(self) -> dict[Leg, list[sqlite3.Row]]:
-        """Per leg, its generations in order."""
-        found: dict[Leg, list[sqlite3.Row]] = defaultdict(list)
-        for row in self.positions:
-            found[Leg(row["account"], row["symbol"], row["side"])].append(row)
-        return found
+    def sized(self, key: tuple[str, int], client_order_id: str | None = None) -> Fraction:
+        """The contracts of a position, with what was adopted, by the audit: now, or when that order was sent last."""
+        sized = then = Fraction(0)
+        for line in self.lines[key]:
+            words = line["detail"].split()
+            if line["event"] == "tracked":
+                sized = Fraction(words[1])
+            elif line["event"] == "adopted":
+                sized = Fraction(words[0])
+            elif line["event"] == "sending" and words[0] == client_order_id:
+                then = sized
+        return sized if client_order_id is None else then
 
 
 def _by_generation(rows: list[sqlite3.Row]) -> dict[tuple[str, int], list[sqlite3.Row]]:

@@ -79,7 +79,7 @@ def _courses(books: Books, venue: Venue, trades: dict[Leg, list[Trade]]) -> dict
 def _held(venue: Venue, trades: dict[Leg, list[Trade]]) -> Iterator[str]:
     """What the venue holds is what its fills lead to, and no order that reduces has reversed a leg."""
     for leg in trades.keys() | venue.held.keys():
-        by_fills = max(0, trades[leg][-1].after) if trades.get(leg) else 0
+        by_fills = max(Fraction(0), trades[leg][-1].after) if trades.get(leg) else Fraction(0)
         row = venue.held.get(leg)
         held = row["contracts"] if row else "0"
         if by_fills != Fraction(held):
@@ -92,6 +92,8 @@ def _held(venue: Venue, trades: dict[Leg, list[Trade]]) -> Iterator[str]:
 def _position(course: Course, books: Books, venue: Venue, trades: dict[Leg, list[Trade]], found: Found) -> None:
     row = course.row
     key, name = (row["position_id"], row["generation"]), f"{row['position_id']} generation {row['generation']}"
+    if course.sized != books.sized(key):
+        found.violations.append(f"{name}: {row['contracts']} contracts, and {float(books.sized(key))} by the audit")
     bookings = len(books.bookings.get(key, []))
     if bookings != (row["state"] == "closed"):
         found.violations.append(f"{name}: {bookings} bookings, state {row['state']}")
@@ -99,7 +101,7 @@ def _position(course: Course, books: Books, venue: Venue, trades: dict[Leg, list
         found.violations += [f"{name}: {why}" for why in booked(course, key, books, venue.funding)]
     elif row["state"] in _OPEN:
         leg = venue.leg(row["symbol"], row["side"])
-        why = residual(course, books.baselines.get(key, []), trades.get(leg, []))
+        why = residual(course, trades.get(leg, []))
         if why is None:
             reason = row["unsettled"] or "no reason is given"
             found.violations.append(f"{name}: is {row['state']} at the end, and need not be: {reason}")

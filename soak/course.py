@@ -1,4 +1,4 @@
-"""What became of a tracked position, by the venue's own fills: from which trade on, which exits, and when it was over."""
+"""What became of a tracked position, by the venue's own fills: since which trade, which exits, and its end."""
 
 from __future__ import annotations
 

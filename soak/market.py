@@ -8,6 +8,7 @@ from __future__ import annotations
 from contextlib import suppress
 from decimal import Decimal
 from random import Random
+from time import monotonic
 from typing import TYPE_CHECKING, Literal
 
 from poslock import ExchangeUnavailable, LedgerError, OrderRefused, Position, PositionConflict
@@ -28,12 +29,8 @@ if TYPE_CHECKING:
 _MEAN_PRICE = 50_000
 _ONE_PLACE = Decimal("0.1")
 _STEP = 0.004  # seconds between two things that happen
-_MOVES, _PAYS, _ENTERS, _ACTS = (
-    0.5,
-    0.53,
-    0.68,
-    0.59,
-)  # below which a step moves the price, pays funding, lets the trader enter or act
+_PAYS = 0.05
+_ACTS_EVERY = 8.0  # seconds, by hand on one leg, on average
 _OTHER: dict[Side, Side] = {"long": "short", "short": "long"}
 
 
@@ -52,6 +49,7 @@ class Market:
         self._guards = [WatchedGuard(each, directory, setting, diary, setting.patience) for each in self._venues]
         self._ledger = Ledger(setting.ledger)
         self._by_hand = 0
+        self._due = {each: monotonic() + self._pause() for each in self._spots}
         self._on_held: dict[Callable[[Spot], None], int] = {
             self._grow: 30,
             self._reduce: 30,
@@ -75,17 +73,23 @@ class Market:
                 self._step(self._chance.choice(self._spots))
 
     def _step(self, spot: Spot) -> None:
-        happens, venue = self._chance.random(), self._venues[spot.account]
-        if happens < _MOVES:
-            self._move(spot)
-        elif happens < _PAYS:
+        if self._due[spot] <= monotonic():
+            self._due[spot] = monotonic() + self._pause()
+            self._act(spot)
+        elif self._chance.random() < _PAYS:
             self._pay(spot)
-        elif venue.holding(spot.leg) is None:
-            if happens < _ENTERS:
-                self._enter(spot)
-            if happens < _ACTS:
+        else:
+            self._move(spot)
+
+    def _pause(self) -> float:
+        return self._chance.expovariate(1 / _ACTS_EVERY)
+
+    def _act(self, spot: Spot) -> None:
+        if self._venues[spot.account].holding(spot.leg) is None:
+            self._enter(spot)
+            if self._chance.random() < 0.5:  # noqa: PLR2004  # as often as not
                 self._track(spot)
-        elif happens < _ACTS:
+        else:
             (act,) = self._chance.choices([*self._on_held], [*self._on_held.values()])
             act(spot)
 

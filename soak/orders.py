@@ -57,7 +57,7 @@ def sent_by_us(
         for trade in on_leg:
             key = books.journaled.get(trade.client_order_id or "")
             if key is not None and trade.is_exit and key in courses:
-                beyond = trade.part - _granted(courses[key], trade, _sized_at(books, key, trade.client_order_id or ""))
+                beyond = trade.part - _granted(courses[key], trade, books.sized(key, trade.client_order_id))
                 if beyond > 0:
                     is_reduce = trade.client_order_id in books.reduces
                     why = _excuse(trade, on_leg, looks.sent[trade.client_order_id or ""], is_reduce=is_reduce)
@@ -80,20 +80,6 @@ def _granted(course: Course, trade: Trade, sized: Fraction) -> Fraction:
     if is_over or trade not in course.since:
         return _ZERO
     return max(_ZERO, sized - sum((each.contracts for each in before if each.is_exit), _ZERO))
-
-
-def _sized_at(books: Books, key: tuple[str, int], client_order_id: str) -> Fraction:
-    """The size of the position when the order was journaled last: it grows by what was adopted."""
-    sized = now = _ZERO
-    for line in books.lines[key]:
-        words = line["detail"].split()
-        if line["event"] == "tracked":
-            sized = Fraction(words[1])
-        elif line["event"] == "adopted":
-            sized = Fraction(words[0])
-        elif line["event"] == "sending" and words[0] == client_order_id:
-            now = sized
-    return now
 
 
 def _excuse(trade: Trade, on_leg: Iterable[Trade], looks: Iterable[Look], *, is_reduce: bool) -> str:
@@ -122,7 +108,7 @@ def _placed_late(
     after = [line["at"] for line in books.lines[key] if line["event"] == "later position"]
     if after and row["created_ms"] > after[0] * 1000 + 1:
         yield f"order {row['order_id']} of {key} came after a later position was tracked", False
-    if not course.is_over:
+    if not course.is_over or row["family"] == "order":  # of those what they took was judged
         return
     last = course.ended or course.exits[-1][0]
     if row["created_ms"] > last.at_ms and row["client_order_id"] != last.client_order_id:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 _MOST_ACCOUNTS = 10
 _PER_ACCOUNT = 4  # at least, so that few positions have accounts of several kinds too
-SETTLES_WITHIN = 1.0
+SETTLES_WITHIN = 0.6
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Why a position cannot be settled at the end of a run, with a venue that shows everything: judged by the truth alone."""
+"""Why a position cannot be settled at the end, with a venue that shows everything: judged by the truth alone."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    import sqlite3
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from soak.books import Trade
     from soak.course import Course
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
 _DIGITS = Fraction(1, 10**15)
 
 
-def residual(course: Course, baseline: Iterable[sqlite3.Row], trades: Sequence[Trade]) -> str | None:
+def residual(course: Course, trades: Sequence[Trade]) -> str | None:
     """What the design does not promise to settle, None if this position is none of that."""
     row = course.row
     if row["later"] is not None:

@@ -79,11 +79,7 @@ class FaultyExchange:
         if self._chance.random() < _REQUEST_LOST:
             self._diary.tell("lost request", name)
             raise _unknown(name)
-        if name in _ORDERS:
-            self._tell_looks(name, cast("CloseOrder | StopOrder", args[0]))
-        if name == "cancel":
-            order = cast("Order", args[0])
-            self._diary.tell("cancel", self._whole.account, order.order_id, *self._seen(order.leg))
+        self._tell_seen(name, args)
         if name in _ORDERS and self._chance.random() < _LATE:
             self._leave_under_way(name, cast("CloseOrder | StopOrder", args[0]))
         venue = self._chance.choice(self._moods) if name == "place" else self._whole
@@ -98,6 +94,8 @@ class FaultyExchange:
         self._travel()
         if self._chance.random() < _ANSWER_LOST:
             self._diary.tell("lost answer", name)
+            if name == "trades":
+                self._looks.pop((name, cast("Leg", args[0])), None)
             raise _unknown(name)
         return answer
 
@@ -137,11 +135,16 @@ class FaultyExchange:
     def _now_ms(self) -> int:
         return self._whole.time_ms()
 
-    def _tell_looks(self, name: str, order: CloseOrder | StopOrder) -> None:
-        self._diary.tell("sent", order.client_order_id, name, *self._seen(order.leg))
+    def _tell_seen(self, name: str, args: tuple[object, ...]) -> None:
+        if name in _ORDERS:
+            sent = cast("CloseOrder | StopOrder", args[0])
+            self._diary.tell("sent", sent.client_order_id, name, *self._seen(sent.leg))
+        elif name == "cancel":
+            order = cast("Order", args[0])
+            self._diary.tell("cancel", self._whole.account, order.order_id, *self._seen(order.leg))
 
     def _seen(self, leg: Leg) -> list[int]:
-        """As of when the leg and its trades were read last under this lock: 0 if they were not, -1 if nothing showed."""
+        """As of when leg and trades were read last under this lock: 0 if they were not, -1 if nothing showed."""
         return [self._looks.get((each, leg), 0) for each in ("holding", "trades")]
 
     def _leave_under_way(self, name: str, order: CloseOrder | StopOrder) -> None:

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 _SLOT = 0.25  # seconds for which all bots have the same position in mind
 _CROWD = 0.4
-_UNVERIFIED = 0.2
+_UNVERIFIED = 0.3
 _TOLD = {
     LockLost: "lock lost",
     CloseUnsettled: "unsettled",
@@ -160,26 +160,28 @@ class Bot:
         return min(seen.held, seen.ours) if seen.agree and not seen.unseen else Decimal(0)
 
     def _track(self, spot: Spot) -> None:
-        """What the venue shows to be held, or less, under its own id."""
-        chance, venue = self._chance, self._venues[spot.account]
-        holding = venue.holding(spot.leg)
+        """What the venue shows to be held, or half of it, under its own id; on a leg that is flat, what it enters."""
+        chance, venue, paper = self._chance, self._venues[spot.account], self._prices[spot.account]
+        holding, kind = venue.holding(spot.leg), self._setting.kind(spot.account)
         if holding is None:
-            return
-        trades = venue.trades(spot.leg, 0)
-        entered = [each.order_id for each in trades if each.effect == "entry" and each.order_id][-1:]
+            price, contracts = paper.price(spot.leg), Decimal(chance.randint(10, 100)) / 10
+            paper.open_position(spot.leg.symbol, spot.leg.side, contracts)
+        else:
+            price, contracts = holding.entry_price or Decimal(1), holding.contracts / chance.choice((1, 1, 2))
+        entered = [each.order_id for each in paper.trades(spot.leg, 0) if each.effect == "entry" and each.order_id]
         position = Position(
             spot.id,
             spot.leg.symbol,
             spot.leg.side,
-            chance.choice((holding.contracts, holding.contracts, holding.contracts / 2)),
-            holding.entry_price or 1,
-            contract_size=holding.contract_size,
-            inverse=holding.inverse,
-            settle=holding.settle,
+            contracts,
+            price,
+            contract_size=kind.contract_size,
+            inverse=kind.inverse,
+            settle=kind.settle,
             entry_fee=Decimal(chance.randint(-9, 99)) / 1000,
         )
         guard, verify = self._patient[spot.account], chance.random() > _UNVERIFIED
-        guard.track(position, entry_order_ids=chance.choice(((), entered)), verify=verify)
+        guard.track(position, entry_order_ids=chance.choice(((), entered[-1:])), verify=verify)
         self._diary.tell("tracked", spot.id)
 
     def _adopt(self, spot: Spot) -> None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def op(process: str, kind: Any, invoked: int, returned: int | None, token: int = 0, **more: Any) -> Operation:
-    generation = 1 if kind in {"track", "begin", "write", "book"} else 0
+    generation = 1 if kind in {"track", "begin", "write", "touch", "supersede", "forget", "settle", "book"} else 0
     return Operation(process, kind, "btc-1", invoked, returned, **{"token": token, "generation": generation, **more})
 
 
@@ -58,6 +58,7 @@ A_CLOSES = [
 ]
 A_DIED = [TRACKED, A_HOLDS, op("a", "begin", 13, 14, 5), undecided("a", "release", 14, None, 5)]
 B_TAKES_OVER = [*A_DIED, op("b", "acquire", 20, 22, 7), op("b", "write", 23, 24, 7)]
+SUPERSEDED = [*B_TAKES_OVER, op("b", "supersede", 25, 27, 7), op("b", "track", 25, 28, generation=2)]
 
 EXPLAINED = {
     "one close": A_CLOSES,
@@ -113,6 +114,39 @@ EXPLAINED = {
         op("b", "begin", 34, 35, 8, generation=2),
         op("b", "book", 36, 37, 8, generation=2),
         op("b", "closed", 30, 38, 8),
+    ],
+    "a later position, and the one before it booked after all": [
+        *SUPERSEDED,
+        op("b", "write", 29, 30, 7),
+        op("b", "book", 31, 32, 7),
+        op("b", "closed", 30, 33, 7),
+    ],
+    "both told, whichever was booked first": [
+        *SUPERSEDED,
+        op("b", "book", 29, 30, 7),
+        op("b", "release", 31, 32, 7),
+        op("c", "acquire", 33, 34, 8),
+        op("c", "settle", 35, 36, 8, generation=2),
+        op("c", "closed", 33, 37, 8),
+        op("b", "closed", 29, 38, 7),
+    ],
+    "told closed of the one before the later position": [
+        *SUPERSEDED,
+        op("b", "book", 29, 30, 7),
+        op("c", "already closed", 31, 40),
+    ],
+    "settled when it was never begun": [TRACKED, A_HOLDS, op("a", "settle", 13, 14, 5), op("a", "closed", 9, 15, 5)],
+    "forgotten, and tracked again": [
+        TRACKED,
+        A_HOLDS,
+        op("a", "forget", 13, 14, 5),
+        op("market", "track", 20, 21, generation=2),
+    ],
+    "a write without a line has no place": [
+        replace(TRACKED, place=1),
+        A_HOLDS,
+        op("a", "touch", 13, 14, 5),
+        op("a", "begin", 15, 16, 5, place=2),
     ],
     "told closed while it is being booked": [*A_CLOSES, op("b", "already closed", 9, 18)],
     "told closed, and opened again meanwhile": [
@@ -205,6 +239,20 @@ CONTRADICTORY = {
     "opened again before it was closed": (
         [*A_DIED, op("market", "track", 30, 31, generation=2)],
         "generation 1 was closing",
+    ),
+    "a later position of one that was not begun": (
+        [TRACKED, A_HOLDS, op("a", "supersede", 13, 14, 5)],
+        "generation 1 was open",
+    ),
+    "booked twice, the second time by the operator's word": (
+        [*SUPERSEDED, op("b", "book", 29, 30, 7), op("b", "settle", 31, 32, 7)],
+        "generation 2 was open",
+    ),
+    "begun when a later position had its leg": ([*SUPERSEDED, op("b", "begin", 29, 30, 7)], "a later position has"),
+    "forgotten when it was begun": ([*B_TAKES_OVER, op("b", "forget", 30, 31, 7)], "generation 1 was closing"),
+    "a zombie's write without a line": (
+        [*B_TAKES_OVER, op("a", "touch", 30, 31, 5)],
+        "a write with token 7 was accepted",
     ),
     "a generation left out": ([*A_CLOSES, op("market", "track", 30, 31, generation=3)], "generation 1 was closed"),
     "two told that they closed": ([*A_CLOSES, op("b", "closed", 9, 23, 5)], "another one was told"),

@@ -31,6 +31,8 @@ SHORT = Leg(SYMBOL, "short")
 class Behind:
     """An exchange whose reads may be behind: the holding for some reads, each trade until it is shown."""
 
+    open_orders: Any
+
     def __init__(self, exchange: Any) -> None:
         self._exchange = exchange
         self._holdings: list[Holding | None] = []

@@ -26,6 +26,9 @@ def test_the_whole_leg_is_closed_after_others_took_more_than_the_position(tmp_pa
     venue.set_price(LEG.symbol, 120)
     closed = guard.close_position("p", whole=True)
     assert venue.held(LEG) == 0
-    assert [(fill.price, fill.contracts) for fill in closed.fills] == [(110, 7), (120, 3)]
-    assert (closed.gross_pnl, closed.left_at_venue) == (7 * 10 + 3 * 20, 0)
+    assert [(fill.price, fill.contracts) for fill in closed.fills] == [
+        (Decimal(110), Decimal(7)),
+        (Decimal(120), Decimal(3)),
+    ]
+    assert (closed.gross_pnl, closed.left_at_venue) == (Decimal(7 * 10 + 3 * 20), Decimal(0))
     assert guard.position("p").position.contracts == 10

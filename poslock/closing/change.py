@@ -230,7 +230,7 @@ class Changes:
         watch = await Watch.of(session)
         reads = await watch.look()
         is_all_ours = reads.holding is None or (
-            reads.held <= change.contracts
+            reads.held <= watch.view(reads.holding).ours
             and not session.exchange.spot
             and decide(watch.tracked, reads).row in _OF_THE_POSITION
         )

@@ -29,20 +29,28 @@ class FirstLook:
 
 
 def first_look(
-    holding: Holding, trades: Sequence[Trade], entry_order_ids: Sequence[str], trades_since_ms: int
+    holding: Holding,
+    trades: Sequence[Trade],
+    entry_order_ids: Sequence[str],
+    trades_since_ms: int,
+    booked: frozenset[str] = frozenset(),
 ) -> FirstLook:
-    """What is held and which trades led to it. With entry orders, later trades than theirs are not in it."""
-    last = len(trades)
+    """What is held and which trades led to it. With entry orders, later trades than theirs are not in it.
+
+    Those that another position has *booked* are: no later look counts them for this one.
+    """
+    last, known = len(trades), False
     shown = _orders(trades)
     if entry_order_ids and all(each in shown for each in entry_order_ids):
-        last = 1 + max(number for number, trade in enumerate(trades) if _is_of(trade, entry_order_ids))
-    baseline = tuple(trades[:last])
+        last, known = 1 + max(number for number, trade in enumerate(trades) if _is_of(trade, entry_order_ids)), True
+    # Added to by hand, then its take-profit filled, then booked; what is left is tracked with the order that added it:
+    # the take-profit came after that, and is not this position's. (test_what_was_added_is_tracked_after_the_rest_ended)
+    later = [trade for trade in trades[last:] if trade.fill.trade_id not in booked]
+    baseline = (*trades[:last], *(trade for trade in trades[last:] if trade.fill.trade_id in booked))
     with localcontext(EXACT):
-        since = sum((_signed(trade) for trade in trades[last:]), Decimal(0))
-        held = holding.contracts - since
-    known = bool(entry_order_ids) and last > 0 and all(each in shown for each in entry_order_ids)
+        held = holding.contracts - sum((_signed(trade) for trade in later), Decimal(0))
     asked = tuple(each for each in baseline if each.fill.at_ms >= trades_since_ms - _MINUTE_MS)
-    price = holding.entry_price if not any(each.effect == "entry" for each in trades[last:]) else None
+    price = holding.entry_price if not any(each.effect == "entry" for each in later) else None
     leg = LegAtTracking(held, price, holding.position_id, trades_since_ms, asked, known)
     return FirstLook(holding, leg, baseline)
 

@@ -265,7 +265,8 @@ class Tracking:
             holding: Holding | None = await self._venue(self._exchange.holding, leg)
             trades: Sequence[Trade] = await self._venue(self._exchange.trades, leg, now_ms - reach_ms)
             if holding is not None:
-                look = first_look(holding, trades, entry_order_ids, now_ms - _HOUR_MS)
+                booked = await self._booked_on(leg, trades) if entry_order_ids else frozenset[str]()
+                look = first_look(holding, trades, entry_order_ids, now_ms - _HOUR_MS, booked)
                 if not verify or self._exchange.spot or is_complete(look, entry_order_ids):
                     return look
             if waited >= self._exchange.settles_within:
@@ -276,6 +277,13 @@ class Tracking:
         if holding is None or look is None:
             raise PositionConflict(position_id, f"the venue holds no {leg.side} position in {leg.symbol}")
         return look
+
+    async def _booked_on(self, leg: Leg, trades: Sequence[Trade]) -> frozenset[str]:
+        ids = [each.fill.trade_id for each in trades]
+        booked: frozenset[str] = await self._ledger(
+            self._means.ledger.booked_on, self._exchange.account, leg.symbol, leg.side, ids
+        )
+        return booked
 
     async def _grow(self, seen: TrackedPosition) -> TrackedPosition | None:
         """If the venue holds more than is left of the position, it grows; None if it has ended, and is booked."""

@@ -159,6 +159,12 @@ class Ledger:
             asked = [{**asdict(key), "trade_id": each} for each in trade_ids]
             return frozenset(each["trade_id"] for each in asked if db.execute(sql, each).fetchone())
 
+    def booked_on(self, account: str, symbol: str, side: Side, trade_ids: Iterable[str]) -> frozenset[str]:
+        """Those of *trade_ids*, on one side of a market, that a position has booked."""
+        sql = "SELECT 1 FROM fill WHERE account = ? AND symbol = ? AND side = ? AND trade_id = ?"
+        with self._database.snapshot() as db:
+            return frozenset(each for each in trade_ids if db.execute(sql, (account, symbol, side, each)).fetchone())
+
     def sent(self, client_order_id: str) -> bool:
         """Whether an order with this id was journaled here."""
         sql = "SELECT 1 FROM attempt WHERE client_order_id = :id UNION SELECT 1 FROM change WHERE client_order_id = :id"
