@@ -56,7 +56,7 @@ def search(name: str, setting: Setting) -> Searched:
     """Everything *setting* says of one scene; up to the first violation."""
     scene = SCENES[name]
     with _unheard(), tempfile.TemporaryDirectory(dir=_MEMORY if _MEMORY.is_dir() else None) as folder:
-        most = setting.states * scene.share
+        most = int(setting.states * scene.share)
         look_every = max(1, most // setting.looks)
         start = scene.start(Path(folder))
         explored = explore(name, start, most=most, look_every=look_every)
