@@ -170,6 +170,15 @@ class Judged:
         )
         return "a whole close, and an entry that showed late and equals what a read does not show" if late else ""
 
+    def _is_late_across(self) -> bool:
+        """Whether an entry that B contained has not joined the baseline, and the leg was on the other side since."""
+        venue, baseline = self._venue, self._tracked.baseline
+        late = any(
+            each < self._from and (trade := venue.trades[each]) and trade.fill.trade_id not in baseline
+            for each in self._sight.seen
+        )
+        return late and min(venue.sizes[self._from :]) < 0
+
     def _same_price(self, entries: list[int]) -> str:
         """Whether *entries* that do not show left the price as it was, or as the trades that show explain it."""
         venue, sight, tracked = self._venue, self._sight, self._tracked
@@ -237,6 +246,8 @@ class Judged:
                 raise Violation(f"the venue's id vouches for it: {decision.reason}")
             if venue.rules.ids:
                 reason = "a new price without a trade, and an entry that showed late"
+        elif self._is_late_across():
+            reason = "an entry that showed late, and the leg crossed to the other side"
         elif self._later:
             reason = "a later position, and an entry that showed late"
         elif (
