@@ -10,8 +10,9 @@ What comes of it is compared with the truth at the venue:
 - a whole close ends flat; a plain one sends all at the first look and has ended at the second;
 - all come to an end, and once both reads show everything, nothing is unsettled without a reason.
 
-What no rule can know from two such reads is recognised by the truth of the sequence, never by the failure, and counted
-by name. Everything else is a violation, which ``--seed N --sequences 1`` repeats with its history.
+A failure whose cause is recognised by the truth of the sequence is counted by name: what the design grants, for no rule
+can know it from two such reads, and apart from that what it does not. Everything else is a violation, which ``--seed N
+--sequences 1`` repeats with its history.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from multiprocessing import get_context
 from typing import TYPE_CHECKING
 
 from prove.legs_run import Run
-from prove.legs_truth import Counts, Violation
+from prove.legs_truth import GRANTED, Counts, Violation
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,7 +57,14 @@ def history(seed: int) -> list[str]:
 def rows(counts: Counts, shown: int = 3) -> list[str]:
     """*counts* for people; the first violations with their history."""
     lines = [f"{counts.sequences:,} sequences, {len(counts.violations)} violations"]
-    for title, counted in (("decisions", counts.rows), ("ends", counts.ends), ("residuals", counts.residuals)):
+    granted = {name: number for name, number in counts.residuals.items() if name.endswith(GRANTED)}
+    others = {name: number for name, number in counts.residuals.items() if name not in granted}
+    for title, counted in (
+        ("decisions", counts.rows),
+        ("ends", counts.ends),
+        (f"failures that the design grants: {sum(granted.values()):,}", granted),
+        (f"failures of a known cause that the design does NOT grant: {sum(others.values()):,}", others),
+    ):
         lines.append(f"  {title}:")
         lines += [f"    {number:>10,}  {name}" for name, number in sorted(counted.items())]
     for violation in counts.violations[:shown]:

@@ -175,7 +175,7 @@ def late_entries(c: Seen, net: int) -> tuple[int, ...]:
             return ()
         if sum(run) < difference:
             continue
-        if sum(run) > difference and c.held > 0:
+        if sum(run) > difference:
             return ()
         flat = any(size <= 0 for size in running(c, rest)[1:])
         return run if c.held == 0 or unchanged(c) or explained(c, rest) or (c.settled and flat) else ()
@@ -348,7 +348,7 @@ def test_every_combination_of_a_balance() -> None:
         pytest.param(Seen(4, (4,), 4, settled=True), (5, "rebase", 0), id="its own entry shows late, and nothing else"),
         pytest.param(Seen(4, (4,), 4, entry_known=True), (4, "look", 0), id="with named entry orders no entry is late"),
         pytest.param(Seen(4, (4, -4, 2), 2, OTHER, settled=True), (5, "rebase", 0), id="late, ended, entered again"),
-        pytest.param(Seen(4, (4, -4, -2), 0, settled=True), (5, "rebase", 0), id="late, and on the other side by now"),
+        pytest.param(Seen(4, (4, -4, -2), 0, settled=True), (5, "unsettled", 0), id="late, and on the other side"),
         pytest.param(Seen(2, (2, -2, 2), 2), (4, "look", 0), id="late, less than S, ended, entered again"),
         pytest.param(Seen(4, (-2,), 2, smallest=3, settled=True), (3, "left", 0), id="a crumb is what is left"),
         pytest.param(Seen(6, (-4,), 2, settled=True), (3, "left", 0), id="S is gone: the rest is somebody else's"),

@@ -357,7 +357,7 @@ def _late_entry(tracked: Tracked, reads: Reads, seen: LegView, *, settled: bool)
     while rest and total < missing and rest[0].effect == "entry":
         total += rest[0].fill.contracts
         late.append(rest.pop(0).fill.trade_id)
-    if total < missing or (total > missing and seen.held):  # what is held on the other side is not seen
+    if total != missing:
         return ()
     if not seen.held or _is_same(tracked, reads) or _explains(tracked, rest, reads):
         return tuple(late)
