@@ -56,18 +56,19 @@ def first_look(
 
 
 def is_complete(look: FirstLook, entry_order_ids: Sequence[str]) -> bool:
-    """Whether the entry shows among the trades: its orders are there, or run back from what is held they reach flat."""
-    if look.leg.held <= 0:
+    """Whether the holding and the trades fit: run back from what is held, they reach flat and give the entry price.
+
+    With entry orders, a leg that was entered before the trades that were asked for fits, too, once their trades show.
+    """
+    if look.leg.held <= 0 or (entry_order_ids and not look.leg.entry_known):
         return False
-    if entry_order_ids:
-        return look.leg.entry_known
     size, start = look.leg.held, len(look.trades)
     with localcontext(EXACT):
         while size > 0 and start:
             start -= 1
             size -= _signed(look.trades[start])
         if size > 0:
-            return False
+            return bool(entry_order_ids)
         return _gives_price(look, start, size)
 
 
