@@ -12,7 +12,7 @@ from poslock.closing.change import Changes, Wanted
 from poslock.closing.close import Close
 from poslock.closing.session import Means, client_order_id
 from poslock.closing.watch import Watch
-from poslock.errors import InvalidPosition, LockTimeout, PositionAlreadyClosingError, PoslockError
+from poslock.errors import ExchangeError, InvalidPosition, LockTimeout, PositionAlreadyClosingError, PoslockError
 from poslock.exchange.port import AsyncExchange, Exchange, Leg
 from poslock.guard.admission import Admission, Admitted, expect_open
 from poslock.guard.settling import Settling
@@ -118,13 +118,23 @@ class Operations:
             await self._attempted(key.position_id, self._recover(key.position_id, key.generation))
             for key in await self.means.ports.ledger(ledger.unfinished, account)
         ]
-        for tracked in await self._tracking.ended():
+        for tracked in await self._ended(is_needed=not found):
             ended = await self._attempted(tracked.position.id, self._tracking.reconcile(tracked))
             if ended.closed is not None:
                 log_closed(ended.closed)
             if not _is_at_work(ended):
                 found.append(ended)
         return [each for each in found if not _is_done_by_others(each.error)]
+
+    async def _ended(self, *, is_needed: bool) -> list[TrackedPosition]:
+        """Positions that have ended without us; none if the venue does not say, and something else is to be told."""
+        try:
+            return await self._tracking.ended()
+        except ExchangeError as error:
+            if is_needed:
+                raise
+            _log.warning("the venue does not say what it holds, so nothing was reconciled: %s", error)
+            return []
 
     async def settle(self, position_id: str, reason: str, exit_price: Number | None) -> ClosedPosition:
         why = _checked_reason(reason)

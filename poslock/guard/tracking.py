@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from poslock.closing.close import Close
 from poslock.closing.exits import averaged, is_as_reported, is_explained
-from poslock.closing.session import LONGEST_PAUSE, pauses
+from poslock.closing.session import LONGEST_PAUSE, READ_PAUSES, pauses
 from poslock.closing.sweep import Sweep
 from poslock.closing.watch import Watch, in_terms_of_the_table
 from poslock.errors import (
     CloseUnsettled,
+    ExchangeUnavailable,
     LockTimeout,
     PositionAlreadyClosingError,
     PositionConflict,
@@ -290,6 +291,12 @@ class Tracking:
         return await self._admission.position(seen.position.id)
 
     async def _venue(self, method: Any, *args: object) -> Any:
+        """The answer of the venue; as `Session.ask`, but nothing is held here."""
+        for pause in READ_PAUSES:
+            try:
+                return await self._means.ports.venue(method, *args)
+            except ExchangeUnavailable:
+                await self._means.ports.sleep(pause)
         return await self._means.ports.venue(method, *args)
 
     async def _ledger(self, method: Any, *args: object) -> Any:
