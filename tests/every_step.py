@@ -638,6 +638,6 @@ def opened(folder: Path, *, past: Callable[[World], None] | None = None, **setti
         world.exchange.open_position(OTHER_LEG.symbol, OTHER_LEG.side, OTHER_CONTRACTS)
         world.exchange.protect(OTHER_LEG.symbol, OTHER_LEG.side, "stop_loss", OTHER_CONTRACTS, 63_000)
     position = Position(ID, LEG.symbol, LEG.side, CONTRACTS, 60_000)
-    Owner(world).run(lambda guarding: guarding.track(position))
+    Owner(world).run(lambda guarding: guarding.track(position, (), verify=True))
     world.exchange.set_price(LEG.symbol, 59_000)
     return world

@@ -158,8 +158,9 @@ def trade(exchange: str, lock_dir: str, write: str, pragmas: list[str]) -> None:
 
     class Careless(sqlite3.Connection):
         def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
-            for pragma in pragmas if sql.startswith("BEGIN") else ():
-                super().execute(f"PRAGMA {pragma}")
+            if sql.startswith("BEGIN") and super().execute("PRAGMA user_version").fetchone()[0]:
+                for pragma in pragmas:
+                    super().execute(f"PRAGMA {pragma}")
             return super().execute(sql, parameters)
 
     connect = sqlite3.connect

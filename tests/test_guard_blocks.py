@@ -14,6 +14,7 @@ import pytest
 from faults import Strike
 from poslock import (
     CloseUnsettled,
+    ExchangeUnavailable,
     InvalidPosition,
     LockLost,
     LockTimeout,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from conftest import Account
     from poslock import Fill
     from poslock.guard.guard import Closing
+    from poslock.position import Trade
 
 
 def send(account: Account, close: Closing, contracts: int = 10) -> list[Fill]:
@@ -209,7 +211,7 @@ def test_a_block_waits_until_the_venue_shows_the_fills_of_a_reduce(account: Acco
     account.open()
     account.guard.modify_position("btc-1", reduce_by=4)
     venue = Venue(account, settles_within=0.3)
-    hidden = [[], []]  # type: list[list[Trade]]
+    hidden: list[list[Trade]] = [[], []]
     venue.instead["trades"] = lambda *leg: hidden.pop() if hidden else venue.exchange.trades(*leg)
     with venue.guard.closing("btc-1") as close:
         assert close.book(send(account, close, 6)).gross_pnl == -10_000
@@ -626,3 +628,31 @@ def test_recover_finishes_closes_and_changes_of_all_positions(account: Account) 
         orders = account.exchange.open_orders(Leg(position.symbol, "long"))
         assert [order.trigger_price for order in orders if order.family == "stop_loss"] == [price]
     assert account.guard.recover() == []
+
+
+@pytest.mark.parametrize("method", ["prepare", "holdings"])
+def test_recover_asks_again_what_the_venue_holds(account: Account, method: str) -> None:
+    """One failure of a request is no reason to stop."""
+    account.open()
+    account.exchange.set_price(SYMBOL, 56_000)
+    (recovery,) = Venue(account, Strike(method, "before", ExchangeUnavailable("busy"))).guard.recover()
+    assert recovery.closed is not None
+    assert recovery.closed.exit_price == 56_000
+
+
+def test_recover_tells_what_it_finished_although_the_venue_lists_nothing(
+    account: Account, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A close is finished; then the venue does not say what it holds. With nothing to tell, that is the outcome."""
+    closing, stopped = (account.open(f"p{number}", symbol=f"C{number}/USDT") for number in range(2))
+    with pytest.raises(LockLost):
+        Venue(account, Strike("open_orders", "before", DIED)).guard.close_position(closing.id)
+    account.exchange.set_price(stopped.symbol, 56_000)
+    venue = Venue(account, *[Strike("holdings", "before", ExchangeUnavailable("busy"), n) for n in range(1, 9)])
+    (recovery,) = venue.guard.recover()
+    assert (recovery.position_id, recovery.error) == (closing.id, None)
+    assert "nothing was reconciled: busy" in caplog.text
+    with pytest.raises(ExchangeUnavailable, match="busy"):
+        venue.guard.recover()
+    (recovery,) = venue.guard.recover()
+    assert (recovery.position_id, recovery.error) == (stopped.id, None)

@@ -14,14 +14,19 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from poslock import ClosedPosition, Fill, LedgerError, LockLost, Position, PositionConflict, TokenRefused
-from poslock.ledger.journal import Attempt, CloseKey
+from poslock.ledger.journal import Attempt, Change, CloseKey, LegAtTracking
 from poslock.ledger.ledger import Ledger
+from poslock.position import Trade
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from poslock import TrackedPosition
+
 POSITION = Position("btc-1", "BTC/USDT", "long", 10, 60000)
 KEY = CloseKey("btc-1", 1)
+ENTRY = Trade("entry", "o0", Fill("t0", None, Decimal(60000), Decimal(10), Decimal("0.3"), "USDT", 900))
+LEG = LegAtTracking(Decimal(10), Decimal(60000), "v1", 500, (ENTRY,))
 ATTEMPT = Attempt(1, "pl1", Decimal(10), 5000)
 FILL = Fill("t1", "pl1", Decimal(59000), Decimal(10), Decimal("0.1"), "USDT", 1234)
 CLOSED = ClosedPosition(
@@ -36,31 +41,71 @@ CLOSED = ClosedPosition(
     7,
     datetime(2026, 1, 2, tzinfo=UTC),
 )
+EXIT = Trade("exit", "o1", FILL)
+LATE = Trade("entry", "o2", replace(ENTRY.fill, trade_id="t9"))
+STOP = Change(1, "stop_loss", Decimal(10), Decimal(57000), "pl9")
+SETTLED = replace(
+    CLOSED,
+    exit_price=None,
+    gross_pnl=Decimal(0),
+    fees=Decimal(0),
+    net_pnl=Decimal(0),
+    fills=(),
+    client_order_id=None,
+    ended_by="settle",
+    left_at_venue=None,
+    written_off=Decimal(10),
+)
 WRITES: dict[str, tuple[Any, ...]] = {
     "begin": ("stop-loss",),
     "sending": (ATTEMPT, None),
-    "filled": (),
+    "filled": ((EXIT,),),
     "book": (CLOSED,),
+}
+# What is written of an open position, in an order in which all of it can be.
+OTHERS: dict[str, tuple[Any, ...]] = {
+    "note": ("took over", "from a test"),
+    "rebase": ((LATE,), ("t9",)),
+    "unsettled": ("its trades do not show", (EXIT,)),
+    "resize": (replace(POSITION, contracts=Decimal(15)), Decimal(61000), (EXIT,)),
+    "change": ((STOP,),),
+    "sending_change": (replace(STOP, step="sending", expires_at_ms=5000),),
+    "end_change": (replace(STOP, step="refused"),),
+    "forget": ("by mistake",),
 }
 
 
 @pytest.fixture
 def ledger(tmp_path: Path) -> Ledger:
     made = Ledger(str(tmp_path / "ledger.db"))
-    made.track(POSITION, "account", 1000)
+    track(made)
     return made
 
 
+def track(ledger: Ledger, position: Position = POSITION, at_ms: int = 1000, **options: Any) -> TrackedPosition:
+    return ledger.track(position, "account", at_ms, options.pop("leg", LEG), **options)
+
+
 def write(ledger: Ledger, name: str, token: int) -> None:
-    getattr(ledger, name)(KEY, token, *WRITES[name])
+    getattr(ledger, name)(KEY, token, *(WRITES | OTHERS)[name])
 
 
-def advance(ledger: Ledger, until: str, token: int = 5) -> None:
+def advance(ledger: Ledger, until: str, token: int = 5, writes: dict[str, Any] = WRITES) -> None:
     """All writes before *until*."""
-    for name in WRITES:
+    for name in writes:
         if name == until:
             return
         write(ledger, name, token)
+
+
+def tracked_of(ledger: Ledger, position_id: str = "btc-1", generation: int | None = None) -> TrackedPosition:
+    found = ledger.find(position_id, generation)
+    assert found is not None
+    return found
+
+
+def events(ledger: Ledger) -> list[tuple[str, str]]:
+    return [(each.event, each.detail) for each in ledger.history()]
 
 
 def dump(ledger: Ledger) -> str:
@@ -85,6 +130,34 @@ def test_a_write_with_an_older_token_is_refused(ledger: Ledger, name: str) -> No
     write(ledger, name, 6)
 
 
+@pytest.mark.parametrize("name", [*OTHERS, "settle"])
+def test_any_other_write_with_an_older_token_is_refused(ledger: Ledger, name: str) -> None:
+    """The same for what is not a step of a close: nothing of it is there, and the newer owner may write it."""
+    arguments = (SETTLED, "venue closed") if name == "settle" else OTHERS[name]
+    if name in OTHERS:
+        advance(ledger, name, token=5, writes=OTHERS)
+    with ledger._database.transaction() as db:
+        db.execute("UPDATE position SET token = 6")
+    before = dump(ledger)
+    with pytest.raises(TokenRefused) as caught:
+        getattr(ledger, name)(KEY, 5, *arguments)
+    assert (caught.value.token, caught.value.newest) == (5, 6)
+    assert dump(ledger) == before
+    getattr(ledger, name)(KEY, 6, *arguments)
+    assert ledger.highest_token("btc-1") == 6
+
+
+def test_every_write_carries_a_token() -> None:
+    """The two tables above have all of them: what takes a token writes, and what writes takes one, but for `track`."""
+    taking = {name for name, each in vars(Ledger).items() if not name.startswith("_") and "token" in parameters(each)}
+    assert taking == {*WRITES, *OTHERS, "settle"}
+
+
+def parameters(function: Any) -> tuple[str, ...]:
+    code = getattr(function, "__code__", None)
+    return code.co_varnames[: code.co_argcount] if code else ()
+
+
 @pytest.mark.parametrize("name", WRITES)
 def test_a_write_out_of_order_is_refused(ledger: Ledger, name: str) -> None:
     """A write for another step than the journal is at changes nothing, not even the token."""
@@ -102,12 +175,14 @@ def test_the_whole_journal(ledger: Ledger) -> None:
         close = ledger.close(KEY)
         assert close is not None
         assert close.step == step
-        assert ledger.unfinished("account") == ([] if step == "booked" else ["btc-1"])
+        assert ledger.unfinished("account") == ([] if step == "booked" else [KEY])
     tracked = ledger.find("btc-1")
     assert tracked is not None
     assert (tracked.position, tracked.state, tracked.closed) == (POSITION, "closed", CLOSED)
     assert ledger.highest_token("btc-1") == 5
-    assert ledger.booked_trades("account", "BTC/USDT", 0) == {"t1"}
+    assert ledger.leg(KEY).tracked == LEG
+    assert ledger.leg(KEY).trades == (EXIT,)
+    assert (ledger.sent("pl1"), ledger.sent("pl2")) == (True, False)
 
 
 def test_a_second_attempt_keeps_what_the_first_one_filled(ledger: Ledger) -> None:
@@ -124,7 +199,7 @@ def test_a_second_attempt_keeps_what_the_first_one_filled(ledger: Ledger) -> Non
 def test_tracking_again_changes_nothing(ledger: Ledger) -> None:
     """A bot that restarts may track what it tracked before."""
     before = dump(ledger)
-    assert ledger.track(POSITION, "account", 2000).tracked_at_ms == 1000
+    assert track(ledger, at_ms=2000, leg=replace(LEG, held=Decimal(99))).tracked_at_ms == 1000
     assert dump(ledger) == before
 
 
@@ -140,14 +215,14 @@ def test_a_contradicting_position_is_refused(ledger: Ledger, other: Position) ->
     """The same id with other values, or a second position on one side of a market, is a conflict."""
     before = dump(ledger)
     with pytest.raises(PositionConflict):
-        ledger.track(other, "account", 2000)
+        track(ledger, other, 2000)
     assert dump(ledger) == before
 
 
 def test_a_closed_id_opens_a_new_generation(ledger: Ledger) -> None:
     """Its token starts where the last generation's ended."""
     advance(ledger, "")
-    tracked = ledger.track(POSITION, "account", 2000)
+    tracked = track(ledger, at_ms=2000)
     assert (tracked.generation, tracked.state) == (2, "open")
     with pytest.raises(TokenRefused):
         ledger.begin(CloseKey("btc-1", 2), 4, "")
@@ -161,18 +236,199 @@ def test_a_closed_id_opens_a_new_generation(ledger: Ledger) -> None:
         "INSERT INTO close SELECT * FROM close",
         "INSERT INTO fill SELECT * FROM fill",
         "INSERT INTO attempt SELECT position_id, generation, 2, client_order_id, '1', 0, NULL FROM attempt",
+        "INSERT INTO trade SELECT * FROM trade",
         """INSERT INTO position SELECT 'btc-2', generation, account, symbol, side, contracts, entry_price,
-           contract_size, inverse, settle, entry_fee, tracked_at_ms, 'open', token
-           FROM position WHERE generation = 2""",
+           contract_size, inverse, settle, entry_fee, tracked_at_ms, 'open', token, held, held_price, venue_id,
+           trades_since_ms, entry_known, unsettled, later FROM position WHERE generation = 2""",
     ],
 )
 def test_unique_keys_carry_the_promises(ledger: Ledger, statement: str) -> None:
     """One booking and one close per generation, one row per fill, one client order id ever, one open position a leg."""
     advance(ledger, "")
-    ledger.track(POSITION, "account", 2000)
+    track(ledger, at_ms=2000)
     with sqlite3.connect(ledger.path) as db, pytest.raises(sqlite3.IntegrityError, match="UNIQUE"):
         db.execute(statement)
     db.close()
+
+
+# What a leg has shown.
+
+
+def test_trades_keep_the_order_of_the_venue(ledger: Ledger) -> None:
+    """One that shows late is put where the venue puts it; an id that came later is added; the baseline stays that."""
+    anonymous = replace(EXIT, fill=replace(FILL, client_order_id=None))
+    ledger.unsettled(KEY, 5, "", (anonymous,))
+    between = replace(LATE, effect="exit")
+    ledger.unsettled(KEY, 5, "", (ENTRY, between, EXIT))
+    assert ledger.leg(KEY).trades == (between, EXIT)
+    assert ledger.leg(KEY).baseline == {"t0"}
+    ledger.unsettled(KEY, 5, "", (anonymous, between))
+    assert ledger.leg(KEY).trades == (EXIT, between)  # what is known of a trade is not forgotten
+
+
+def test_a_late_entry_joins_the_baseline(ledger: Ledger) -> None:
+    """And is no new trade any more; the others stay what they were."""
+    advance(ledger, "filled")
+    ledger.filled(KEY, 5, (EXIT,), (LATE,))
+    assert ledger.leg(KEY).trades == (EXIT,)
+    assert ledger.leg(KEY).baseline == {"t0", "t9"}
+    assert events(ledger)[-1] == ("filled", "late entry t9")
+
+
+def test_why_a_close_cannot_end_is_written_once(ledger: Ledger) -> None:
+    """It is told with the position until it no longer holds; the same reason again is no event."""
+    for why in ("no trades", "no trades", "", ""):
+        ledger.unsettled(KEY, 5, why, ())
+        assert tracked_of(ledger).unsettled == why
+    assert events(ledger)[1:] == [("unsettled", "no trades"), ("unsettled", "")]
+    ledger.unsettled(KEY, 5, "no trades", ())
+    advance(ledger, "")
+    assert tracked_of(ledger).unsettled == ""
+
+
+def test_a_trade_is_booked_once_on_each_side(ledger: Ledger) -> None:
+    """One that crosses flat is an exit of both legs. A later position of the same leg is told whose it is."""
+    advance(ledger, "")
+    again, short = CloseKey("btc-1", 2), CloseKey("short", 1)
+    track(ledger)
+    track(ledger, replace(POSITION, id="short", side="short"))
+    track(ledger, replace(POSITION, id="eth", symbol="ETH/USDT"))
+    assert ledger.booked_elsewhere(again, ["t1", "t2"]) == {"t1"}
+    for other in (KEY, short, CloseKey("eth", 1)):
+        assert ledger.booked_elsewhere(other, ["t1"]) == frozenset()
+    for key, attempt in ((short, "pl2"), (again, "pl3")):
+        ledger.begin(key, 5, "")
+        ledger.sending(key, 5, replace(ATTEMPT, client_order_id=attempt), None)
+        ledger.filled(key, 5)
+    ledger.book(short, 5, replace(CLOSED, position_id="short"))
+    before = dump(ledger)
+    with pytest.raises(LedgerError, match="UNIQUE"):
+        ledger.book(again, 5, CLOSED)
+    assert dump(ledger) == before
+
+
+def test_an_order_may_take_more_into_the_position(ledger: Ledger) -> None:
+    """In the commit that lets it out: contracts, price and fee are the larger ones, and the history says so."""
+    larger = POSITION.scaled_in(5, 57000, fee="0.2")
+    advance(ledger, "sending")
+    ledger.sending(KEY, 5, ATTEMPT, None, (EXIT,), larger)
+    assert tracked_of(ledger).position == larger
+    assert ledger.leg(KEY).tracked.held == 10  # what was held at the tracking stays what it was
+    assert ("adopted", "15 from 59000") in events(ledger)
+
+
+# By the operator's word.
+
+
+@pytest.mark.parametrize("until", ["begin", "sending", "filled", "book"])
+def test_a_position_is_settled_from_any_step(ledger: Ledger, until: str) -> None:
+    """Open, closing, sent or filled: it is booked once, with what is written off, and nothing follows."""
+    write(ledger, "change", 5)
+    advance(ledger, until)
+    ledger.settle(KEY, 6, SETTLED, "the venue is gone")
+    tracked, close = tracked_of(ledger), ledger.close(KEY)
+    assert (tracked.state, tracked.closed) == ("closed", SETTLED)
+    assert close is not None
+    assert close.step == "booked"
+    assert [each.step for each in ledger.changes(KEY)] == ["dropped"]
+    assert ledger.unfinished("account") == []
+    assert events(ledger)[-2:] == [("settled", "the venue is gone"), ("booked", "net 0, 10 written off")]
+    before = dump(ledger)
+    for name, arguments in (WRITES | {"settle": (SETTLED, "again"), "forget": ("",)}).items():
+        with pytest.raises(LedgerError, match="not at step"):
+            getattr(ledger, name)(KEY, 7, *arguments)
+    assert dump(ledger) == before
+
+
+def test_a_settled_position_reads_back_as_it_was_written(ledger: Ledger) -> None:
+    """With fills that prove a part, the operator's price for the rest, and what the venue still held."""
+    proved = replace(FILL, contracts=Decimal(4))
+    closed = replace(SETTLED, fills=(proved,), exit_price=Decimal(59000), left_at_venue=Decimal(3))
+    closed = replace(closed, written_off=Decimal(0), by_operator=Decimal(6))
+    ledger.settle(KEY, 6, closed, "")
+    assert tracked_of(ledger).closed == closed
+    assert events(ledger)[-1][1] == "net 0, 3 left at the venue, 6 at the operator's price"
+
+
+def test_a_forgotten_position_leaves_its_leg_and_its_history(ledger: Ledger) -> None:
+    """Row, token and history stay; what was intended is dropped; the id and the leg are free for the next one."""
+    write(ledger, "change", 5)
+    ledger.forget(KEY, 6, "by mistake")
+    assert tracked_of(ledger).state == "forgotten"
+    assert [each.step for each in ledger.changes(KEY)] == ["dropped"]
+    assert ledger.on_leg("account", "BTC/USDT", "long") is None
+    assert ledger.unfinished("account") == []
+    track(ledger, replace(POSITION, id="btc-2"))
+    ledger.forget(CloseKey("btc-2", 1), 1, "")
+    assert track(ledger).generation == 2
+    assert ledger.highest_token("btc-1") == 6
+    assert ("forgotten", "by mistake") in events(ledger)
+
+
+@pytest.mark.parametrize("sent", ["begin", "sending_change", "end_change"])
+def test_a_position_for_which_something_was_sent_is_not_forgotten(ledger: Ledger, sent: str) -> None:
+    """Nor one that closes: what was sent may be out, or may have been filled."""
+    if sent != "begin":
+        write(ledger, "change", 5)
+        write(ledger, "sending_change", 5)
+    if sent == "end_change":
+        ledger.end_change(KEY, 5, replace(STOP, step="done"))
+    if sent == "begin":
+        write(ledger, "begin", 5)
+    before = dump(ledger)
+    with pytest.raises(LedgerError, match=r"not at step (open|nothing sent)"):
+        ledger.forget(KEY, 6, "")
+    assert dump(ledger) == before
+
+
+# A later position on the leg.
+
+
+@pytest.mark.parametrize("later_id", ["btc-2", "btc-1"])
+def test_a_later_position_takes_the_leg_of_one_that_cannot_be_settled(ledger: Ledger, later_id: str) -> None:
+    """Under any id. From then on the old one knows what was held, and stays unfinished until it is settled."""
+    advance(ledger, "filled")
+    leg = replace(LEG, held=Decimal(12))
+    later = track(ledger, replace(POSITION, id=later_id), 2000, leg=leg, after=(KEY, 5))
+    assert (later.state, later.generation) == ("open", 2 if later_id == "btc-1" else 1)
+    assert ledger.on_leg("account", "BTC/USDT", "long") == later
+    assert (ledger.leg(KEY).later, ledger.leg(CloseKey(later_id, later.generation)).later) == (Decimal(12), None)
+    assert ledger.unfinished("account") == [KEY]
+    old = ledger.superseded("btc-1")
+    assert old is not None
+    assert (old.generation, old.state) == (1, "closing")
+    assert "with 12 held; nothing is sent" in dict(events(ledger))["later position"]
+    ledger.settle(KEY, 6, SETTLED, "")
+    assert ledger.superseded("btc-1") is None
+    assert tracked_of(ledger, later_id, later.generation).state == "open"
+
+
+@pytest.mark.parametrize("wrong", ["token", "open", "twice"])
+def test_a_leg_is_taken_over_under_the_lock_of_its_position(ledger: Ledger, wrong: str) -> None:
+    """With an old token, from one that is open, or a second time: nothing is written, and nothing is tracked."""
+    if wrong != "open":
+        advance(ledger, "filled")
+    if wrong == "token":
+        with ledger._database.transaction() as db:
+            db.execute("UPDATE position SET token = 6")
+    other = replace(POSITION, id="btc-2")
+    if wrong == "twice":
+        track(ledger, other, after=(KEY, 5))
+        other = replace(POSITION, id="btc-3")
+    before = dump(ledger)
+    with pytest.raises(TokenRefused if wrong == "token" else LedgerError):
+        track(ledger, other, after=(KEY, 5))
+    assert dump(ledger) == before
+
+
+def test_a_closing_position_is_in_the_way_of_any_other(ledger: Ledger) -> None:
+    """Unless its lock's owner gives the leg away."""
+    advance(ledger, "filled")
+    before = dump(ledger)
+    for position_id in ("btc-1", "btc-2"):
+        with pytest.raises(PositionConflict):
+            track(ledger, replace(POSITION, id=position_id))
+    assert dump(ledger) == before
 
 
 def test_commits_are_durable_by_setting(ledger: Ledger) -> None:
@@ -206,7 +462,7 @@ def test_an_error_in_a_transaction_undoes_it(ledger: Ledger) -> None:
     """All or nothing, and the connection goes on working."""
     before = dump(ledger)
     with pytest.raises(ZeroDivisionError), ledger._database.transaction() as db:
-        db.execute("DELETE FROM position")
+        db.execute("DELETE FROM trade")
         _ = 1 / 0
     assert dump(ledger) == before
     write(ledger, "begin", 1)
@@ -253,7 +509,7 @@ def test_a_signal_in_the_middle_of_a_write_leaves_nothing_open(ledger: Ledger) -
     previous = signal.signal(signal.SIGUSR1, handler)
     try:
         with pytest.raises(KeyboardInterrupt), ledger._database.transaction() as db:
-            db.execute("DELETE FROM position")
+            db.execute("DELETE FROM trade")
             signal.raise_signal(signal.SIGUSR1)
     finally:
         signal.signal(signal.SIGUSR1, previous)

@@ -47,7 +47,7 @@ from poslock.pnl import realized_pnl
 from poslock.position import EXACT, ClosedPosition, grown
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Sequence
 
     from poslock.closing.exits import Decision
     from poslock.errors import PoslockError
@@ -79,10 +79,12 @@ class Close:
         journal = await session.read(self._ledger.close)
         if journal is None:
             await self.begin()
-        else:
-            await session.ask(session.exchange.prepare)
         watch = await Watch.of(session)
-        sweep = Sweep(session)
+        return await self._or_says_why(watch, self._run(watch, journal))
+
+    async def _run(self, watch: Watch, journal: Journal | None) -> ClosedPosition:
+        session, sweep = self._session, Sweep(self._session)
+        await session.ask(session.exchange.prepare)
         if journal is None or journal.step != "filled":
             await sweep.resolve_reduces(watch)
             over = await self._flatten(watch, journal)
@@ -107,7 +109,7 @@ class Close:
         """Book a position that has ended by itself, as the table has just said of an open one."""
         await self.begin()
         await self._session.tell(self._ledger.filled, watch.trades, watch.late)
-        return await self._end(watch, Sweep(self._session), over)
+        return await self._or_says_why(watch, self._end(watch, Sweep(self._session), over))
 
     # The same in pieces, for a bot that sends the order itself.
 
@@ -118,7 +120,6 @@ class Close:
         # A write of the last owner that came late is in there now, or refused from here on.
         # (test_a_late_growth_of_the_position_is_closed_too)
         await session.reload()
-        await session.ask(session.exchange.prepare)
 
     async def announce(self) -> Sending:
         """Journal that the bot's order may be out from now on."""
@@ -140,7 +141,11 @@ class Close:
         """
         session = self._session
         await self._expect_new(fills)
-        watch, sweep = await Watch.of(session), Sweep(session)
+        watch = await Watch.of(session)
+        return await self._or_says_why(watch, self._finish(watch, fills))
+
+    async def _finish(self, watch: Watch, fills: Sequence[Fill]) -> ClosedPosition:
+        session, sweep = self._session, Sweep(self._session)
         await sweep.resolve_reduces(watch)
         with localcontext(EXACT):
             total, left = sum((fill.contracts for fill in fills), Decimal(0)), watch.view(None).ours
@@ -155,7 +160,7 @@ class Close:
         if said.act == "send":
             raise InvalidPosition("fills", total, f"contracts in all, but the venue still holds {said.contracts}")
         if over.act == "unsettled":
-            await self._give_up(watch, over.reason)
+            raise self._unsettled("sending", over.reason)
         await session.tell(self._ledger.filled, watch.trades, watch.late)
         return await self._end(watch, sweep, over)
 
@@ -182,7 +187,7 @@ class Close:
             if decision.act in {"ended", "left"}:
                 return decision
             if decision.act != "send":
-                await self._give_up(watch, decision.reason + self._refusal)
+                raise self._unsettled("sending", decision.reason + self._refusal)
             # What the last owner sent in vain does not count: two of ours may be needed to make room for the third.
             # (test_a_close_that_the_resting_orders_block)
             if sent and (order is None or not order.filled):
@@ -194,8 +199,8 @@ class Close:
                 break
             attempt, order = await self._send(watch, attempt, order, decision)
             sent += 1
-        await self._give_up(watch, f"{decision.contracts} contracts were left after the last order{self._refusal}")
-        raise AssertionError  # `_give_up` raises
+        why = f"{decision.contracts} contracts were left after the last order{self._refusal}"
+        raise self._unsettled("sending", why)
 
     async def _resolve(self, watch: Watch, journal: Journal | None) -> tuple[Attempt | None, Order | None]:
         """What the orders of earlier owners did: the last one may still be under way."""
@@ -272,12 +277,16 @@ class Close:
         """What is journaled to be over, looked at once more."""
         decision = await watch.decision()
         if decision.act not in {"ended", "left"}:
-            await self._give_up(watch, decision.reason)
+            raise self._unsettled("filled", decision.reason)
         return decision
 
-    async def _give_up(self, watch: Watch, why: str) -> None:
-        await self._session.tell(self._ledger.unsettled, why + self._bare, watch.trades)
-        raise self._session.unsettled("sending", why)
+    async def _or_says_why(self, watch: Watch, work: Awaitable[ClosedPosition]) -> ClosedPosition:
+        """The outcome of *work*; if there is none, the reason is in the ledger, for whoever looks at the position."""
+        try:
+            return await work
+        except CloseUnsettled as error:
+            await self._session.tell(self._ledger.unsettled, error.why, watch.trades)
+            raise
 
     def _unsettled(self, step: str, why: str) -> PoslockError:
         # However it ends: without its stop-loss the trader has to know.

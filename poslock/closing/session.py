@@ -36,7 +36,7 @@ _log = logging.getLogger("poslock.guard")
 
 # Venues' own default windows are 5 s; with a shorter lease left, that is the limit.
 _RECEIVE_WINDOW = 5.0
-_READ_PAUSES = (0.1, 0.5, 2.0)
+READ_PAUSES = (0.1, 0.5, 2.0)
 _FIRST_PAUSE = 0.02
 LONGEST_PAUSE = 1.0
 
@@ -123,7 +123,7 @@ class Session:
 
     async def ask(self, method: Callable[..., Any], *args: object) -> Any:
         """The answer of the venue. Asking changes nothing, so what got no answer is asked again, a few times."""
-        for pause in _READ_PAUSES:
+        for pause in READ_PAUSES:
             try:
                 return await self.venue(method, *args)
             except ExchangeUnavailable:

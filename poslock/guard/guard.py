@@ -190,6 +190,10 @@ class PositionGuard:
         too: one request lists all legs, and only those are looked at that are not as they were tracked. Safe to run in
         every bot at its start and every minute, all at once. What another bot has meanwhile finished is left out; what
         could not be finished carries its error.
+
+        Raises:
+            ExchangeUnavailable: the venue does not say what it holds, and there was nothing else to finish.
+            LedgerError, LockFileError: a file cannot be used.
         """
         return finished(self._operations.recover())
 

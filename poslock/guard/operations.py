@@ -118,7 +118,7 @@ class Operations:
             await self._attempted(key.position_id, self._recover(key.position_id, key.generation))
             for key in await self.means.ports.ledger(ledger.unfinished, account)
         ]
-        for tracked in await self._ended():
+        for tracked in await self._ended(is_needed=not found):
             ended = await self._attempted(tracked.position.id, self._tracking.reconcile(tracked))
             if ended.closed is not None:
                 log_closed(ended.closed)
@@ -126,12 +126,15 @@ class Operations:
                 found.append(ended)
         return [each for each in found if not _is_done_by_others(each.error)]
 
-    async def _ended(self) -> list[TrackedPosition]:
+    async def _ended(self, *, is_needed: bool) -> list[TrackedPosition]:
+        """Positions that have ended without us; none if the venue does not say, and something else is to be told."""
         try:
             return await self._tracking.ended()
-        except ExchangeError as error:  # what was finished is not to be lost for that
+        except ExchangeError as error:
+            if is_needed:
+                raise
             fields = {"pid": os.getpid(), "step": "reconcile"}
-            _log.warning("positions that ended by themselves were not looked for: %s", error, extra=fields)
+            _log.warning("the venue does not say what it holds, so nothing was reconciled: %s", error, extra=fields)
             return []
 
     async def settle(self, position_id: str, reason: str, exit_price: Number | None) -> ClosedPosition:
@@ -175,6 +178,7 @@ class Operations:
     async def _begun(self, admitted: Admitted, reason: str) -> OpenClose:
         session = admitted.session()
         close = Close(session, reason=reason)
+        await session.ask(session.exchange.prepare)
         watch = await Watch.of(session)
         decision = await watch.decision()
         if decision.act in {"ended", "left"}:

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from poslock.closing.close import Close
 from poslock.closing.exits import is_explained
-from poslock.closing.session import LONGEST_PAUSE, Session, pauses
+from poslock.closing.session import LONGEST_PAUSE, READ_PAUSES, Session, pauses
 from poslock.closing.sweep import Sweep
 from poslock.closing.watch import Watch, filled, in_terms_of_the_table, merged
 from poslock.errors import (
     CloseUnsettled,
+    ExchangeUnavailable,
     LockTimeout,
     PositionAlreadyClosingError,
     PositionConflict,
@@ -313,6 +314,12 @@ class Tracking:
         return await self._admission.position(seen.position.id)
 
     async def _venue(self, method: Any, *args: object) -> Any:
+        """The answer of the venue; as `Session.ask`, but nothing is held here."""
+        for pause in READ_PAUSES:
+            try:
+                return await self._means.ports.venue(method, *args)
+            except ExchangeUnavailable:
+                await self._means.ports.sleep(pause)
         return await self._means.ports.venue(method, *args)
 
     async def _ledger(self, method: Any, *args: object) -> Any:

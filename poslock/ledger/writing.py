@@ -109,9 +109,10 @@ def insert_trades(db: sqlite3.Connection, key: CloseKey, trades: Sequence[Trade]
     sql = (
         "INSERT INTO trade VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
         " ON CONFLICT (position_id, generation, trade_id) DO UPDATE SET number = excluded.number,"
-        " baseline = excluded.baseline, client_order_id = ifnull(client_order_id, excluded.client_order_id)"
+        " baseline = max(baseline, excluded.baseline),"
+        " client_order_id = ifnull(client_order_id, excluded.client_order_id)"
         " WHERE (number, baseline, client_order_id)"
-        " IS NOT (excluded.number, excluded.baseline, excluded.client_order_id)"
+        " IS NOT (excluded.number, max(baseline, excluded.baseline), excluded.client_order_id)"
     )
     for number, trade in enumerate(trades):
         fill = trade.fill
