@@ -62,8 +62,9 @@ def test_a_close_asks_sends_sweeps_and_books(account: Account) -> None:
     venue = Venue(account)
     closed = venue.guard.close_position("btc-1", reason="stop-loss")
     look = ["holding", "trades"]
-    sweep = ["open_orders", "holding", "cancel", "cancel", "open_orders"]
+    sweep = ["open_orders", *look, "cancel", "cancel", "open_orders"]
     assert venue.calls == ["prepare", *look, "place", *look, *sweep, *look, "open_orders", "funding"]
+    assert len(venue.calls) == 16
     assert closed.exit_price == 59_000
     assert closed.gross_pnl == -10_000
     assert closed.fees == Decimal(295)  # 0.0005 of 590000
