@@ -375,9 +375,20 @@ def test_a_ledger_of_version_1_is_upgraded_too(tmp_path: Path) -> None:
 
 # Several at once, and one that is killed.
 
-OPEN = (
-    "import sys; from poslock.ledger.ledger import Ledger; sys.stdin.readline(); print(len(Ledger({!r}).positions()))"
-)
+OPENS = """
+from poslock.database import Database
+from poslock.ledger.ledger import Ledger
+
+look = Database._version_of
+
+def looked(self, connection):
+    version = look(self, connection)
+    print(version, flush=True)
+    return version
+
+Database._version_of = looked
+print(len(Ledger({path!r}).positions()))
+"""
 KILLED = """
 import signal
 from poslock import database
@@ -398,16 +409,22 @@ Ledger({path!r}).positions()
 
 
 def test_several_that_open_an_old_ledger_at_once_upgrade_it_once(old: Old) -> None:
-    """Four processes: each finds all positions."""
+    """Four processes have all seen that it is old before the first of them may write: each finds all positions."""
     before = old.content()
-    command = [sys.executable, "-c", OPEN.format(str(old.path))]
-    children = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(4)]
-    for child in children:
-        assert child.stdin is not None
-        child.stdin.write("\n")
-        child.stdin.flush()
-    assert [child.communicate(timeout=60)[0] for child in children] == ["6\n"] * 4
+    command = [sys.executable, "-c", OPENS.format(path=str(old.path))]
+    with closing(sqlite3.connect(old.path, isolation_level=None)) as db:
+        db.execute("BEGIN IMMEDIATE")
+        children = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(4)]
+        assert [said_by(child) for child in children] == ["2"] * 4
+        db.execute("ROLLBACK")
+    said = sorted(child.communicate(timeout=60)[0].split() for child in children)
+    assert said == [["2", "6"], *[["3", "6"]] * 3]
     assert (old.version(), old.content()) == (3, before)
+
+
+def said_by(child: subprocess.Popen[str]) -> str:
+    assert child.stdout is not None
+    return child.stdout.readline().strip()
 
 
 @pytest.mark.parametrize("number", [1, 6, 12, 25, 40, 1000])
