@@ -169,7 +169,9 @@ def blind(tracked: Tracked, reads: Reads, why: str) -> Decision | None:
         return None
     with localcontext(EXACT):
         seen = _viewed(tracked, _new(tracked, reads), reads.held)
-        wanted = min(seen.held, seen.ours)
+        # What is missing among the trades counts as it would if they were only late.
+        # (test_what_cannot_be_read_counts_against_the_position)
+        wanted = min(seen.held, seen.ours if seen.agree or tracked.spot else _granted(seen))
     if not wanted or seen.unseen or not _is_closable(wanted, reads):
         return None
     return Decision(3, "send", wanted, reason=f"the trades cannot be read: {why}")
@@ -223,17 +225,21 @@ def _open(seen: LegView, reads: Reads, *, settled: bool, whole: bool) -> Decisio
 
 def _disagreeing(seen: LegView, reads: Reads, *, late: bool) -> Decision:
     """Row 4: one of the two reads is behind. What both of them grant may go out."""
-    with localcontext(EXACT):
-        missing = seen.net - seen.held
-    if missing > 0:  # exits that do not show; they count against the position first
-        granted = seen.ours if late else max(_NONE, seen.ours - missing)
-    else:  # a holding from before an exit, or entries that do not show
-        granted = seen.ours if seen.held in seen.sizes[:-1] else _NONE
-    wanted = min(seen.held, granted)
+    wanted = min(seen.held, seen.ours if late and seen.net > seen.held else _granted(seen))
     why = f"{seen.held} contracts are held, and the trades lead to {seen.net}"
     if not wanted or seen.unseen or not _is_closable(wanted, reads):
         return Decision(4, "look", reason=why)
     return Decision(4, "send", wanted, reason=why)
+
+
+def _granted(seen: LegView) -> Decimal:
+    """What both reads grant of the position where they disagree."""
+    with localcontext(EXACT):
+        missing = seen.net - seen.held
+        if missing > 0:  # exits that do not show; they count against the position first
+            return max(_NONE, seen.ours - missing)
+    # A holding from before an exit, or entries that do not show.
+    return seen.ours if seen.held in seen.sizes[:-1] else _NONE
 
 
 def _unexplained(  # noqa: PLR0913  # what the rows before have found
