@@ -12,7 +12,8 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING
 
-from prove import fuzz, mutants, report, soaked, spin
+from prove import fuzz, legs, mutants, report, soaked, spin
+from prove.legs_truth import Counts
 from prove.search import SCENES, Setting, catch, search
 
 if TYPE_CHECKING:
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 _QUICK, _LONG = Setting(12_000, 150, 150), Setting(200_000, 2_000, 2_000)
 _LONG_EXAMPLES = 1_000
 _QUICK_SOAK_S, _LONG_SOAK_S = 10, 120
-PARTS = ("scenes", "mutants", "model", "fuzz", "history")
+_QUICK_SEQUENCES, _LONG_SEQUENCES = 40_000, 2_000_000
+PARTS = ("scenes", "legs", "mutants", "model", "fuzz", "history")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -63,6 +65,21 @@ def _scenes(pool: ProcessPoolExecutor, options: argparse.Namespace) -> Callable[
             found.append(one)
         print("\n".join(report.scenes_sum(found, setting)))
         return sum(bool(each.violation) for each in found)
+
+    return told
+
+
+def _legs(pool: ProcessPoolExecutor, options: argparse.Namespace) -> Callable[[], int]:
+    parts = legs.shares(options.seed, _LONG_SEQUENCES if options.long else _QUICK_SEQUENCES)
+    runs = pool.map(legs.sequences, *zip(*parts, strict=True))
+
+    def told() -> int:
+        print("legs: a venue that lags, a trader with hands, a close, at random", flush=True)
+        counts = Counts()
+        for each in runs:
+            counts.add(each)
+        print("\n".join(legs.rows(counts)))
+        return len(counts.violations)
 
     return told
 
@@ -119,14 +136,15 @@ def _history(pool: ProcessPoolExecutor, options: argparse.Namespace) -> Callable
     return told
 
 
-_SECTIONS = (_scenes, _mutants, _model, _fuzz, _history)
+_SECTIONS = (_scenes, _legs, _mutants, _model, _fuzz, _history)
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="scripts/prove",
-        description="The lock and the close under every interleaving, as far as bounds allow; breakages of the code, "
-        "which must be found; a model; odd inputs; the history of a real run. Exit 1 if a promise is broken.",
+        description="The lock and the close under every interleaving, as far as bounds allow; what a leg shows, at "
+        "random; breakages of the code, which must be found; a model; odd inputs; the history of a real run. Exit 1 if "
+        "a promise is broken.",
     )
     parser.add_argument("--long", action="store_true", help="many more states and walks: about half an hour")
     parser.add_argument("--part", action="append", choices=PARTS, help="only this part; may be given several times")

@@ -1,125 +1,30 @@
-"""What simulated guards do with a position, and how far each scene is explored."""
+"""What simulated guards do with a position, what befalls them, and how far each scene is explored."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from poslock import Position, PositionAlreadyClosingError, PoslockError
-from poslock.bridge import finished
-from poslock.errors import LedgerError, LockError, LockTimeout
-from poslock.guard.operations import Operations
-from poslock.ledger.ledger import Ledger
 from prove.actor import Program
-from prove.close_witness import ENTRY_PRICE, Closes
+from prove.close_witness import Closes
+from prove.deeds import ALL, DEEDS, FOUR, FOUR_UNSEEN, LACK, MORE, OTHER, SAME, STOP
 from prove.disk import SECOND
 from prove.explore import Violation
-from prove.market import CONTRACTS, FAULTS, FUNDING, ID, LEG, WRITES, Market, is_private
-from prove.world import Bounds, Process, State, World
+from prove.guards import LEASE, Guards
+from prove.market import CONTRACTS, ENTRY_PRICE, FAULTS, FUNDING, LAGS, LATER_PRICE, LEG, WRITES, Market, is_private
+from prove.world import Bounds, Process, Spent, State, World
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable
     from pathlib import Path
 
-    from poslock.lock.position_lock import PositionLock
     from prove.actor import Actor
     from prove.explore import Move
 
-LEASE = 6.0
 _PATIENCE = 120.0
 _NAP = 0.5
-_LAST = 99
-_ANSWERS = {"closed", "already closing", "already closed", "changed", "tracked"}
-
-
-class Ports:
-    """The ways out of a guard in a simulated process."""
-
-    def __init__(self, me: Actor) -> None:
-        self._me = me
-
-    async def venue(self, method: Callable[..., Any], *args: object) -> Any:
-        return self._me.ask("ask_venue", method.__name__, args)
-
-    async def ledger(self, method: Callable[..., Any], *args: object) -> Any:
-        return self._me.ask("ask_ledger", method.__name__, args)
-
-    async def acquire(self, lock: PositionLock, timeout: float | None) -> int:  # noqa: ASYNC109  # as in `Ports`
-        self._me.ask("point", "acquire")
-        return lock.acquire(timeout)
-
-    async def sleep(self, seconds: float) -> None:
-        self._me.ask("sleep", seconds)
-
-
-class Face:
-    """The account as a guard knows it before it asks."""
-
-    def __init__(self, me: Actor, account: Any) -> None:
-        self._me = me
-        self._account = account
-
-    def time_ms(self) -> int:
-        return int(self._me.ask("time_ms"))
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._account, name)
-
-
-@dataclass(frozen=True)
-class Guards:
-    """Makes the programs of one market."""
-
-    market: Market
-
-    def closer(self, me: Actor) -> str:
-        """Close the position."""
-        return _closing(me, self.guarding(me).close_position(ID, "prove"))
-
-    def last(self, me: Actor) -> str:
-        """What a bot does at its start: finish what others have begun; then close the position."""
-        guarding = self.guarding(me)
-        for recovery in finished(guarding.recover()):
-            if recovery.closed is not None:
-                me.tell("closed")
-        return _closing(me, guarding.close_position(ID, "prove"))
-
-    def changer(self, me: Actor) -> str:
-        """Move the stop-loss."""
-        try:
-            finished(self.guarding(me).modify_position(ID, 58_000, ..., None))
-        except PositionAlreadyClosingError as error:
-            return f"already {error.state}"
-        except PoslockError as error:
-            return f"not changed: {error}"
-        return "changed"
-
-    def tracker(self, me: Actor) -> str:
-        """Enter the position in the ledger."""
-        finished(self.guarding(me).track(Position(ID, LEG.symbol, LEG.side, CONTRACTS, ENTRY_PRICE)))
-        return "tracked"
-
-    def guarding(self, me: Actor) -> Operations:
-        """The guard of a process."""
-        face: Any = Face(me, self.market.books.venue.subject)
-        ledger = Ledger(self.market.books.path)
-        ports: Any = Ports(me)
-        return Operations(ports, face, lock_dir=me.directory, ledger=ledger, timeout=LEASE + 2, stale_after=LEASE)
-
-
-def _closing(me: Actor, close: Coroutine[Any, Any, object]) -> str:
-    """How a close ends. Everything but a close, and a word of another's, may only be said to who was disturbed."""
-    try:
-        finished(close)
-    except PositionAlreadyClosingError as error:
-        me.tell(f"already {error.state}")
-        return f"already {error.state}"
-    except (LockError, LedgerError, LockTimeout) as error:
-        return f"lost: {error}"
-    except PoslockError as error:
-        return f"unsettled: {error}"
-    me.tell("closed")
-    return "closed"
+_BEFORE, _LAST = 98, 99
+_ANSWERS = {"closed", "already closing", "already closed", "changed", "tracked", "not tracked", "recovered", "settled"}
 
 
 class CloseState(State):
@@ -137,43 +42,70 @@ class CloseState(State):
             for process in asking:
                 kinds = FAULTS if process.call.args[0] in WRITES else FAULTS[:1]
                 found += [(kind, process.pid) for kind in kinds if ("run", process.pid) in found]
+            if spent.lags < bounds.lags:
+                placing = [each.pid for each in asking if each.call.args[0] == "place" and ("run", each.pid) in found]
+                found += [(lag, pid) for lag in LAGS for pid in placing]
         if spent.crashes < bounds.crashes:
             sent = [each.pid for each in asking if each.call.args[0] in WRITES]
             found += [("dies, its request arrives later", pid) for pid in sent]
         if self.disk.late:
             found.append(("a late request arrives", 0))
+        if self.disk.is_behind:
+            found.append(("the venue catches up", 0))
         if moving and spent.triggers < bounds.triggers:
-            found.append(("the stop-loss is triggered", 0))
+            found += self._done(STOP)
+        if moving and spent.acts < bounds.acts:
+            found += [each for deed in bounds.deeds for each in self._done(deed)]
         return found
+
+    def _done(self, deed: str) -> list[Move]:
+        """What somebody may do now, and how late it shows."""
+        if not DEEDS[deed](self.disk.copy()):
+            return []
+        lags = LAGS if self.spent.lags < self.world.bounds.lags else ()
+        return [(deed, 0), *((f"{deed}; {lag}", 0) for lag in lags)]
 
     def after(self, move: Move) -> CloseState:
         """The state after one of these moves."""
         what, pid = move
+        disk, spent = self.disk.copy(), self.spent
         if what in FAULTS:
-            disk = self.disk.copy()
             disk.fault = what
-            spent = self.spent._replace(faults=self.spent.faults + 1)
+            spent = spent._replace(faults=spent.faults + 1)
+            return type(self)(self.world, disk, self.processes, self.seen, spent).run(pid)
+        if what in LAGS:
+            disk.falls_behind(what)
+            spent = spent._replace(lags=spent.lags + 1)
             return type(self)(self.world, disk, self.processes, self.seen, spent).run(pid)
         if what == "dies, its request arrives later":
-            call = self.process(pid).call
-            after = self.after(("crash", pid))
-            after.disk.late = (*after.disk.late, (pid, *call.args))
-            after.seen = after.seen.looked(after.disk, torn=False)
-            return after
+            disk.send_late(pid, *self.process(pid).call.args)
+            return type(self)(self.world, disk, self.processes, self.seen, spent).after(("crash", pid))
         if what == "a late request arrives":
-            disk = self.disk.copy()
             disk.arrive()
-            return self._with(disk, self.spent)
-        if what == "the stop-loss is triggered":
-            disk = self.disk.copy()
-            disk.market_does("set_price", LEG.symbol, 56_000)
-            return self._with(disk, self.spent._replace(triggers=self.spent.triggers + 1))
-        return super().after(move)
+        elif what == "the venue catches up":
+            disk.lag = None
+        elif what.partition("; ")[0] in DEEDS:
+            spent = self._acted(disk, *what.partition("; ")[::2])
+        else:
+            return super().after(move)
+        return self._with(disk, spent)
+
+    def _acted(self, disk: Market, deed: str, lag: str) -> Spent:
+        """What is spent of the bounds when this is done to *disk*."""
+        spent = self.spent
+        if lag:
+            disk.falls_behind(lag)
+            spent = spent._replace(lags=spent.lags + 1)
+        DEEDS[deed](disk)
+        if deed == STOP and deed not in self.world.bounds.deeds:
+            return spent._replace(triggers=spent.triggers + 1)
+        return spent._replace(acts=spent.acts + 1)
 
     def finished(self, *, calm: bool) -> None:
         """Whoever comes last finds it closed, or closes it; then it is closed once."""
+        answers = _ANSWERS | {"unsettled", "not settled"} if self.disk.unseen else _ANSWERS
         for process in self.processes:
-            if calm and process.result not in _ANSWERS:
+            if calm and process.result.partition(":")[0] not in answers:
                 raise Violation(f"process {process.pid} is told, with nothing amiss: {process.result}")
         state = self
         while state.disk.late:
@@ -193,15 +125,19 @@ def _last_of(market: Market) -> Callable[[Actor], str]:
 
 @dataclass(frozen=True)
 class Scene:
-    """Guards, what may befall them, and how far it is explored; as `prove.lock_scenes.Scene`."""
+    """Guards, what may befall them, and how far it is explored; as `prove.lock_scenes.Scene`.
+
+    ``before`` is what has happened already: what the trader did, or a guard to its end.
+    """
 
     name: str
     guards: tuple[str, ...]
     bounds: Bounds
     terms: dict[str, Any] = field(default_factory=dict)
-    share: int = 1
+    share: float = 1
     jump: float | None = None
     opening: tuple[tuple[int, str], ...] = ()
+    before: tuple[str, ...] = ()
 
     @property
     def processes(self) -> int:
@@ -209,18 +145,30 @@ class Scene:
         return len(self.guards)
 
     def start(self, folder: Path) -> CloseState:
-        """A market with an open position of ten contracts from 60000, and both exit orders; the price is 59000."""
+        """A market with an open position of ten contracts from 60000, and both exit orders; the price is 59000.
+
+        Four more had been there and were sold before it was tracked.
+        """
         market = Market(folder, **self.terms)
         market.market_does("set_price", LEG.symbol, ENTRY_PRICE)
-        market.market_does("open_position", LEG.symbol, LEG.side, CONTRACTS)
+        market.market_does("open_position", LEG.symbol, LEG.side, CONTRACTS + 4)
+        market.market_does("open_position", LEG.symbol, "short", 4)
         market.market_does("protect", LEG.symbol, LEG.side, "stop_loss", CONTRACTS, 57_000)
         market.market_does("protect", LEG.symbol, LEG.side, "take_profit", CONTRACTS, 66_000)
         guards = Guards(market)
         tracked = CloseState.at_start(self._world(market, (guards.tracker,))).completed(None)
         market = tracked.disk
-        market.market_does("set_price", LEG.symbol, 59_000)
+        market.market_does("set_price", LEG.symbol, LATER_PRICE)
         market.market_does("pay_funding", LEG.symbol, FUNDING)
         market.now_ns += SECOND
+        for what in self.before:
+            if what in DEEDS:
+                assert DEEDS[what](market), what
+            else:
+                program = Program(getattr(Guards(market), what), _BEFORE)
+                state = CloseState.at_start(self._world(market, ()))
+                market = state.joined(Process(_BEFORE, program, program.start)).completed(None).disk
+                market.end(_BEFORE)
         guards = Guards(market)
         programs = tuple(getattr(guards, each) for each in self.guards)
         return CloseState.at_start(self._world(market, programs)).opened(self.opening)
@@ -251,4 +199,76 @@ SCENES = (
     ),
     Scene("three closes", ("closer", "closer", "closer"), Bounds(crashes=2, jumps=1, preemptions=2)),
     Scene("a close and a change", ("closer", "changer"), Bounds(crashes=1, jumps=1, faults=1, preemptions=2)),
+    Scene(
+        "a close and a hand",
+        ("closer", "closer"),
+        Bounds(crashes=1, deeds=(FOUR, ALL, MORE), acts=2, lags=1, preemptions=1),
+        {"rounds": "down", "behind_ms": 400},
+    ),
+    Scene(
+        "a close and a re-entry",
+        ("closer", "closer"),
+        Bounds(deeds=(STOP, ALL, SAME, OTHER), acts=2, lags=1, preemptions=1),
+        {"rounds": "up", "behind_ms": 400},
+    ),
+    Scene(
+        "a close of all that is held",
+        ("closer_of_all", "closer"),
+        Bounds(crashes=1, deeds=(FOUR, MORE), acts=2, lags=1, preemptions=1),
+    ),
+    Scene(
+        "recover and a stop",
+        ("recoverer", "closer"),
+        Bounds(crashes=1, jumps=1, deeds=(STOP, SAME, OTHER), acts=2, lags=1, preemptions=1),
+        {"rounds": "up"},
+    ),
+    Scene(
+        "the next one is tracked",
+        ("closer", "next_tracker"),
+        Bounds(crashes=1, jumps=1, lags=1, deeds=(FOUR,), acts=1, preemptions=2),
+        {"rounds": "down", "behind_ms": 400},
+        before=(STOP, OTHER),
+    ),
+    Scene(
+        "the next at the same price",
+        ("closer", "next_tracker_at_the_same_price"),
+        Bounds(deeds=(LACK,), acts=1, faults=1, preemptions=2),
+        before=(STOP, SAME),
+    ),
+    Scene(
+        "the next after an unsettled",
+        ("closer", "next_tracker"),
+        Bounds(crashes=1, jumps=2, preemptions=2),
+        before=(FOUR_UNSEEN, "closer", OTHER),
+        share=0.25,
+    ),
+    Scene(
+        "settle and a close",
+        ("settler", "closer"),
+        Bounds(crashes=1, jumps=1, faults=1, preemptions=2),
+        before=(FOUR_UNSEEN,),
+        share=0.25,
+    ),
+    Scene(
+        "a reduce and a close",
+        ("reducer", "closer"),
+        Bounds(crashes=1, jumps=1, faults=1, deeds=(STOP, OTHER), acts=2, preemptions=1),
+    ),
+    Scene(
+        "a change and a re-entry",
+        ("changer", "recoverer"),
+        Bounds(crashes=1, jumps=1, deeds=(STOP, OTHER), acts=2, lags=1, preemptions=1),
+    ),
+    Scene(
+        "a change and a larger leg",
+        ("closer", "closer"),
+        Bounds(crashes=1, faults=1, preemptions=1),
+        before=("changer", MORE),
+    ),
+    Scene(
+        "adopt and a close",
+        ("adopter", "closer"),
+        Bounds(crashes=1, jumps=1, faults=1, deeds=(FOUR,), acts=1, lags=1, preemptions=1),
+        before=(MORE,),
+    ),
 )

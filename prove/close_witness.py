@@ -1,8 +1,10 @@
 """What must be true of simulated closes in every state, judged from the ledger, the account, and what was answered.
 
-G1: of all who close, at most one is told that it did, and "already closed" is said only of what is booked. G4: the
-ledger's tokens never fall. G5: one booking, of exactly the venue's fills. G6: once it is booked no order rests, and the
-account is flat, not reversed.
+G1: of all who close, at most one is told that it did, and "already closed" is said only of what is booked, "already
+closing" only of what somebody closes. G4: the ledger's tokens never fall. G5: one booking, of exactly the exits of the
+position: the first of its contracts to leave, while its leg had not been flat. G6: once it is booked none of its orders
+rests unless that was told, and none may come. What a guard does to the account is judged when it does it: see
+`prove.conduct`.
 """
 
 from __future__ import annotations
@@ -10,41 +12,46 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import TYPE_CHECKING, NamedTuple
 
+from poslock.lock.record import Record, decode
+from prove.account import average, run
 from prove.explore import Violation
-from prove.market import CONTRACTS, FUNDING, LEG, OTHER_LEG
+from prove.market import FUNDING, OTHER_LEG, PATH
 
 if TYPE_CHECKING:
+    from prove.account import Account, Kept
     from prove.market import Market
-
-_BOOKED = "SELECT gross_pnl, fees, funding, net_pnl, exit_price FROM booking"
-_TOKENS = "SELECT token FROM audit ORDER BY number"
-_INTENTS = "SELECT count(*) FROM audit WHERE event = 'intent'"
-_TRADES = "SELECT trade_id, contracts FROM fill ORDER BY CAST(trade_id AS INTEGER)"
-ENTRY_PRICE = 60_000
 
 
 class Closes(NamedTuple):
-    """What the witness remembers: who was told that it closed the position, and of which states it was sure."""
+    """What the witness remembers: who was told that it closed a generation, and of which states it was sure."""
 
-    closers: tuple[int, ...] = ()
-    sure: tuple[int, int, tuple[object, ...]] = (-1, -1, ())
+    closers: tuple[tuple[int, int], ...] = ()
+    sure: tuple[object, ...] = ()
 
     def told(self, disk: Market, pid: int, what: str, details: tuple[object, ...]) -> Closes:
         """A process says how its close ended."""
-        booked = bool(_facts(disk).bookings)
+        kept = disk.books.written_at(disk.ledger).kept
+        booked = [number for number, each in enumerate(kept, start=1) if each.booked]
         if what == "closed":
-            if self.closers:
-                raise Violation(f"process {pid} closed what process {self.closers[0]} had closed")
-            if not booked:
+            token, generation = details
+            mine = [each for each in booked if _token(kept[each - 1]) == token]
+            if not mine:
                 raise Violation(f"process {pid} was told that it closed what is not booked")
-            return self._replace(closers=(pid,))
+            if generation not in (None, *mine):
+                raise Violation(f"process {pid} was to close generation {generation}, and closed {mine[0]}")
+            for closer, closed in self.closers:
+                if closed in mine:
+                    raise Violation(f"process {pid} closed what process {closer} had closed")
+            return self._replace(closers=(*self.closers, (pid, mine[0])))
         if what == "already closed" and not booked:
             raise Violation(f"process {pid} was told that it is closed, and it is not booked")
+        if what == "already closing" and not any(each.begun or each.booked for each in kept) and not _is_closing(disk):
+            raise Violation(f"process {pid} was told that it is being closed, and nobody closes it")
         return self
 
     def is_booked(self, disk: Market) -> bool:
-        """Whether the ledger has it."""
-        return bool(_facts(disk).bookings)
+        """Whether the ledger has a booking of every generation."""
+        return all(each.booked for each in disk.books.written_at(disk.ledger).kept)
 
     def died(self, pid: int) -> Closes:
         """A process has ended; what it was told stays so."""
@@ -55,71 +62,57 @@ class Closes(NamedTuple):
         state = (disk.ledger, disk.venue, disk.late)
         if self.sure == state:
             return self
-        facts = _facts(disk)
-        if facts.tokens != tuple(sorted(facts.tokens)):
-            raise Violation(f"the ledger took writes with tokens {facts.tokens}")
-        if facts.intents > 1:
-            raise Violation(f"{facts.intents} closes were begun")
-        if facts.reversed_by:
-            raise Violation(f"the account holds {facts.reversed_by} contracts on the other side")
-        if len(facts.bookings) > 1:
-            raise Violation(f"{len(facts.bookings)} bookings")
-        if facts.bookings:
-            _check_booked(facts)
-            if disk.may_still_come():
-                raise Violation("it is booked, and an order may still come")
+        if (disk.ledger, disk.venue) not in disk.books.facts:
+            _check(disk)
+            disk.books.facts[disk.ledger, disk.venue] = True
+        if disk.late:
+            coming = set(disk.orders_to_come())
+            for each in disk.books.written_at(disk.ledger).kept:
+                if each.booked and coming & each.own:
+                    raise Violation("it is booked, and an order may still come")
         return self._replace(sure=state)
 
 
-class _Facts(NamedTuple):
-    tokens: tuple[int, ...]
-    intents: int
-    bookings: tuple[tuple[Decimal, ...], ...]
-    trades: tuple[tuple[str, str], ...]
-    reversed_by: Decimal
-    held: Decimal
-    resting: int
-    fills: tuple[tuple[str, str, Decimal, Decimal], ...]
+def _token(kept: Kept) -> int:
+    return kept.booked.token if kept.booked else -1
 
 
-def _facts(disk: Market) -> _Facts:
-    known, key = disk.books.facts, (disk.ledger, disk.venue)
-    if key not in known:
-        ledger, venue = disk.books.ledger, disk.books.venue
-
-        def asked(method: str, *args: object) -> object:
-            return venue.ask(disk.venue, disk.now_ns, method, args)[1]
-
-        disk.books.now_ns = disk.now_ns
-        bookings = tuple(tuple(map(Decimal, row)) for row in ledger.rows(disk.ledger, _BOOKED))
-        fills = asked("fills", LEG, 0)
-        known[key] = _Facts(
-            tuple(token for (token,) in ledger.rows(disk.ledger, _TOKENS)),
-            ledger.rows(disk.ledger, _INTENTS)[0][0],
-            bookings,
-            tuple(ledger.rows(disk.ledger, _TRADES)),
-            asked("held", OTHER_LEG),  # type: ignore[arg-type]  # by the port
-            asked("held", LEG),  # type: ignore[arg-type]  # by the port
-            len(asked("open_orders", LEG)),  # type: ignore[arg-type]  # by the port
-            tuple((fill.trade_id, str(fill.contracts), fill.price, fill.fee) for fill in fills),  # type: ignore[attr-defined]
-        )
-    facts: _Facts = known[key]
-    return facts
+def _is_closing(disk: Market) -> bool:
+    record = decode(disk.named(PATH) or b"")
+    return isinstance(record, Record) and any(each.intent == "close" for each in record.holders)
 
 
-def _check_booked(facts: _Facts) -> None:
-    if facts.held:
-        raise Violation(f"it is booked, and the account holds {facts.held} contracts")
-    if facts.resting:
-        raise Violation(f"it is booked, and {facts.resting} orders rest")
-    if tuple((trade, contracts) for trade, contracts, _, _ in facts.fills) != facts.trades:
-        raise Violation(f"booked are the fills {facts.trades}, the account has {facts.fills}")
-    if sum(Decimal(contracts) for _, contracts in facts.trades) != CONTRACTS:
-        raise Violation(f"booked are the fills {facts.trades}, which are not {CONTRACTS} contracts")
-    # Of a linear contract: the difference for each contract; what fees take and funding gives makes the net.
-    gross = sum((price - ENTRY_PRICE) * Decimal(contracts) for _, contracts, price, _ in facts.fills)
-    fees = sum(fee for *_, fee in facts.fills)
-    exit_price = ENTRY_PRICE + gross / CONTRACTS
-    due = (gross, fees, FUNDING, gross - fees + FUNDING, exit_price)
-    if facts.bookings != (due,):
-        raise Violation(f"booked is {facts.bookings[0]}, and due {due}")
+def _check(disk: Market) -> None:
+    written, account = disk.books.written_at(disk.ledger), disk.account
+    if written.tokens != tuple(sorted(written.tokens)):
+        raise Violation(f"the ledger took writes with tokens {written.tokens}")
+    _, reversed_by = disk.books.venue.ask(disk.venue, disk.now_ns, "held", (OTHER_LEG,))
+    if reversed_by:
+        raise Violation(f"the account holds {reversed_by} contracts on the other side")
+    for number, each in enumerate(written.kept):
+        if each.begun > 1:
+            raise Violation(f"{each.begun} closes were begun")
+        filled = sum((order.filled for order in account.orders if order.client_order_id in each.own), Decimal(0))
+        if filled > each.contracts:
+            raise Violation(f"its orders have filled {filled} contracts of {each.contracts}")
+        if each.booked and number < len(disk.starts):
+            _check_booked(each, account, disk.starts[number], FUNDING if number == 0 else Decimal(0))
+
+
+def _check_booked(kept: Kept, account: Account, start: int, funding: Decimal) -> None:
+    booked, exits = kept.booked, run(account.trades, start, kept.contracts).exits
+    assert booked is not None
+    due = tuple((each.trade_id, each.contracts) for each in exits)
+    if booked.ended_by == "settle":
+        if not set(booked.fills) <= set(due):
+            raise Violation(f"settled are the fills {booked.fills}, and due {due}")
+        if sum((part for _, part in booked.fills), booked.given_up) != kept.contracts:
+            raise Violation(f"settled are {booked.fills} and {booked.given_up}, which are not {kept.contracts}")
+        return
+    if booked.fills != due or sum(part for _, part in due) != kept.contracts:
+        raise Violation(f"booked are the fills {booked.fills}, and due {due} of {kept.contracts} contracts")
+    pnl = kept.expected(exits, funding)
+    if (booked.pnl, booked.exit_price) != (pnl, average(exits)):
+        raise Violation(f"booked is {booked.pnl} at {booked.exit_price}, and due {pnl} at {average(exits)}")
+    if booked.left == 0 and any(each.client_order_id in kept.own for each in account.resting):
+        raise Violation("it is booked, and an order of it rests")

@@ -21,7 +21,7 @@ CAUGHT = 3  # the exit code of a run that has found something
 
 @dataclass(frozen=True)
 class Mutant:
-    """What is broken, where, and the scenes in which it must come out."""
+    """What is broken, where, and the scenes in which it must come out, `prove.search.LEGS` or ``TABLE`` among them."""
 
     name: str
     path: str
@@ -43,6 +43,7 @@ _LOCK = ("two, to the end", "three, one holds")
 _TRANSITIONS, _FILE, _VERDICT = "poslock/lock/transitions.py", "poslock/lock/file.py", "poslock/lock/verdict.py"
 _REPLACING, _LEDGER = "poslock/lock/replacing.py", "poslock/ledger/ledger.py"
 _CLOSES = ("two closes", "two closes, partial fills", "two closes, one breakdown", "three closes")
+_EXITS, _LEGS, _TABLE = "poslock/closing/exits.py", ("legs",), ("table",)
 _TALK, _MACHINE = "poslock/closing/session.py", "poslock/closing/close.py"
 
 MUTANTS = (
@@ -311,6 +312,160 @@ MUTANTS = (
         "        tracked = seen\n        if tracked.generation",
         _CLOSES,
     ),
+    Mutant(
+        "exits down to flat do not end a position",
+        _EXITS,
+        "            size -= fill.contracts\n            ended = ended or (size <= 0 and not tracked.spot)",
+        "            size -= fill.contracts",
+        _LEGS,
+    ),
+    Mutant(
+        "trades that were there before count",
+        _EXITS,
+        "[trade for trade in reads.trades if trade.fill.trade_id not in tracked.baseline]",
+        "list(reads.trades)",
+        _LEGS,
+    ),
+    Mutant(
+        "what others added is ours to close",
+        _EXITS,
+        "else min(tracked.contracts, tracked.held + grown)",
+        "else tracked.held + grown",
+        _LEGS,
+    ),
+    Mutant(
+        "all that is held is closed",
+        _EXITS,
+        "wanted = seen.held if whole else min(seen.held, seen.ours)",
+        "wanted = seen.held",
+        _LEGS,
+    ),
+    Mutant(
+        "what an order filled counts once it shows",
+        _EXITS,
+        "    if unseen:\n",
+        "    unseen = _NONE\n    if unseen:\n",
+        _LEGS,
+    ),
+    Mutant(
+        "a second order before the fills of the first show",
+        _EXITS,
+        "        if seen.unseen:  # the fills",
+        "        if False:  # the fills",
+        _LEGS,
+    ),
+    Mutant(
+        "booked before its fills show",
+        _EXITS,
+        '    if seen.unseen:\n        why = f"the venue shows no trades yet',
+        '    if False:\n        why = f"the venue shows no trades yet',
+        _LEGS,
+    ),
+    Mutant(
+        "exits that do not show are added to what is ours",
+        _EXITS,
+        "    with localcontext(EXACT):\n        missing = seen.net - seen.held",
+        "    with localcontext(EXACT):\n        missing = seen.held - seen.net",
+        _TABLE,
+    ),
+    Mutant(
+        "exits that do not show are not counted",
+        _EXITS,
+        "granted = max(_NONE, seen.ours - missing) if without_late is None",
+        "granted = seen.ours if without_late is None",
+        _LEGS,
+    ),
+    Mutant(
+        "any holding below its trades is an old one",
+        _EXITS,
+        "granted = seen.ours if seen.held in seen.sizes[:-1] else _NONE",
+        "granted = seen.ours",
+        _TABLE,
+    ),
+    Mutant(
+        "late entries count where less was held than tracked",
+        _EXITS,
+        "_viewed(tracked, rest, seen.held).ours if late else None)",
+        "seen.ours if late else None)",
+        _TABLE,
+    ),
+    Mutant(
+        "the entry price is not looked at",
+        _EXITS,
+        "or holding.entry_price is None or holding.entry_price == tracked.entry_price",
+        "or True",
+        _LEGS,
+    ),
+    Mutant(
+        "the trades explain any price",
+        _EXITS,
+        "    return average is not None and is_as_reported(average, holding.entry_price, [price, *_prices(trades)])",
+        "    return True",
+        _LEGS,
+    ),
+    Mutant(
+        "the venue's id is not looked at",
+        _EXITS,
+        "return tracked.position_id is None or holding.position_id == tracked.position_id",
+        "return True",
+        _LEGS,
+    ),
+    Mutant(
+        "no entry shows late",
+        _EXITS,
+        "    if tracked.entry_known or tracked.spot or missing <= 0:",
+        "    if True:",
+        _LEGS,
+    ),
+    Mutant(
+        "any entry may have shown late",
+        _EXITS,
+        "    if not seen.held or _is_same(tracked, reads) or _explains(tracked, rest, reads):",
+        "    if True:",
+        _LEGS,
+    ),
+    Mutant(
+        "no entry shows late of a position that has ended",
+        _EXITS,
+        "return tuple(late) if settled and _viewed(tracked, rest, seen.held).ended else ()",
+        "return ()",
+        _LEGS,
+    ),
+    Mutant(
+        "a flip is not explained",
+        _EXITS,
+        "return self.held == max(_NONE, self.net)",
+        "return self.held == self.net",
+        _LEGS,
+    ),
+    Mutant(
+        "what is held after its end is left at once",
+        _EXITS,
+        '    if settled:\n        return Decision(2, "left"',
+        '    if True:\n        return Decision(2, "left"',
+        _LEGS,
+    ),
+    Mutant(
+        "what does not fit is not looked at again",
+        _EXITS,
+        '    if not settled:\n        return Decision(5, "look"',
+        '    if False:\n        return Decision(5, "look"',
+        _LEGS,
+    ),
+    Mutant(
+        "less than the venue lets one close is sent",
+        _EXITS,
+        "return reads.holding is not None and contracts >= reads.holding.smallest",
+        "return reads.holding is not None",
+        _LEGS,
+    ),
+    Mutant(
+        "a later position is not looked at",
+        _EXITS,
+        "        if tracked.later is not None:\n",
+        "        if False:\n",
+        _LEGS,
+    ),
 )
 
 
@@ -322,6 +477,8 @@ def copied(mutant: Mutant, folder: Path) -> Path:
     """
     for package in ("poslock", "prove"):
         shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / "tests").mkdir()
+    shutil.copy(ROOT / "tests/test_exits.py", folder / "tests")
     path = folder / mutant.path
     text = path.read_text("utf-8")
     if text.count(mutant.old) != 1:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
+import sys
 import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prove import close_scenes, lock_scenes
+from prove import close_scenes, legs, lock_scenes
 from prove.explore import Explored, explore, walk
 
 if TYPE_CHECKING:
@@ -31,8 +33,11 @@ class Setting:
     seed: int = 0
 
 
-# A mutant is looked for with the same means: first in few states and walks, then in more.
+# No scenes: sequences at random, as `prove.legs` makes them; and every combination of `tests/test_exits.py`.
+LEGS, TABLE = "legs", "table"
+# A mutant is looked for with the same means: first in few states, walks and sequences, then in more.
 CATCHING = (Setting(2_000, 100, 50), Setting(25_000, 250, 400))
+_SEQUENCES_A_WALK = 250
 
 
 @dataclass(frozen=True)
@@ -51,7 +56,7 @@ def search(name: str, setting: Setting) -> Searched:
     """Everything *setting* says of one scene; up to the first violation."""
     scene = SCENES[name]
     with _unheard(), tempfile.TemporaryDirectory(dir=_MEMORY if _MEMORY.is_dir() else None) as folder:
-        most = setting.states * scene.share
+        most = int(setting.states * scene.share)
         look_every = max(1, most // setting.looks)
         start = scene.start(Path(folder))
         explored = explore(name, start, most=most, look_every=look_every)
@@ -87,11 +92,31 @@ def _walks(name: str, setting: Setting, folder: Path) -> Iterator[Explored]:
 
 
 def catch(names: list[str]) -> str:
-    """How the first of these scenes in which something is wrong tells it; empty if none does."""
+    """How the first of these scenes, or the legs, in which something is wrong tells it; empty if none does."""
     for setting in CATCHING:
         for name in names:
+            if name == LEGS:
+                if told := legs.caught(setting.walks * _SEQUENCES_A_WALK):
+                    return f"{name}: {told}"
+                continue
+            if name == TABLE:
+                if told := _off_the_table():
+                    return f"{name}: {told}"
+                continue
             found = search(name, setting)
             if found.violation:
                 where = "" if found.walks else f"state {found.explored.states}: "
                 return f"{name}: {where}{found.violation}"
+    return ""
+
+
+def _off_the_table() -> str:
+    """The first combination that is not decided as the table says; empty if all are."""
+    sys.path.insert(0, "tests")
+    tests = importlib.import_module("test_exits")
+    try:
+        for held in tests.HELD_THEN:
+            tests.test_every_combination_is_decided_as_the_table_says(held)
+    except AssertionError as error:
+        return str(error)
     return ""

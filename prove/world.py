@@ -48,7 +48,8 @@ class Bounds:
 
     ``preemptions``: how often somebody who could go on does not; None for any number. ``torn``: writes come in two
     pieces, and who dies in between leaves one. ``faults``: how often the venue fails; ``triggers``: how often the price
-    reaches the stop-loss.
+    reaches the stop-loss. ``acts``: how often the trader does one of ``deeds``; ``lags``: how often the venue
+    shows late what has happened.
     """
 
     crashes: int = 0
@@ -58,6 +59,9 @@ class Bounds:
     triggers: int = 0
     preemptions: int | None = None
     torn: bool = False
+    deeds: tuple[str, ...] = ()
+    acts: int = 0
+    lags: int = 0
 
 
 @dataclass(frozen=True)
@@ -121,11 +125,13 @@ class Spent(NamedTuple):
     triggers: int = 0
     preemptions: int = 0
     last: int = 0
+    acts: int = 0
+    lags: int = 0
 
     @property
     def is_nothing(self) -> bool:
         """Whether nothing has gone wrong so far; that somebody had to wait is nothing."""
-        return not (self.crashes or self.jumps or self.wall_steps or self.faults or self.triggers)
+        return not any(self._replace(preemptions=0, last=0))
 
 
 class State:

@@ -23,12 +23,13 @@ GROUNDS = [
 def reached(where: str, *, asynchronous: bool = False, **settings: Any) -> Any:
     """The exchange for a guard: *where* is a path, or a venue and its address: ``"mexc http://127.0.0.1:8000"``.
 
-    *settings* are those of a paper account; a venue's are its server's.
+    *settings* are those of a paper account; a venue's are its server's, but for ``settles_within``.
     """
     venue, _, url = where.partition(" ")
     if not url:
         return PaperExchange(where, **settings)
-    return CcxtExchange(_client(venue, url, asynchronous=asynchronous), account="test", denies_for=0.5)
+    client, settles_within = _client(venue, url, asynchronous=asynchronous), settings.get("settles_within", 10.0)
+    return CcxtExchange(client, account="test", denies_for=0.5, settles_within=settles_within)
 
 
 def _client(venue: str, url: str, *, asynchronous: bool) -> Any:

@@ -30,10 +30,23 @@ from systems import elsewhere
 
 if TYPE_CHECKING:
     from conftest import Account, Children
+    from poslock.position import Trade
     from processes import Child
 
-COMMANDS = ("positions", "history", "close", "recover")
+COMMANDS = ("positions", "history", "close", "recover", "settle", "forget")
 LEG = Leg("BTC/USDT:USDT", "long")
+OF_THE_EXCHANGE = ("close", "recover", "settle", "forget")
+WORDS = {each: ["btc-1", "--yes", "--reason=test"] for each in ("close", "settle", "forget")}
+
+
+class Forgetful(PaperExchange):
+    """An account that shows no exit among its trades, and has little patience."""
+
+    def __init__(self, path: Any, **settings: Any) -> None:
+        super().__init__(path, settles_within=0.3, denies_for=0.1, **settings)
+
+    def trades(self, leg: Leg, since_ms: int) -> list[Trade]:
+        return [each for each in super().trades(leg, since_ms) if each.effect == "entry"]
 
 
 @pytest.fixture(autouse=True)
@@ -106,12 +119,19 @@ def test_positions_json_of_every_state(account: Account, start: Children) -> Non
         "state": "closing",
         "generation": 1,
         "net_pnl": None,
+        "ended_by": None,
+        "left_at_venue": None,
+        "written_off": None,
+        "by_operator": None,
+        "unsettled": "",
         "lock": "held",
     }
     assert {**rows["eth-1"], **rows["btc-1"]}.keys() == rows["eth-1"].keys()
     told = {name: [row[field] for field in ("left", "state", "net_pnl", "lock")] for name, row in rows.items()}
     assert told["eth-1"] == ["2", "open", None, "free"]
     assert told["sol-1"] == ["0", "closed", "-10295.0000", "free"]
+    ended = [rows["sol-1"][field] for field in ("ended_by", "left_at_venue", "written_off", "by_operator")]
+    assert ended == ["close", "0", "0", "0"]
     assert rows["eth-1"]["holders"] == rows["sol-1"]["holders"] == []
 
 
@@ -143,6 +163,8 @@ def test_positions_of_all_accounts_are_shown(account: Account, tmp_path: Path) -
     """A ledger may be shared; looking at it needs no exchange."""
     account.open()
     other = PaperExchange(tmp_path / "other.db")
+    other.set_price("BTC/USDT:USDT", 60_000)
+    other.open_position("BTC/USDT:USDT", "long", 1)
     account.guard_on(other).track(Position("btc-2", "BTC/USDT:USDT", "long", 1, 60_000))
     rows = listed(account.lock_dir, "positions")
     assert [row["account"] for row in rows] == [account.exchange.account, other.account]
@@ -218,14 +240,15 @@ def test_history_of_a_takeover_shows_who_was_broken(account: Account, start: Chi
 
 
 def test_history_of_one_position_is_its_own(account: Account) -> None:
-    """One that the ledger does not know has none, and one that cannot be is an error."""
+    """One that the ledger does not know is an error, for it is a typo; so is one that cannot be."""
     account.open()
     account.open("eth-1", symbol="ETH/USDT:USDT")
     assert {event["position_id"] for event in listed(account.lock_dir, "history", "eth-1")} == {"eth-1"}
     assert len(listed(account.lock_dir, "history")) == 2
-    assert listed(account.lock_dir, "history", "nobody") == []
-    nothing = f"no history of 'nobody' in {account.lock_dir}/ledger.db\n"
-    assert run(account.lock_dir, "history", "nobody").stdout == nothing
+    nothing = f"Error: no history of 'nobody' in {account.lock_dir}/ledger.db\n"
+    for options, printed in ([], ""), (["--json"], "[]\n"):
+        result = run(account.lock_dir, "history", "nobody", *options)
+        assert (result.exit_code, result.stdout, result.stderr) == (1, printed, nothing)
     result = run(account.lock_dir, "history", "bad\nid")
     assert (result.exit_code, "invalid position id" in result.stderr) == (1, True)
 
@@ -238,8 +261,8 @@ def test_the_operator_closes(account: Account) -> None:
     position = account.open()
     result = on(account, "close", "btc-1", "--reason", "news \x1b[31m")
     assert (result.exit_code, result.stderr) == (0, "")
-    line = "btc-1: closed 10 contracts at 59000, net P&L -10295.0000 (gross -10000, fees 295.0000, funding 0)\n"
-    assert result.stdout == line
+    line = "btc-1: closed 10 contracts at 59000, net P&L -10295.0000 (gross -10000, fees 295.0000, funding 0)"
+    assert result.stdout == f"{line}; ended by close, nothing is left at the venue\n"
     account.assert_closed_once(position)
     assert listed(account.lock_dir, "history")[1]["detail"] == r"news \x1b[31m"
     again = on(account, "close", "btc-1")
@@ -269,6 +292,10 @@ def test_close_json(account: Account) -> None:
         "net_pnl": "-10295.0000",
         "client_order_id": closed.client_order_id,
         "token": closed.token,
+        "ended_by": "close",
+        "left_at_venue": "0",
+        "written_off": "0",
+        "by_operator": "0",
     }
     again = on(account, "close", "btc-1", "--json")
     told = json.loads(again.stdout)
@@ -321,22 +348,19 @@ def test_of_several_operators_one_closes(account: Account) -> None:
     assert sorted(code for _, _, code in told) == [0, 1, 1, 1]
     for printed, error, code in told:
         assert printed.startswith("btc-1: closed 10 contracts") if code == 0 else "is already closed" in error
-        assert len((printed + error).splitlines()) == 1
+        lines = [line for line in (printed + error).splitlines() if not line.startswith("waiting for PID ")]
+        assert len(lines) == 1
     account.assert_closed_once(position)
 
 
 def test_a_close_that_the_exchange_does_not_settle_is_exit_1(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
     """The message says that it stays closing and what goes on with it; so does recover, until it is done."""
     account.open()
-    PaperExchange(account.exchange_path).open_position("BTC/USDT:USDT", "long", 1)  # more than was tracked
-
-    def impatient(path: str, **settings: Any) -> PaperExchange:
-        return PaperExchange(path, settles_within=0.5, denies_for=0.1, **settings)
-
-    monkeypatch.setattr("poslock_cli.account.PaperExchange", impatient)
+    account.exchange.set_price("BTC/USDT:USDT", 57_000)  # the stop-loss
+    monkeypatch.setattr("poslock_cli.account.PaperExchange", Forgetful)
     result = on(account, "close", "btc-1", "--json")
     assert (result.exit_code, json.loads(result.stdout)["outcome"]) == (1, "unsettled")
-    assert "it stays 'closing', and recover()" in result.stderr
+    assert "recover() or the next close_position looks afresh" in result.stderr
     recovered = on(account, "recover")
     assert (recovered.exit_code, recovered.stdout) == (1, "")
     assert recovered.stderr.startswith("btc-1: close of position 'btc-1' is not settled")
@@ -447,7 +471,7 @@ def test_a_hedged_account_is_found_to_be_one(account: Account, tmp_path: Path) -
 # Which exchange.
 
 
-@pytest.mark.parametrize("arguments", [("close", "btc-1"), ("recover",)])
+@pytest.mark.parametrize("arguments", [("close", "btc-1"), ("recover",), ("settle", "btc-1", "--reason=test", "--yes")])
 @pytest.mark.parametrize(
     ("exchange", "why"),
     [
@@ -552,8 +576,8 @@ def test_a_database_of_another_program_is_left_as_it_is(
         db.execute(f"PRAGMA user_version = {version}")
         db.commit()
     before = files(tmp_path)
-    arguments = ["btc-1"] if command == "close" else []
-    if command in {"close", "recover"}:
+    arguments = WORDS.get(command, [])
+    if command in OF_THE_EXCHANGE:
         results = [
             on(account, command, *arguments, "--ledger", str(foreign)),
             run(account.lock_dir, command, *arguments, "--exchange", f"paper:{foreign}"),
@@ -590,12 +614,12 @@ def test_a_damaged_ledger_is_one_line(account: Account, tmp_path: Path, command:
             account.rows("PRAGMA user_version = 99")
     account.lock_dir = of_locks
     path = str(ledger)
-    arguments = ["btc-1"] if command == "close" else []
-    if command in {"close", "recover"}:
+    arguments = WORDS.get(command, [])
+    if command in OF_THE_EXCHANGE:
         result = on(account, command, *arguments, "--ledger", path)
     else:
         result = run(account.lock_dir, command, "--ledger", path)
-    if (command, damage) in {("history", "row"), ("history", "no booking"), ("recover", "no booking")}:
+    if (command, damage) in {("history", "row"), ("history", "no booking")}:
         assert result.exit_code == 0  # there is nothing wrong with what it reads
     else:
         assert (result.exit_code, path in result.stderr, len(result.stderr.splitlines())) == (1, True, 1)
@@ -630,7 +654,8 @@ def test_a_planted_id_that_cannot_be_locked_is_shown(account: Account) -> None:
     account.open()
     account.rows(
         "INSERT INTO position SELECT 'a' || char(10), 1, 'other', symbol, side, contracts, entry_price,"
-        " contract_size, inverse, settle, entry_fee, tracked_at_ms, state, token FROM position"
+        " contract_size, inverse, settle, entry_fee, tracked_at_ms, state, token, held, held_price, venue_id,"
+        " trades_since_ms, entry_known, unsettled, later FROM position"
     )
     rows = listed(account.lock_dir, "positions")
     assert [(row["position"], row["lock"], row["holders"]) for row in rows] == [
@@ -686,13 +711,53 @@ def test_what_has_no_form_in_json_is_an_error_of_ours() -> None:
 @pytest.mark.parametrize(
     ("command", "words"),
     [
-        ("positions", ["--ledger", "poslock.toml", "--json", "only read", "newest generation"]),
-        ("history", ["[POSITION]", "--ledger", "--json", "oldest first", "UTC"]),
+        (
+            "positions",
+            [
+                "[POSITION]...",
+                "--open",
+                "--ledger",
+                "poslock.toml",
+                "--json",
+                "only read",
+                "newest generation",
+                "Exit 0; 1",
+            ],
+        ),
+        ("history", ["[POSITION]", "--ledger", "--json", "oldest first", "UTC", "Exit 0; 1"]),
         (
             "close",
-            ["POSITION", "--exchange", "POSLOCK_EXCHANGE", "--ledger", "--timeout", "--reason", "--json", "Exit 0"],
+            [
+                "POSITION",
+                "--exchange",
+                "POSLOCK_EXCHANGE",
+                "--ledger",
+                "--timeout",
+                "--reason",
+                "--json",
+                "--whole",
+                "--yes",
+                "3 if",
+            ],
         ),
-        ("recover", ["--exchange", "POSLOCK_EXCHANGE", "poslock.toml", "--ledger", "--json", "Exit 0", "else 1"]),
+        (
+            "settle",
+            ["POSITION", "--exchange", "--ledger", "--reason", "--exit-price", "--yes", "--json", "Exit 0", "1 if"],
+        ),
+        ("forget", ["POSITION", "--exchange", "--ledger", "--reason", "--yes", "--json", "Exit 0", "1 if"]),
+        (
+            "recover",
+            [
+                "--exchange",
+                "POSLOCK_EXCHANGE",
+                "poslock.toml",
+                "--ledger",
+                "--json",
+                "by themselves",
+                "Exit 0",
+                "else 1",
+            ],
+        ),
     ],
 )
 def test_help_says_what_to_give_and_what_comes_back(command: str, words: list[str]) -> None:

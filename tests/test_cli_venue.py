@@ -93,8 +93,8 @@ def test_the_operator_closes_at_the_configured_venue(desk: Desk) -> None:
     assert (result.exit_code, result.stderr) == (0, "")
     (fill,) = desk.venue.book.fills(LEG, 0)
     assert fill.fee == 295
-    line = "btc-1: closed 10 contracts at 59000, net P&L -10295 (gross -10000, fees 295, funding 0)\n"
-    assert result.stdout == line
+    line = "btc-1: closed 10 contracts at 59000, net P&L -10295 (gross -10000, fees 295, funding 0)"
+    assert result.stdout == f"{line}; ended by close, nothing is left at the venue\n"
     desk.assert_closed_once()
     sent = len([request for request in desk.venue.requests if request.method == "POST"])
     again = desk("close", "btc-1")
@@ -208,10 +208,15 @@ def test_doctor_finds_a_clock_that_is_wrong(desk: Desk) -> None:
 
 
 def test_a_venue_that_is_not_there_is_an_error(desk: Desk, venue: Mexc) -> None:
-    """Of `close` and of `doctor`, in one line."""
+    """Of `close` and of `doctor`, in one line; `settle` does without it, and the history says what was not seen."""
     desk.config.write_text(desk.config.read_text().replace(venue.url, "http://127.0.0.1:9"))
     result = desk("close", "btc-1", "--timeout", "0")
     assert (result.exit_code, len(result.stderr.splitlines())) == (1, 1)
+    assert desk("forget", "btc-1", "--reason", "a test", "--json").exit_code == 1  # there is no terminal to ask on
+    settled = desk("settle", "btc-1", "--reason", "it is gone", "--exit-price", "59000", "--yes")
+    assert (settled.exit_code, settled.stderr) == (0, "")
+    assert "it is not known whether something is left at the venue, 10 contracts are booked at" in settled.stdout
+    assert "the venue did not answer" in desk("history", "btc-1").stdout
     code, found = findings(desk)
     assert (code, found["venue"]["verdict"]) == (1, "REFUSED")
     assert "no answer that can be read" in found["venue"]["reason"]

@@ -43,9 +43,9 @@ pytestmark = pytest.mark.parametrize("asynchronous", [False, True], ids=["sync",
 class Venue(StruckExchange):
     """The account's exchange with strikes, and how to close on it."""
 
-    def __init__(self, account: Account, *strikes: Strike, **settings: Any) -> None:
-        super().__init__(PaperExchange(account.exchange_path, **{"settles_within": 1.0, **settings}), *strikes)
-        self.guard = account.guard_on(self)
+    def __init__(self, account: Account, *strikes: Strike, stale_after: float = 30.0, **settings: Any) -> None:
+        super().__init__(PaperExchange(account.exchange_path, **{"settles_within": 0.3, **settings}), *strikes)
+        self.guard = account.guard_on(self, stale_after=stale_after)
 
     @property
     def calls(self) -> list[str]:
@@ -57,12 +57,13 @@ def leg_of(position: Position) -> Leg:
 
 
 def test_a_close_asks_sends_sweeps_and_books(account: Account) -> None:
-    """The plain course: one request each, and nothing is asked twice."""
+    """The plain course: each read says something new, and the one after the sweep is what books."""
     position = account.open()
     venue = Venue(account)
     closed = venue.guard.close_position("btc-1", reason="stop-loss")
-    exits = ["prepare", "held", "fills", "place", "fills"]
-    assert venue.calls == [*exits, "open_orders", "held", "cancel", "cancel", "open_orders", "funding"]
+    look = ["holding", "trades"]
+    sweep = ["open_orders", "holding", "cancel", "cancel", "open_orders"]
+    assert venue.calls == ["prepare", *look, "place", *look, *sweep, *look, "open_orders", "funding"]
     assert closed.exit_price == 59_000
     assert closed.gross_pnl == -10_000
     assert closed.fees == Decimal(295)  # 0.0005 of 590000
@@ -116,8 +117,7 @@ def test_an_unknown_outcome_is_asked_for_not_sent_again(account: Account, when: 
     """The answer to the order is lost: if the venue has it, it is found; if not, the same id goes out again."""
     position = account.open()
     strike = Strike("place", when, OutcomeUnknown("connection cut"))
-    venue = Venue(account, strike, denies_for=0.1)
-    venue.guard._guarding.stale_after = 1.0  # a window of at most a second
+    venue = Venue(account, strike, denies_for=0.1, stale_after=1.0)  # a window of at most a second
     venue.guard.close_position("btc-1")
     assert venue.calls.count("place") == (1 if when == "after" else 2)
     assert account.rows("SELECT count(*) FROM attempt") == [(1,)]
@@ -144,8 +144,8 @@ def test_an_order_that_the_venue_denies_for_a_while_is_not_sent_again(account: A
 def test_a_refused_order_leaves_the_position_closing(account: Account) -> None:
     """A definite refusal is an error with the venue's words; the next call goes on."""
     position = account.open()
-    venue = Venue(account, Strike("place", "before", OrderRefused("price limit", code="x")), denies_for=0.1)
-    venue.guard._guarding.stale_after = 1.0
+    strike = Strike("place", "before", OrderRefused("price limit", code="x"))
+    venue = Venue(account, strike, denies_for=0.1, stale_after=1.0)
     with pytest.raises(CloseUnsettled, match="price limit") as caught:
         venue.guard.close_position("btc-1")
     assert caught.value.step == "sending"
@@ -219,46 +219,54 @@ def test_fills_after_the_end_of_a_position_belong_to_the_next_one(account: Accou
 
 
 def test_a_position_whose_fills_do_not_add_up_stays_closing(account: Account) -> None:
-    """Nothing is booked or swept on a guess: the venue holds nothing, and its fills explain only a part."""
+    """Nothing is booked or swept on a guess: the venue holds nothing, and its trades explain only a part."""
     position = account.open(contracts=8)
-    account.rows("UPDATE position SET contracts = '10'")
-    with pytest.raises(CloseUnsettled, match="no fills for 2 contracts") as caught:
+    account.rows("UPDATE position SET contracts = '10', held = '10'")
+    with pytest.raises(CloseUnsettled, match="no trades for 2 contracts") as caught:
         Venue(account).guard.close_position("btc-1")
     assert caught.value.step == "sending"
     assert account.rows("SELECT count(*) FROM booking") == [(0,)]
-    assert account.guard.position("btc-1").state == "closing"
+    tracked = account.guard.position("btc-1")
+    assert tracked.state == "closing"
+    assert "no trades for 2 contracts" in tracked.unsettled
     assert len(account.exchange.open_orders(leg_of(position))) == 2
 
 
 def test_a_venue_that_wrongly_says_flat_is_not_believed(account: Account) -> None:
-    """It reads 0 for a while; without fills that is no reason to give up the stop-loss."""
+    """It reads flat for a while; without trades that is no reason to give up the stop-loss, nor to send anything."""
     position = account.open()
 
     venue = Venue(account)
-    venue.instead["held"] = lambda *_: Decimal(0)
-    with pytest.raises(CloseUnsettled, match="no fills for 10 contracts"):
+    venue.instead["holding"] = lambda *_: None
+    with pytest.raises(CloseUnsettled, match="no trades for 10 contracts"):
         venue.guard.close_position("btc-1")
+    assert "place" not in venue.calls
     assert len(account.exchange.open_orders(leg_of(position))) == 2
     venue.instead.clear()
     venue.guard.close_position("btc-1")
     account.assert_closed_once(position)
 
 
-def test_orders_of_contracts_that_nobody_tracked_are_left_alone(account: Account) -> None:
-    """15 held, 10 tracked: 10 are closed, the stop that protects the other 5 stays, and the close says so."""
+def test_orders_of_contracts_that_nobody_tracked_are_left_alone(
+    account: Account, caplog: pytest.LogCaptureFixture
+) -> None:
+    """15 held, 10 tracked: 10 are closed and booked, the stops that may protect the other 5 stay, and it says so.
+
+    Such a close used to stay open until the other 5 were gone; "closed" now means that this position is.
+    """
     position = account.open()
     leg = leg_of(position)
     account.exchange.open_position(leg.symbol, leg.side, 5)
-    with pytest.raises(CloseUnsettled, match="holds 5 more contracts") as caught:
-        Venue(account).guard.close_position("btc-1")
-    assert caught.value.step == "filled"
+    with caplog.at_level("WARNING", "poslock.guard"):
+        closed = Venue(account).guard.close_position("btc-1")
+    assert sum(fill.contracts for fill in closed.fills) == 10
+    assert (closed.left_at_venue, closed.written_off) == (5, 0)
+    assert "5 contracts are left at the venue" in caplog.text
+    assert "5 left at the venue" in account.rows("SELECT detail FROM audit WHERE event = 'booked'")[0][0]
+    assert closed == account.guard.position("btc-1").closed
     assert account.exchange.held(leg) == 5
     assert len(account.exchange.open_orders(leg)) == 2
-    account.exchange.open_position(leg.symbol, "short", 5)  # closed by hand
-    (recovery,) = account.guard.recover()
-    assert recovery.closed is not None
-    assert sum(fill.contracts for fill in recovery.closed.fills) == 10
-    assert account.exchange.open_orders(leg) == []
+    assert account.guard.recover() == []
 
 
 def test_a_fill_larger_than_the_position_counts_for_its_part(account: Account) -> None:
@@ -338,8 +346,7 @@ def test_a_ledger_put_aside_does_not_bring_back_client_order_ids(account: Accoun
 def test_a_request_expires_with_the_lease_or_sooner(account: Account, lease: float, longest_ms: int) -> None:
     """It is signed as of the last lease check, and its window is what was left of the lease then, 5 s at most."""
     account.open()
-    venue = Venue(account)
-    venue.guard._guarding.stale_after = lease
+    venue = Venue(account, stale_after=lease)
     sent: list[CloseOrder] = []
 
     def place(order: CloseOrder) -> Order:
@@ -377,8 +384,7 @@ def test_a_venue_that_never_answers_to_orders_is_given_up_after_a_few(account: A
     """The number of orders sent without a result is bounded."""
     position = account.open()
     strikes = [Strike("place", "before", OutcomeUnknown("time-out"), n) for n in range(1, 9)]
-    venue = Venue(account, *strikes, denies_for=0.0)
-    venue.guard._guarding.stale_after = 1.0
+    venue = Venue(account, *strikes, denies_for=0.0, stale_after=1.0)
     with pytest.raises(CloseUnsettled, match="10 contracts were left"):
         venue.guard.close_position("btc-1")
     assert venue.calls.count("place") == 3
@@ -399,7 +405,7 @@ def test_a_clock_that_went_back_does_not_make_the_wait_longer(account: Account) 
         slept.append(seconds)
 
     venue = Venue(account)
-    venue.guard._guarding.ports.sleep = sleep  # type: ignore[method-assign]
+    venue.guard._operations.means.ports.sleep = sleep  # type: ignore[method-assign]
     venue.guard.close_position("btc-1")
     assert 5 <= sum(slept) < 10
     account.assert_closed_once(position)
@@ -425,7 +431,7 @@ def test_the_callers_decimal_context_changes_nothing(account: Account) -> None:
     assert closed.gross_pnl == Decimal("-8765.43211")
 
 
-@pytest.mark.parametrize("method", ["held", "open_orders", "cancel", "fills", "funding"])
+@pytest.mark.parametrize("method", ["holding", "open_orders", "cancel", "trades", "funding"])
 def test_a_question_without_an_answer_is_asked_again(account: Account, method: str) -> None:
     """One failure of any request is no reason to stop."""
     position = account.open()
@@ -447,7 +453,7 @@ def test_an_order_placed_during_the_sweep_is_swept(account: Account) -> None:
 
     venue.instead["cancel"] = cancel
     venue.guard.close_position("btc-1")
-    assert venue.calls.count("open_orders") == 3
+    assert venue.calls.count("open_orders") == 4  # before and after each cancel, and after the last look
     account.assert_closed_once(position)
 
 
@@ -532,9 +538,10 @@ def test_a_venue_that_reads_flat_for_a_moment_is_asked_again_for_the_size(accoun
     account.exchange.protect(leg.symbol, leg.side, "take_profit", 6, 58_000)
     account.exchange.set_price(leg.symbol, 58_500)
     venue = Venue(account)
-    answers = [Decimal(0)]
-    venue.instead["held"] = lambda leg: answers.pop() if answers else venue.exchange.held(leg)
+    answers = [None]
+    venue.instead["holding"] = lambda leg: answers.pop() if answers else venue.exchange.holding(leg)
     venue.guard.close_position("btc-1")
+    assert answers == []
     assert account.rows("SELECT contracts FROM attempt") == [("4",)]
     account.assert_closed_once(position)
 

@@ -22,6 +22,7 @@ from poslock import PaperExchange, Position, PositionGuard
 from poslock_cli import close as close_module
 from poslock_cli import configuration as configuration_module
 from poslock_cli import recover as recover_module
+from poslock_cli import settle as settle_module
 from poslock_cli.configuration import Configuration, ConfigurationError, Venue, checked, load
 from poslock_cli.configuration_checks import CHECKS
 from poslock_cli.keys import read_keys, read_keys_file
@@ -569,7 +570,7 @@ def test_run_takes_lease_and_timeout_from_the_file(tmp_path: Path) -> None:
 
 
 def options_of_the_guard(monkeypatch: pytest.MonkeyPatch, arguments: list[str]) -> dict[str, Any]:
-    """The options with which `close` or `recover` makes its guard."""
+    """The options with which `close`, `recover`, `settle` or `forget` makes its guard."""
     seen: dict[str, Any] = {}
 
     def guard(exchange: Any, **options: Any) -> PositionGuard:
@@ -578,16 +579,16 @@ def options_of_the_guard(monkeypatch: pytest.MonkeyPatch, arguments: list[str]) 
 
     monkeypatch.setattr(close_module, "PositionGuard", guard)
     monkeypatch.setattr(recover_module, "PositionGuard", guard)
+    monkeypatch.setattr(settle_module, "PositionGuard", guard)
     poslock(*arguments)
     return seen
 
 
-def test_close_and_recover_take_ledger_lease_and_timeout_from_the_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_commands_take_ledger_lease_and_timeout_from_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Unless they are given; by default they are the guard's own."""
     exchange = PaperExchange(tmp_path / "exchange.db")
     exchange.set_price("BTC/USDT:USDT", 60_000)
+    exchange.open_position("BTC/USDT:USDT", "long", 1)
     PositionGuard(exchange, lock_dir=tmp_path / "locks", ledger=tmp_path / "books.db").track(
         Position("btc-1", "BTC/USDT:USDT", "long", 1, 60_000)
     )
@@ -599,6 +600,9 @@ def test_close_and_recover_take_ledger_lease_and_timeout_from_the_file(
     seen = options_of_the_guard(monkeypatch, [*config, "close", "nobody", *paper])
     assert (seen["ledger"].path, seen["stale_after"], seen["timeout"]) == (f"{tmp_path}/books.db", 7, 8)
     assert options_of_the_guard(monkeypatch, [*config, "close", "nobody", *paper, "--timeout", "9"])["timeout"] == 9
+    for command in ("settle", "forget"):
+        seen = options_of_the_guard(monkeypatch, [*config, command, "nobody", *paper, "--yes", "--reason", "test"])
+        assert (seen["ledger"].path, seen["stale_after"], seen["timeout"]) == (f"{tmp_path}/books.db", 7, 8)
     bare = ["--lock-dir", str(tmp_path / "locks"), "close", "nobody", *paper, "--ledger", str(tmp_path / "books.db")]
     seen = options_of_the_guard(monkeypatch, bare)
     assert (seen["stale_after"], seen["timeout"]) == (30, 35)

@@ -202,20 +202,25 @@ def test_a_block_books_what_was_reduced_before(account: Account) -> None:
 
 
 def test_a_block_waits_until_the_venue_shows_the_fills_of_a_reduce(account: Account) -> None:
-    """Without them the P&L would be that of six contracts; if none ever come, nothing is booked."""
+    """Without them the P&L would be that of six contracts; if none ever come, nothing is booked.
+
+    The block says so when it is entered now, before the bot has sent anything.
+    """
     account.open()
     account.guard.modify_position("btc-1", reduce_by=4)
-    venue = Venue(account)
-    hidden = [[], []]  # type: list[list[Fill]]
-    venue.instead["fills"] = lambda *leg: hidden.pop() if hidden else venue.exchange.fills(*leg)
+    venue = Venue(account, settles_within=0.3)
+    hidden = [[], []]  # type: list[list[Trade]]
+    venue.instead["trades"] = lambda *leg: hidden.pop() if hidden else venue.exchange.trades(*leg)
     with venue.guard.closing("btc-1") as close:
         assert close.book(send(account, close, 6)).gross_pnl == -10_000
+    assert hidden == []
     account.open("btc-2")
     account.guard.modify_position("btc-2", reduce_by=4)
-    venue.instead["fills"] = lambda *leg: []
-    with venue.guard.closing("btc-2") as close, pytest.raises(CloseUnsettled, match="shows no fills"):
-        close.book(send(account, close, 6))
-    assert account.rows("SELECT step FROM close WHERE position_id = 'btc-2'") == [("intent",)]
+    venue.instead["trades"] = lambda *leg: []
+    with pytest.raises(CloseUnsettled, match="does not show among its trades"), venue.guard.closing("btc-2"):
+        raise AssertionError
+    assert account.rows("SELECT count(*) FROM booking WHERE position_id = 'btc-2'") == [(0,)]
+    assert account.guard.position("btc-2").state == "open"
 
 
 def test_fills_of_an_exit_order_are_the_bots_to_hand_in(account: Account) -> None:
@@ -295,7 +300,10 @@ def test_many_read_at_once_and_a_close_waits_for_them(account: Account) -> None:
 
 
 def test_nobody_changes_what_is_being_read(account: Account) -> None:
-    """Not even in passing: a modify that waits for nobody is told who reads, an adopt too."""
+    """Not even in passing: a modify that waits for nobody is told who reads, an adopt too.
+
+    Of the 5 that came by hand none is of the position: what is left of it is 9, not 14.
+    """
     account.open()
     hasty = Venue(account, timeout=0).guard
     account.exchange.open_position(SYMBOL, "long", 5)
@@ -306,7 +314,7 @@ def test_nobody_changes_what_is_being_read(account: Account) -> None:
             assert caught.value.holder is not None
             assert caught.value.holder.purpose == "read"
         assert account.guard.position("btc-1") == tracked
-    assert hasty.modify_position("btc-1", reduce_by=1).contracts == 14
+    assert hasty.modify_position("btc-1", reduce_by=1).contracts == 9
 
 
 def test_a_reader_sees_the_end_of_a_close_not_its_middle(account: Account) -> None:
@@ -389,15 +397,22 @@ def test_a_tracked_position_is_adopted_under_its_own_id(account: Account) -> Non
 
 
 def test_nothing_is_adopted_where_nothing_is_held(account: Account) -> None:
-    """A market without a position, a side that does not exist, and a position that its stop-loss has closed."""
+    """A market without a position, a side that does not exist, and a position that its stop-loss has closed.
+
+    That one is swept and booked on this occasion.
+    """
+    guard = Venue(account, settles_within=0.2).guard
     with pytest.raises(PositionConflict, match="holds no long position"):
-        account.guard.adopt(SYMBOL, "long")
+        guard.adopt(SYMBOL, "long")
     with pytest.raises(InvalidPosition, match="side"):
-        account.guard.adopt(SYMBOL, "up")  # type: ignore[arg-type]
+        guard.adopt(SYMBOL, "up")  # type: ignore[arg-type]
     account.open()
     account.exchange.set_price(SYMBOL, 56_000)
     with pytest.raises(PositionConflict, match="holds no long position"):
-        account.guard.adopt(SYMBOL, "long")
+        guard.adopt(SYMBOL, "long")
+    closed = guard.position("btc-1").closed
+    assert closed is not None
+    assert (closed.exit_price, closed.left_at_venue) == (56_000, 0)
 
 
 def test_a_position_whose_closer_died_is_not_adopted(account: Account) -> None:
@@ -458,11 +473,15 @@ def test_a_position_that_was_reduced_and_grew_keeps_the_profit_of_both(account: 
 
 
 @pytest.mark.parametrize("known", [True, False])
-@pytest.mark.parametrize("method", ["holding", "fills"])
+@pytest.mark.parametrize("method", ["holding", "trades"])
 def test_an_exit_order_that_fills_while_a_position_is_adopted_counts_once(
     account: Account, known: bool, method: str
 ) -> None:
-    """4 go while the venue is asked: the position is neither 14 contracts then, nor 6 with the fill of 4."""
+    """4 go while the venue is asked: the position is neither 14 contracts then, nor 6 with the fill of 4.
+
+    A tracked one stays as it is, and where the two reads disagree that is said. One that nobody had tracked is what is
+    held once they agree: an exit before that is not of it.
+    """
     position = account.open()
     if not known:
         account.rows("DELETE FROM audit")
@@ -477,19 +496,26 @@ def test_an_exit_order_that_fills_while_a_position_is_adopted_counts_once(
         return answer
 
     venue.instead[method] = asked
+    if known and method == "holding":
+        with pytest.raises(PositionConflict, match="adopt it again"):
+            venue.guard.adopt(SYMBOL, "long")
     tracked = venue.guard.adopt(SYMBOL, "long")
-    assert tracked.position.contracts == position.contracts
+    is_after = not known and method == "holding"
+    assert tracked.position.contracts == (6 if is_after else position.contracts)
     closed = venue.guard.close_position(tracked.position.id)
-    assert [fill.contracts for fill in closed.fills] == [4, 6]
+    assert [fill.contracts for fill in closed.fills] == ([6] if is_after else [4, 6])
 
 
-def test_a_venue_whose_fills_lag_does_not_make_a_position_smaller(account: Account) -> None:
-    """It holds 6 of 10, and does not show the fill of 4 yet: that is no reason to forget about it."""
+def test_a_venue_whose_trades_lag_does_not_make_a_position_smaller(account: Account) -> None:
+    """It holds 6 of 10, and does not show the trade of 4 yet: that is no reason to forget about it, and it is said."""
     account.open()
     account.exchange.protect(SYMBOL, "long", "take_profit", 4, 59_500)
     account.exchange.set_price(SYMBOL, 59_600)
     venue = Venue(account)
-    venue.instead["fills"] = lambda *_: []
+    venue.instead["trades"] = lambda *_: []
+    with pytest.raises(PositionConflict, match="6 contracts are held, and the trades lead to 10"):
+        venue.guard.adopt(SYMBOL, "long")
+    venue.instead.clear()
     assert venue.guard.adopt(SYMBOL, "long").position.contracts == 10
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from poslock.closing.ports import ThreadPorts
 
 from intents import lock_for
 from poslock import LockTimeout, PositionAlreadyClosingError, PositionLock
+from poslock.bridge import ThreadPorts
 from poslock.holder import Holder
 from poslock.lock.record import Record
 from poslock.lock.status import lock_status
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from conftest import Account
+    from poslock import PositionGuard
     from poslock.holder import Intent
 
 HOLDER = Holder(
@@ -120,6 +122,13 @@ class Refused(ThreadPorts):
         raise LockTimeout(lock.position_id, lock.path, intent and HOLDER._replace(intent=intent), waited=0, why="held")
 
 
+def through(ports: Refused, guard: PositionGuard) -> PositionGuard:
+    """The same guard, with these ports."""
+    operations = guard._operations
+    operations.means = operations._admission.means = replace(operations.means, ports=ports)
+    return guard
+
+
 @pytest.mark.parametrize(
     ("timeout", "stale_after", "bound"), [(0, 30, 31), (0.5, 30, 31), (30.5, 30, 31), (31, 30, 31), (35, 30, 35)]
 )
@@ -130,8 +139,7 @@ def test_a_close_waits_for_others_as_long_as_it_may_or_for_a_lease_and_a_second(
     """Whichever is longer, and not for both; a holder that nobody can name is waited for too."""
     account.open()
     ports = Refused(intent)
-    guard = Venue(account, timeout=timeout, stale_after=stale_after).guard
-    guard._guarding.ports = ports
+    guard = through(ports, Venue(account, timeout=timeout, stale_after=stale_after).guard)
     with pytest.raises(LockTimeout) as caught:
         guard.close_position("btc-1")
     assert sum(each for each in ports.waited if each is not None) == bound
@@ -142,8 +150,7 @@ def test_a_close_waits_for_others_as_long_as_it_may_or_for_a_lease_and_a_second(
 def test_a_close_that_finds_another_close_at_last_is_told_so(account: Account, intents: tuple[Intent, ...]) -> None:
     """At once, or when it had waited for somebody else first."""
     account.open()
-    guard = Venue(account, timeout=0).guard
-    guard._guarding.ports = Refused(*intents)
+    guard = through(Refused(*intents), Venue(account, timeout=0).guard)
     with pytest.raises(PositionAlreadyClosingError) as caught:
         guard.close_position("btc-1")
     assert caught.value.holder is not None
@@ -184,10 +191,11 @@ def test_the_guard_writes_into_the_record_what_it_holds_for(account: Account) ->
     guard.modify_position("btc-1", stop_loss=58_000)
     account.exchange.open_position(SYMBOL, "long", 5)
     guard.adopt(SYMBOL, "long")
+    assert seen.pop("holding") == "change"
     with guard.reading("btc-1"):
         seen["reading"] = intent_now(account)
     guard.close_position("btc-1", reason="read the news")
-    assert seen == {"place_stop": "change", "holding": "change", "reading": "read", "place": "close"}
+    assert seen == {"place_stop": "change", "reading": "read", "place": "close", "holding": "close"}
 
 
 def _noting(seen: dict[str, str], account: Account, name: str, request: Any) -> Any:

@@ -648,6 +648,37 @@ def test_executions_come_in_pages_the_latest_first(venue: Mexc) -> None:
     assert ahead(DEALS, {"symbol": "BTC_USDT"}) == []
 
 
+@pytest.mark.parametrize("venue", [{"liquidity": 1, "remainder_rests": 60.0}], indirect=True)
+def test_most_times_are_whole_seconds_rounded_up_or_down(venue: Mexc) -> None:
+    """Those of executions, of trigger orders and of orders that have ended; live orders and positions have more."""
+    call = Calls(venue)
+    at_ms = venue.clock_ms() // 1000 * 1000 + 500
+    venue.book._clock = lambda: at_ms / 1000
+    order = call(CREATE, closing(venue, vol=2))["orderId"]
+    assert call(GET, {"order_id": order})["createTime"] == at_ms
+    call("contract_private_post_order_cancel", [order])
+    numbers = [call(PLACE_PLAN, plan(venue, vol=1)) for _ in range(2)]
+    whole = {at_ms - 500, at_ms + 500}
+    ended, plans = call(GET, {"order_id": order}), call(PLANS, {"states": "1"})
+    assert {ended["createTime"], ended["updateTime"]} < whole
+    assert {row["createTime"] for row in plans if row["id"] in numbers} == whole
+    [deal] = call("contract_private_get_order_deal_details_order_id", {"order_id": order})
+    assert deal["timestamp"] in whole
+    [position] = call("contract_private_get_position_open_positions", {})
+    assert position["updateTime"] == at_ms
+
+
+def test_what_crosses_flat_is_one_execution(venue: Mexc) -> None:
+    """Of all its contracts, with the fee of all of them, at the order as in the list."""
+    call = Calls(venue)
+    crossing = closing(venue, side=3, vol=15, reduceOnly=False)
+    order = call(CREATE, crossing)["orderId"]
+    assert (left(venue), left(venue, SHORT)) == (0, 5)
+    [deal] = call("contract_private_get_order_deal_details_order_id", {"order_id": order})
+    assert (deal["vol"], deal["fee"], deal["side"]) == (15, 450, 3)
+    assert call(DEALS, {"symbol": "BTC_USDT"})[0] == deal
+
+
 def test_funding_comes_in_pages_with_an_envelope(venue: Mexc) -> None:
     """The latest first, positive if received."""
     venue.book.pay_funding(BTC, "-1.5")

@@ -302,9 +302,9 @@ def test_a_position_that_began_to_close_while_the_lock_was_waited_for_is_not_cha
     venue = Venue(account)
     find = venue.ledger.find
 
-    def found(position_id: str) -> TrackedPosition | None:
-        seen = find(position_id)
-        if venue.guard._guarding.ledger.find is found:
+    def found(position_id: str, generation: int | None = None) -> TrackedPosition | None:
+        seen = find(position_id, generation)
+        if venue.ledger.find is found:
             venue.ledger.find = find  # type: ignore[method-assign]
             with pytest.raises(LockLost):
                 Venue(account, Strike("place", "before", DIED)).guard.close_position("btc-1")
@@ -471,7 +471,7 @@ def test_a_cancel_without_an_answer_is_judged_by_the_next_read(account: Account,
     assert resting(account) == exits(58_000, 66_000)
 
 
-@pytest.mark.parametrize("method", ["prepare", "held", "price", "open_orders", "place_stop", "stop"])
+@pytest.mark.parametrize("method", ["prepare", "holding", "trades", "price", "open_orders", "place_stop", "stop"])
 def test_a_question_without_an_answer_is_asked_again(account: Account, clock: Any, method: str) -> None:
     """One failure of any request is no reason to stop."""
     account.open()
@@ -539,7 +539,8 @@ def test_a_new_order_that_the_venue_cancels_by_itself_keeps_the_old_one(account:
 
 # Its owner dies.
 
-REQUESTS = [("held", 2), ("price", 1), ("place_stop", 2), ("open_orders", 5), ("cancel", 2), ("place", 1)]
+READS = [("holding", 4), ("trades", 2), ("price", 1), ("open_orders", 5)]
+REQUESTS = [*READS, ("place_stop", 2), ("cancel", 2), ("place", 1)]
 WRITES = [("change", 1), ("sending_change", 3), ("end_change", 3)]
 DEATHS = [
     (port, Strike(method, when, DIED, nth))
@@ -667,26 +668,33 @@ def test_a_change_under_way_when_its_owner_died_is_not_left_over(account: Accoun
     dead.instead["place_stop"] = place_stop
     with pytest.raises(LockLost):
         dead.guard.modify_position("btc-1", stop_loss=58_000)
-    venue, arrived = Venue(account, clock=clock), []
+    venue, refused = Venue(account, clock=clock), []
 
-    def open_orders(leg: Leg) -> list[Order]:  # it arrives right after the sweep's last look
+    def open_orders(leg: Leg) -> list[Order]:  # it arrives right after a look of the sweep that shows nothing
         resting_now = venue.exchange.open_orders(leg)
         if not resting_now:
             with pytest.raises(RequestExpired):
-                arrived.append(venue.exchange.place_stop(under_way[0]))
-            under_way.clear()
+                venue.exchange.place_stop(under_way[0])
+            refused.append(under_way[0])
         return resting_now
 
     venue.instead["open_orders"] = open_orders
     venue.guard.close_position("btc-1")
-    assert (under_way, arrived) == ([], [])
+    assert refused
     assert_closed(account, position)
 
 
-def test_a_reduce_under_way_when_its_owner_died_counts_for_the_position(account: Account, clock: Any) -> None:
-    """It arrives while the next owner closes: both orders together close it, once."""
+@pytest.mark.parametrize("in_time", [True, False])
+def test_a_reduce_under_way_when_its_owner_died_counts_for_the_position(
+    account: Account, clock: Any, *, in_time: bool
+) -> None:
+    """It arrives while the next owner asks for it, and counts; or later than its window, and the venue refuses it.
+
+    Both orders together close the position, once. The close waits for that: it used to send at once, and would have
+    taken off too much of a leg that holds more than the position.
+    """
     position = account.open()
-    dead, under_way = Venue(account, clock=clock), []
+    dead, under_way, sent = Venue(account, clock=clock), [], []
 
     def arrives_later(order: CloseOrder) -> Order:
         under_way.append(order)
@@ -697,12 +705,22 @@ def test_a_reduce_under_way_when_its_owner_died_counts_for_the_position(account:
         dead.guard.modify_position("btc-1", reduce_by=4)
     venue = Venue(account, clock=clock)
 
+    def order(leg: Leg, client_order_id: str) -> Order | None:
+        seen = venue.exchange.order(leg, client_order_id)
+        if in_time and venue.calls.count("order") == 3:
+            venue.exchange.place(under_way.pop())
+        return seen
+
     def place(order: CloseOrder) -> Order:
-        venue.exchange.place(under_way.pop())
+        sent.append(order.contracts)
+        if not in_time:
+            with pytest.raises(RequestExpired):
+                venue.exchange.place(under_way.pop())
         return venue.exchange.place(order)
 
-    venue.instead["place"] = place
+    venue.instead.update(order=order, place=place)
     venue.guard.close_position("btc-1")
+    assert (sent, under_way) == ([6 if in_time else 10], [])
     assert_closed(account, position)
 
 

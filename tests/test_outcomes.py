@@ -178,7 +178,7 @@ def liquidate(account: Account, position: Position) -> None:
     account.exchange.set_price(leg.symbol, 30_000)
 
 
-@pytest.mark.parametrize("during", [None, "held", "place", "order"])
+@pytest.mark.parametrize("during", [None, "holding", "place", "order"])
 def test_a_liquidation_is_booked(account: Account, during: str | None) -> None:
     """Before the close, or while it asks or sends, or with its answer lost: the venue's fill is the P&L."""
     position = account.open()
@@ -327,7 +327,7 @@ def script(venue: Venue, nth: int, account: Account, leg: Leg) -> None:
 
         return request
 
-    for name in ("held", "place", "order", "open_orders", "cancel", "fills", "funding"):
+    for name in ("holding", "trades", "place", "order", "open_orders", "cancel", "funding"):
         venue.scripted[name] = before(name)
 
 

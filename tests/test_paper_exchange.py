@@ -273,14 +273,20 @@ def test_a_holding_keeps_its_average_entry_price(path: Path, leg: Leg) -> None:
     market.exchange.open_position("BTC/USDT", leg.side, 2)
     market.exchange.set_price("BTC/USDT", 130)
     market.exchange.open_position("BTC/USDT", leg.side, 1)
-    assert market.exchange.holding(leg) == Holding(Decimal(3), Decimal(110), Decimal(1), inverse=False, settle="USDT")
+    assert market.exchange.holding(leg) == Holding(
+        leg, Decimal(3), Decimal(110), Decimal(1), inverse=False, settle="USDT"
+    )
     market.exchange.set_price("BTC/USDT", 150)
     market.close(1, leg=leg)
-    assert market.exchange.holding(leg) == Holding(Decimal(2), Decimal(110), Decimal(1), inverse=False, settle="USDT")
+    assert market.exchange.holding(leg) == Holding(
+        leg, Decimal(2), Decimal(110), Decimal(1), inverse=False, settle="USDT"
+    )
     market.close(2, "pl2", leg=leg)
     assert market.exchange.holding(leg) is None
     market.exchange.open_position("BTC/USDT", leg.side, 4)
-    assert market.exchange.holding(leg) == Holding(Decimal(4), Decimal(150), Decimal(1), inverse=False, settle="USDT")
+    assert market.exchange.holding(leg) == Holding(
+        leg, Decimal(4), Decimal(150), Decimal(1), inverse=False, settle="USDT"
+    )
 
 
 def test_what_crosses_zero_enters_at_its_own_price(path: Path) -> None:
@@ -290,7 +296,9 @@ def test_what_crosses_zero_enters_at_its_own_price(path: Path) -> None:
     market.exchange.set_price("BTC/USDT", 120)
     market.exchange.open_position("BTC/USDT", "short", 5)
     assert market.exchange.holding(LONG) is None
-    assert market.exchange.holding(SHORT) == Holding(Decimal(2), Decimal(120), Decimal(1), inverse=False, settle="USDT")
+    assert market.exchange.holding(SHORT) == Holding(
+        SHORT, Decimal(2), Decimal(120), Decimal(1), inverse=False, settle="USDT"
+    )
 
 
 @pytest.mark.parametrize("inverse", [False, True])
@@ -304,6 +312,7 @@ def test_an_entry_price_is_good_for_a_position(path: Path, *, inverse: bool, pri
             market.exchange.open_position("BTC/USDT", "long", contracts)
     holding = market.exchange.holding(LONG)
     assert holding is not None
+    assert holding.entry_price is not None
     Position("p", "BTC/USDT", "long", holding.contracts, holding.entry_price, contract_size=holding.contract_size)
     first, second = (Decimal(price) for price in prices)
     average = 3 / (1 / first + 2 / second) if inverse else (first + 2 * second) / 3
@@ -314,7 +323,9 @@ def test_the_contract_is_what_it_was_set_to(path: Path) -> None:
     """The holding names it, and fees count it: a hundredth of 2 x 10 dollars is 0.002 coins at 100."""
     market = Market(path, contract_size=10, inverse=True, settle="BTC", fee_rate="0.01")
     market.exchange.open_position("BTC/USDT", "long", 2)
-    assert market.exchange.holding(LONG) == Holding(Decimal(2), Decimal(100), Decimal(10), inverse=True, settle="BTC")
+    assert market.exchange.holding(LONG) == Holding(
+        LONG, Decimal(2), Decimal(100), Decimal(10), inverse=True, settle="BTC"
+    )
     market.close(2)
     (fill,) = market.exchange.fills(LONG, 0)
     assert (fill.fee, fill.fee_currency) == (Decimal("0.002"), "BTC")
@@ -413,7 +424,7 @@ def test_in_hedge_mode_closing_one_leg_leaves_the_other(path: Path, leg: Leg, ot
     market.exchange.set_price("BTC/USDT", 120)
     market.exchange.open_position("BTC/USDT", leg.side, 7)
     beside = market.exchange.holding(other)
-    assert beside == Holding(Decimal(4), Decimal(100), Decimal(1), inverse=False, settle="USDT")
+    assert beside == Holding(other, Decimal(4), Decimal(100), Decimal(1), inverse=False, settle="USDT")
     stop = market.stop(110 if other.side == "long" else 130, leg=other, contracts=4)
     order = market.close(10, leg=leg)
     assert (order.leg, order.filled) == (leg, 7)
@@ -540,7 +551,7 @@ def test_concurrent_requests_are_atomic_in_both_legs(path: Path) -> None:
 
     at_once(8, trade)
     for leg in (LONG, SHORT):
-        held = Holding(Decimal(150 - 4 * 50 + 4 * 25), Decimal(100), Decimal(1), inverse=False, settle="USDT")
+        held = Holding(leg, Decimal(150 - 4 * 50 + 4 * 25), Decimal(100), Decimal(1), inverse=False, settle="USDT")
         assert market.exchange.holding(leg) == held
         assert sum(fill.contracts for fill in market.exchange.fills(leg, 0)) == 4 * 50
     assert market.exchange.open_orders(LONG) == [stop]

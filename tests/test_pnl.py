@@ -1,7 +1,7 @@
 # mypy: disable-error-code="comparison-overlap"
 from __future__ import annotations
 
-from decimal import ROUND_HALF_UP, Decimal
+from decimal import ROUND_HALF_UP, Decimal, localcontext
 from fractions import Fraction
 from typing import Any
 
@@ -115,11 +115,38 @@ def test_inverse_gross_is_what_the_venues_print(
 
 # Bitget, "Tính toán Lời/Lỗ đối với Bitget futures" (calculation of P&L for Bitget futures), Trader C.
 # https://bitget.com.vn/vi/support/articles/12560603810534
-def test_realized_pnl_of_a_part_is_what_bitget_prints() -> None:
-    """0.9 of 1.4 BTC from 25,000 to 27,000: 1800 less 35.58 to open all and to close the part is 1764.42 USDT."""
+def test_realized_pnl_of_a_part_is_what_bitget_prints_but_for_the_fee_of_the_rest() -> None:
+    """0.9 of 1.4 BTC from 25,000 to 27,000: 1800 less 14.58 to close the part and its share of the 21 to open all.
+
+    Bitget prints 1764.42 USDT, with all of the 21 taken off the part. Here 7.5 of them stay with the 0.5 that are left,
+    and both parts together are charged what Bitget charges.
+    """
     position = Position("a", "BTC/USDT", "long", "1.4", 25000, entry_fee="21")  # 1.4 x 25000 x 0.0006
     pnl = realized_pnl(position, [fill(27000, "0.9", "14.58")], Decimal(0))  # 0.9 x 27000 x 0.0006
-    assert (pnl.gross, pnl.fees, pnl.net) == (1800, Decimal("35.58"), Decimal("1764.42"))
+    assert (pnl.gross, pnl.fees, pnl.net) == (1800, Decimal("28.08"), Decimal("1771.92"))
+    assert pnl.net - Decimal("7.5") == Decimal("1764.42")
+    rest = realized_pnl(position, [fill(27000, "0.5", "8.1")], Decimal(0))
+    whole = realized_pnl(position, [fill(27000, "0.9", "14.58"), fill(27000, "0.5", "8.1")], Decimal(0))
+    assert pnl.fees + rest.fees == whole.fees == Decimal("43.68")
+
+
+def test_a_crumb_that_stays_keeps_its_share_of_the_entry_fee() -> None:
+    """9 of 10 closed: nine tenths of the fee. 2 of 3: two thirds, to 28 digits. All: all of it, to the last digit."""
+    position = Position("a", "X/USDT", "long", 10, 100, entry_fee="0.1")
+    assert realized_pnl(position, [fill(100, 9)], Decimal(0)).fees == Decimal("0.09")
+    thirds = Position("a", "X/USDT", "long", 3, 100, entry_fee="0.1")
+    assert realized_pnl(thirds, [fill(100, 2)], Decimal(0)).fees == Decimal("0.06666666666666666666666666667")
+    assert realized_pnl(thirds, [fill(100, 2), fill(100, 1)], Decimal(0)).fees == Decimal("0.1")
+    rebate = Position("a", "X/USDT", "short", 10, 100, entry_fee="-0.1")
+    assert realized_pnl(rebate, [fill(100, 9)], Decimal(0)).fees == Decimal("-0.09")
+
+
+@pytest.mark.parametrize("inverse", [True, False])
+def test_without_an_exit_there_is_no_exit_price(inverse: bool) -> None:
+    """Nothing was proved, so nothing was earned or paid, and no price is invented; funding is what it was."""
+    position = Position("a", "X/Y", "long", 10, 100, inverse=inverse, settle="Y", entry_fee="0.1")
+    pnl = realized_pnl(position, [], Decimal("0.5"))
+    assert pnl == (None, 0, 0, Decimal("0.5"), Decimal("0.5"))
 
 
 # BitMEX, the help page on the Realised PNL of the Balances page, trades of Jan 18th.
@@ -208,6 +235,25 @@ def test_one_price_gains_the_same_in_any_number_of_fills(
         assert split.exit_price == whole.exit_price == price
 
 
+def size_of(fills: list[Fill]) -> Decimal:
+    with localcontext(EXACT):
+        return sum((each.contracts for each in fills), Decimal(0))
+
+
+@given(amounts, several, moneys)
+def test_the_parts_of_a_position_share_its_entry_fee(
+    entry: Decimal, fills: list[tuple[Decimal, Decimal]], entry_fee: Decimal
+) -> None:
+    """In proportion to their contracts, to 28 digits each; so together they are charged all of it."""
+    parts = [fill(*each) for each in fills]
+    position = Position("a", "X/Y", "long", size_of(parts), entry, entry_fee=entry_fee)
+    shares = [Fraction(realized_pnl(position, [each], Decimal(0)).fees) for each in parts]
+    for share, each in zip(shares, parts, strict=True):
+        exact = Fraction(entry_fee) * Fraction(each.contracts) / Fraction(position.contracts)
+        assert abs(share - exact) <= abs(exact) / 10**27
+    assert abs(sum(shares) - Fraction(entry_fee)) <= abs(Fraction(entry_fee)) / 10**27
+
+
 @given(st.booleans(), amounts, several, moneys, moneys, st.lists(st.tuples(moneys, st.sampled_from(["Y", "BNB"]))))
 def test_net_is_gross_less_fees_plus_funding(
     inverse: bool,
@@ -218,9 +264,9 @@ def test_net_is_gross_less_fees_plus_funding(
     fees: list[tuple[Decimal, str]],
 ) -> None:
     """Exactly; of the fees those in the settle currency, and the entry's."""
-    position = Position("a", "X/Y", "long", 1, entry, inverse=inverse, settle="Y", entry_fee=entry_fee)
-    charged = [fill(*each, *fee) for each, fee in zip(fills, fees, strict=False)]
-    pnl = realized_pnl(position, charged or [fill(1, 1)], funding)
+    charged = [fill(*each, *fee) for each, fee in zip(fills, fees, strict=False)] or [fill(1, 1)]
+    position = Position("a", "X/Y", "long", size_of(charged), entry, inverse=inverse, settle="Y", entry_fee=entry_fee)
+    pnl = realized_pnl(position, charged, funding)
     assert Fraction(pnl.net) == Fraction(pnl.gross) - Fraction(pnl.fees) + Fraction(funding)
     paid = sum(Fraction(each.fee) for each in charged if each.fee_currency == "Y")
     assert Fraction(pnl.fees) == Fraction(entry_fee) + paid
@@ -255,17 +301,17 @@ def test_the_legs_of_a_hedge_are_computed_apart_and_add_up(
     paid: Decimal,
 ) -> None:
     """Each leg has its own entry, fills and funding; together they are worth what both moved."""
-    legs = [
-        (Position("a", "X/Y", "long", 1, long_entry, inverse=inverse, entry_fee=1), sold, received),
-        (Position("b", "X/Y", "short", 1, short_entry, inverse=inverse, entry_fee=2), bought, paid),
-    ]
-    pnls = [realized_pnl(leg, [fill(*each) for each in fills], funding) for leg, fills, funding in legs]
+    sells, buys = ([fill(*each) for each in fills] for fills in (sold, bought))
+    long = Position("a", "X/Y", "long", size_of(sells), long_entry, inverse=inverse, entry_fee=1)
+    short = Position("b", "X/Y", "short", size_of(buys), short_entry, inverse=inverse, entry_fee=2)
+    legs = [(long, sells, received), (short, buys, paid)]
+    pnls = [realized_pnl(leg, fills, funding) for leg, fills, funding in legs]
 
     moved = Fraction(0)
     for (leg, fills, _), sign in zip(legs, (1, -1), strict=True):
-        for price, contracts in fills:
-            before, after = Fraction(leg.entry_price), Fraction(price)
-            moved += sign * Fraction(contracts) * (1 / before - 1 / after if inverse else after - before)
+        for each in fills:
+            before, after = Fraction(leg.entry_price), Fraction(each.price)
+            moved += sign * Fraction(each.contracts) * (1 / before - 1 / after if inverse else after - before)
     together = sum(Fraction(pnl.net) for pnl in pnls)
     rounded = Fraction(1, 10**12) + Fraction(1, 10**100) if inverse else 0  # half a place for each leg
     assert abs(together - (moved - 3 + Fraction(received) + Fraction(paid))) <= rounded

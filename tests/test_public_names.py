@@ -29,6 +29,7 @@ RAISED: list[errors.PoslockError] = [
     errors.PositionConflict("a", "why"),
     errors.PositionAlreadyClosingError("a", "closing", HOLDER),
     errors.CloseUnsettled("a", "sending", "why"),
+    errors.OperationRefused("a\nb", "settle", "why"),
     errors.InvalidChange("a\nb", "stop_loss", 1, "why"),
     errors.ChangeRefused("a", "stop_loss", "why"),
     errors.ChangeUnsettled("a", "stop_loss", "why"),

@@ -29,7 +29,7 @@ EXAMPLES = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
 WITHOUT_KEYS = [number for number, example in enumerate(EXAMPLES) if "apiKey" not in example]
-PRINTED = {0: "-10295.0000\n", 1: "-4.5000\n"}
+PRINTED = {0: "-10295.0000\n", 1: "-9.0000\n"}
 
 
 def run(code: str, folder: Path) -> str:
@@ -93,7 +93,7 @@ def test_the_examples_with_a_real_client_close_a_position(
         there = f"__import__('loopback.mexc').mexc.client_at({venue.url!r}, asynchronous={number == 4})"
         code, clients = re.subn(r"ccxt\.mexc\(.*?\}\)", there, EXAMPLES[number])
         assert clients == 1
-        assert run(f"import sys; sys.path.insert(0, {str(ROOT / 'tests')!r})\n{code}", tmp_path) == "-300.0\n"
+        assert run(f"import sys; sys.path.insert(0, {str(ROOT / 'tests')!r})\n{code}", tmp_path) == "-600.0\n"
         assert venue.book.held(Leg(symbol, side)) == 0
         assert venue.book.open_orders(Leg(symbol, side)) == []
 

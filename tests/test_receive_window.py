@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from poslock.closing.session import Stamp
 
-from poslock.closing.session import receive_window_ms
+from poslock.closing.session import Stamp, receive_window_ms
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from poslock import (
     LockLost,
     Position,
     PositionAlreadyClosingError,
+    PositionConflict,
     PositionGuard,
     UnsupportedMarket,
 )
@@ -116,7 +117,7 @@ class Desk:
     def held(self, leg: Leg = LONG) -> Decimal:
         """How much the venue says that can be sold."""
         holding = self.exchange.holding(leg)
-        return holding.contracts if holding else Decimal(0)
+        return holding.contracts if holding and holding.contracts >= holding.smallest else Decimal(0)
 
     def told(self, effect: str = "exit", leg: Leg = LONG, since_ms: int | None = None) -> list[Fill]:
         """The purchases or the sales; without *since_ms* those of a day."""
@@ -223,12 +224,13 @@ def test_what_is_held_is_the_balance(desk: Desk) -> None:
 
 @pytest.mark.parametrize(
     ("balance", "held"),
-    [("0.00000999", 0), ("0.00008", 0), ("0.00009", "0.00009"), ("0.123456789", "0.12345"), ("1E+1", 10)],
+    [("0.00000999", 0), ("0.00008", 0), ("0.00009", "0.00009"), ("0.123456789", "0.123456789"), ("1E+1", 10)],
 )
-def test_what_cannot_be_sold_is_not_held(desk: Desk, balance: str, held: Any) -> None:
-    """Less than a step, less than an order must be worth, or what is beyond the last whole step."""
+def test_what_cannot_be_sold_is_dust(desk: Desk, balance: str, held: Any) -> None:
+    """Less than a step, or less than an order must be worth: it is held, and is below the smallest order."""
     desk.hold(balance)
     assert desk.held() == Decimal(held)
+    assert desk.exchange.holding(LONG).contracts == Decimal(balance)
 
 
 @pytest.mark.parametrize("kind", ["amount", "market"])
@@ -348,7 +350,7 @@ def test_holdings_of_nothing(desk: Desk) -> None:
 def test_a_balance_cannot_be_adopted(desk: Desk) -> None:
     """Nobody knows what it was bought for; the way out is in the message."""
     desk.hold()
-    with pytest.raises(UnsupportedMarket, match=r"track\(\) it with what you paid"):
+    with pytest.raises(UnsupportedMarket, match=r"track\(\) 'BTC/USDT' with what you paid"):
         desk.guard().adopt(SYMBOL, "long")
 
 
@@ -1209,11 +1211,13 @@ def test_a_position_beyond_the_largest_order_is_closed_in_parts(desk: Desk) -> N
 
 
 def test_dust_from_before_does_not_keep_a_close_open(desk: Desk) -> None:
-    """It is in the account and cannot be sold, so it is nobody's to wait for; not even while an order rests."""
+    """It is in the account and cannot be sold, so it is nobody's to wait for; an order that rests for it stays."""
     desk.books.give("BTC", "0.00008")
     guard = tracked(desk)
-    desk.rest("0.00008", price=Decimal(70_000))
+    order = desk.rest("0.00008", price=Decimal(70_000))
     guard.close_position("btc-1")
+    assert order.rests
+    desk.books.cancel(order)
     assert_closed_once(desk, guard, left="0.00008")
 
 
@@ -1229,52 +1233,38 @@ def test_what_was_bought_and_arrived_is_closed(desk: Desk) -> None:
     assert_closed_once(desk, guard, amount, left="0.00000679")
 
 
-def test_what_was_bought_but_did_not_arrive_is_missing(desk: Desk) -> None:
-    """A bot that tracks what it ordered is told; what there is was sold, and buying the rest is a way out."""
+def test_what_was_bought_but_did_not_arrive_is_refused(desk: Desk) -> None:
+    """The fee was taken from the coins: a bot that tracks what it ordered is told how much there is."""
     desk.exchange.prepare()
     desk.books.buy(SYMBOL, "0.5")
     guard = desk.guard()
-    guard.track(Position("btc-1", SYMBOL, "long", "0.5", 60_000))
-    with pytest.raises(CloseUnsettled, match=r"shows no fills for 0\.0005 contracts"):
-        guard.close_position("btc-1")
+    with pytest.raises(PositionConflict, match=r"0\.5 contracts are to be tracked, and the venue holds 0\.4995"):
+        guard.track(Position("btc-1", SYMBOL, "long", "0.5", 60_000))
+    guard.track(Position("btc-1", SYMBOL, "long", "0.4995", 60_000))
+    assert guard.close_position("btc-1").left_at_venue == 0
     assert [filled for _, filled in desk.sales()] == [Decimal("0.4995")]
-    assert guard.position("btc-1").state == "closing"
-    desk.books.give("BTC", "0.0005")
-    (recovery,) = guard.recover()
-    assert recovery.error is None
-    assert_closed_once(desk, guard)
 
 
-def test_what_cannot_be_sold_by_itself_is_booked_with_another_sale(desk: Desk) -> None:
-    """A bot that tracked beyond the step is told; a sale by hand of as much is the way out."""
+def test_what_is_beyond_the_step_is_left(desk: Desk) -> None:
+    """No order can sell it, so the close ends without it, and says how much that is."""
     desk.exchange.prepare()
     desk.books.give("BTC", "0.50000999")
     guard = desk.guard()
     guard.track(Position("btc-1", SYMBOL, "long", "0.50000999", 60_000))
-    with pytest.raises(CloseUnsettled, match=r"shows no fills for 0\.00000999 contracts"):
-        guard.close_position("btc-1")
-    desk.books.buy(SYMBOL, "0.001")
-    with pytest.raises(CloseUnsettled, match=r"0\.00000999 BTC is less than an order can be for"):
-        guard.close_position("btc-1")
-    desk.books.sell(SYMBOL, "0.0009")
-    (recovery,) = guard.recover()
-    assert recovery.closed is not None
-    assert sum(fill.contracts for fill in recovery.closed.fills) == Decimal("0.50000999")
-    assert guard.recover() == []
+    closed = guard.close_position("btc-1")
+    assert closed.left_at_venue == Decimal("0.00000999")
+    assert sum(fill.contracts for fill in closed.fills) == Decimal("0.5")
 
 
 def test_coins_of_somebody_else_are_not_sold(desk: Desk) -> None:
-    """A close sells what was tracked; if orders rest that may be for the others, it leaves them and says so."""
+    """A close sells what was tracked; what else there is is nobody's business, and an order that rests for it stays."""
     desk.books.give("BTC", 2)
     guard = tracked(desk)
     order = desk.rest("1.5")
-    with pytest.raises(CloseUnsettled, match=r"the venue holds 2\.0+ more contracts"):
-        guard.close_position("btc-1")
+    assert guard.close_position("btc-1").left_at_venue == 0
     assert desk.sales()[0][1] == Decimal("0.5")
     assert order.rests
     desk.books.cancel(order)
-    (recovery,) = guard.recover()
-    assert recovery.error is None
     assert_closed_once(desk, guard, left=2)
 
 

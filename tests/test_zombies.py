@@ -18,7 +18,7 @@ LEASE = 1.0
 REAL = ("mexc", "binanceusdm")
 LATE = [("/api/v1/private/order/create", 513), ("/fapi/v1/order", -1021)]
 WRITES = [(method, when) for method in ("begin", "sending", "filled", "book") for when in ("before", "after")]
-REQUESTS = ["held", "place", "open_orders", "cancel", "fills", "funding"]
+REQUESTS = ["holding", "place", "open_orders", "cancel", "trades", "funding"]
 
 
 @pytest.mark.parametrize(

@@ -21,8 +21,11 @@ from poslock.errors import (
     CloseUnsettled,
     ExchangeUnavailable,
     LockTimeout,
+    OperationRefused,
     PositionAlreadyClosingError,
+    PoslockError,
 )
+from poslock.guard.guard import Recovery
 from poslock.ledger.ledger import Ledger
 from poslock.position import EXACT
 from poslock.text import printable, quoted
@@ -33,7 +36,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from poslock.exchange.port import Exchange
-    from poslock.guard.guard import Recovery
     from poslock.lock.directory import LockDirectory
     from poslock.position import ClosedPosition
 
@@ -139,13 +141,21 @@ def as_json(value: object) -> str:
     return json.dumps(value, indent=2, default=_text)
 
 
-def as_object(outcome: Recovery) -> dict[str, object]:
-    """What became of a position, for scripts."""
+def attempted(position_id: str, attempt: Callable[[], ClosedPosition | None]) -> Recovery:
+    """What came of one *attempt* to end a position, errors of ours too."""
+    try:
+        return Recovery(position_id, attempt(), None)
+    except PoslockError as error:
+        return Recovery(position_id, None, error)
+
+
+def as_object(outcome: Recovery, done: str | None = None) -> dict[str, object]:
+    """What became of a position, for scripts. *done* is the word for it if nothing went wrong."""
     error = outcome.error
     holder = error.holder if isinstance(error, PositionAlreadyClosingError | LockTimeout) else None
     return {
         "position": outcome.position_id,
-        "outcome": _in_a_word(outcome),
+        "outcome": done if done and outcome.error is None else _in_a_word(outcome),
         "closed": None if outcome.closed is None else asdict(outcome.closed),
         "holder": None if holder is None else {"pid": holder.pid, "host": holder.host, "purpose": holder.purpose},
         "error": None if error is None else str(error),
@@ -154,12 +164,30 @@ def as_object(outcome: Recovery) -> dict[str, object]:
 
 def described(closed: ClosedPosition) -> str:
     """A finished close as a line."""
-    contracts = Decimal(0)
+    contracts = closed.by_operator
     for fill in closed.fills:
         contracts = EXACT.add(contracts, fill.contracts)
     parts = f"gross {amount(closed.gross_pnl)}, fees {amount(closed.fees)}, funding {amount(closed.funding)}"
-    exit_price = amount(closed.exit_price)
-    return f"closed {amount(contracts)} contracts at {exit_price}, net P&L {amount(closed.net_pnl)} ({parts})"
+    at = "" if closed.exit_price is None else f" at {amount(closed.exit_price)}"
+    line = f"closed {amount(contracts)} contracts{at}, net P&L {amount(closed.net_pnl)} ({parts})"
+    return f"{line}; {ending(closed)}"
+
+
+def ending(closed: ClosedPosition) -> str:
+    """By what it ended, what is left at the venue, and what is in no P&L or in it by the operator's word."""
+    match closed.left_at_venue:
+        case None:
+            left = "it is not known whether something is left at the venue"
+        case contracts if contracts:
+            left = f"{amount(contracts)} contracts are left at the venue"
+        case _:
+            left = "nothing is left at the venue"
+    found = [f"ended by {printable(closed.ended_by)}", left]
+    if closed.written_off:
+        found.append(f"{amount(closed.written_off)} contracts are written off, in no P&L")
+    if closed.by_operator:
+        found.append(f"{amount(closed.by_operator)} contracts are booked at the operator's price")
+    return ", ".join(found)
 
 
 def _in_a_word(outcome: Recovery) -> str:
@@ -172,6 +200,8 @@ def _in_a_word(outcome: Recovery) -> str:
             return "unsettled"
         case LockTimeout():
             return "busy"
+        case OperationRefused():
+            return "refused"
         case _:
             return "failed"
 

@@ -6,13 +6,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from poslock.errors import LockError, LockStillHeld
-from poslock.lock.status import LockStatus, lock_statuses
+from poslock.errors import LedgerError, LockError, LockStillHeld
+from poslock.lock.status import LockStatus, lock_status, lock_statuses
 from poslock.lock.transitions import Transitions
 from poslock.text import printable
+from poslock_cli.account import amount, is_made, ledger_at
+from poslock_cli.asking import ask, holders
+from poslock_cli.configuration import configuration_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from poslock.lock.directory import LockDirectory
 
@@ -25,7 +28,7 @@ _NOT_FREE = {"held", "stale", "corrupt"}
 @click.option("--stale", is_flag=True, help="Clear every stale or corrupt lock; no live holder is touched.")
 @click.option("--all", "everything", is_flag=True, help="Clear every lock that may be cleared.")
 @click.option("--force", is_flag=True, help="Clear a live holder too; its check() fails from then on.")
-@click.option("--yes", is_flag=True, help="With --force: do not ask.")
+@click.option("--yes", is_flag=True, help="With --force: do not show and do not ask.")
 @click.pass_obj
 @click.pass_context
 def clear(  # noqa: PLR0913  # one for each option
@@ -40,7 +43,8 @@ def clear(  # noqa: PLR0913  # one for each option
 ) -> None:
     """Free stale and corrupt locks: the named ones, all --stale ones, or --all.
 
-    A live holder is left alone (exit 1) unless --force is given.
+    A live holder is left alone (exit 1) unless --force is given. Then it shows who holds what, and asks first; where
+    nobody answers it clears nothing (exit 1) and needs --yes.
     """
     if (bool(positions), stale, everything).count(True) != 1:
         raise click.UsageError("Name positions, or say --stale, or say --all: one of the three.")
@@ -50,7 +54,8 @@ def clear(  # noqa: PLR0913  # one for each option
     names = positions or _found(directory, _STALE if stale else _NOT_FREE)
     locks = [Transitions(directory, each) for each in names]
     if locks and force and not yes:
-        click.confirm("A live holder may be in the middle of a close. Clear all the same?", abort=True)
+        shown = [line for each in names for line in _shown(directory, configuration_of(context).ledger, each)]
+        ask(shown, "A live holder may be in the middle of a close. Clear all the same?")
     failures = [error for lock in locks if (error := _clear(lock, force=force))]
     # With --stale a lock that was taken since it was looked at is no failure: it is stale no more.
     context.exit(1 if any(not (stale and isinstance(each, LockStillHeld)) for each in failures) else 0)
@@ -65,6 +70,22 @@ def _found(directory: LockDirectory, states: set[str]) -> Sequence[str]:
         if lock.position is None:
             _name(lock)
     return [lock.position for lock in found if lock.position is not None]
+
+
+def _shown(directory: LockDirectory, ledger: str | None, position_id: str) -> Iterator[str]:
+    """What clearing a lock would do to whom, and what the ledger says of the position."""
+    lock = lock_status(directory, position_id)
+    by = {"held": f"{holders(lock)}; its check() fails from then on", "stale": f"{holders(lock)}, which is over"}
+    yield f"{position_id}: {lock.state}{f', {by[lock.state]}' if lock.state in by else ''}"
+    book = ledger_at(directory, ledger)
+    try:
+        tracked = book.find(position_id) if is_made(book.path) else None
+    except (LedgerError, click.ClickException) as error:
+        yield f"  not seen: the position ({error})"
+        return
+    if tracked is not None:
+        position = tracked.position
+        yield f"  {position.side} {amount(tracked.left)} contracts of {position.symbol}, {tracked.state}"
 
 
 def _name(lock: LockStatus) -> None:

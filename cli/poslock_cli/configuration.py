@@ -68,7 +68,7 @@ class Configuration:
         of_ledger = {} if self.ledger is None else {"ledger": self.ledger}
         timeout = {} if self.timeout is None else {"timeout": self.timeout}
         context.default_map = {
-            **dict.fromkeys(("positions", "history", "recover"), of_ledger),
+            **dict.fromkeys(("positions", "history", "recover", "settle", "forget"), of_ledger),
             "close": of_ledger | timeout,
             "run": timeout | {"stale_after": self.lease},
         }

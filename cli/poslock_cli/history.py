@@ -24,10 +24,15 @@ _HEADER = ("TIME", "POSITION", "GENERATION", "TOKEN", "PID", "EVENT", "DETAIL")
 @ledger_option
 @click.option("--json", "as_objects", is_flag=True, help="Print a list of objects instead of a table.")
 @click.pass_obj
-def history(directory: LockDirectory, position: str | None, *, ledger: str | None, as_objects: bool) -> None:
-    """Show who did what to POSITION, or to all of them, oldest first: tracked, sent, broken, booked.
+@click.pass_context
+def history(
+    context: click.Context, directory: LockDirectory, position: str | None, *, ledger: str | None, as_objects: bool
+) -> None:
+    """Show who did what to POSITION, or to all of them, oldest first: tracked, sent, broken, unsettled, booked.
 
     The ledger is only read. Times are UTC.
+
+    Exit 0; 1 if the ledger knows nothing of POSITION.
     """
     if position is not None:
         check_position_id(position)
@@ -37,9 +42,11 @@ def history(directory: LockDirectory, position: str | None, *, ledger: str | Non
         click.echo(as_json([{**asdict(event), "at": moment(event.at)} for event in events]))
     elif events:
         click.echo(table(_HEADER, [_row(event) for event in events]))
-    else:
-        of = "" if position is None else f" of {quoted(position)}"
-        click.echo(f"no history{of} in {printable(book.path)}")
+    elif position is None:
+        click.echo(f"no history in {printable(book.path)}")
+    if position is not None and not events:
+        click.echo(f"Error: no history of {quoted(position)} in {printable(book.path)}", err=True)
+        context.exit(1)
 
 
 def _row(event: Event) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ from poslock_cli.history import history
 from poslock_cli.positions import positions
 from poslock_cli.recover import recover
 from poslock_cli.run import run
+from poslock_cli.settle import forget, settle
 from poslock_cli.status import status
 
 if TYPE_CHECKING:
@@ -82,6 +83,8 @@ main.add_command(positions)
 main.add_command(history)
 main.add_command(close)
 main.add_command(recover)
+main.add_command(settle)
+main.add_command(forget)
 main.add_command(run)
 main.add_command(doctor)
 main.add_command(demo)

@@ -10,8 +10,8 @@ import click
 
 from poslock.errors import InvalidPositionId
 from poslock.lock.status import LockStatus, lock_status
-from poslock.text import printable
-from poslock_cli.account import amount, as_json, is_made, ledger_at, ledger_option
+from poslock.text import printable, quoted
+from poslock_cli.account import amount, as_json, ending, is_made, ledger_at, ledger_option
 from poslock_cli.table import table
 
 if TYPE_CHECKING:
@@ -22,23 +22,74 @@ if TYPE_CHECKING:
 _HEADER = ("POSITION", "ACCOUNT", "SYMBOL", "SIDE", "LEFT", "ENTRY", "STATE", "GENERATION", "NET P&L", "HOLDER")
 
 
+_OVER = {"closed", "forgotten"}
+_WAY_OUT = "'poslock close' or 'recover' looks afresh, 'poslock settle' ends it by your word"
+
+
 @click.command()
+@click.argument("positions", nargs=-1, metavar="[POSITION]...")
 @ledger_option
+@click.option("--open", "only_open", is_flag=True, help="Leave out those that are closed or forgotten.")
 @click.option("--json", "as_objects", is_flag=True, help="Print a list of objects instead of a table.")
 @click.pass_obj
-def positions(directory: LockDirectory, *, ledger: str | None, as_objects: bool) -> None:
-    """Show every position in the ledger: what is left of it, its state, its P&L once closed, and who is at it now.
+@click.pass_context
+def positions(  # noqa: PLR0913  # one for each option
+    context: click.Context,
+    directory: LockDirectory,
+    positions: tuple[str, ...],
+    *,
+    ledger: str | None,
+    only_open: bool,
+    as_objects: bool,
+) -> None:
+    """Show the positions in the ledger, or those named: what is left, the state, the P&L once closed, and the holder.
 
-    The ledger is only read. Of an id that was opened again the newest generation is shown.
+    Under its row stands why a close cannot end, and what it left at the venue. The ledger is only read. Of an id that
+    was opened again the newest generation is shown, and one before it that is not booked yet.
+
+    Exit 0; 1 if the ledger does not know a POSITION that was named.
     """
     book = ledger_at(directory, ledger)
-    seen = [_seen(directory, book, each) for each in book.positions()] if is_made(book.path) else []
+    found = _found(book, positions) if is_made(book.path) else []
+    shown = [each for each in found if not (only_open and each.state in _OVER)]
+    seen = [_seen(directory, book, each) for each in shown]
     if as_objects:
         click.echo(as_json([_as_object(tracked, lock) for tracked, lock in seen]))
     elif seen:
-        click.echo(table(_HEADER, [_row(tracked, lock) for tracked, lock in seen]))
-    else:
-        click.echo(f"no positions in {printable(book.path)}")
+        click.echo(_as_text(seen))
+    elif found or not positions:
+        click.echo(f"no {'open ' if only_open else ''}positions in {printable(book.path)}")
+    unknown = [each for each in positions if each not in {tracked.position.id for tracked in found}]
+    for each in unknown:
+        click.echo(f"Error: position {quoted(each)} is not in the ledger {printable(book.path)}", err=True)
+    context.exit(1 if unknown else 0)
+
+
+def _found(ledger: Ledger, named: tuple[str, ...]) -> list[TrackedPosition]:
+    """All positions, or the *named* ones, by id; before each the oldest generation that is not booked yet."""
+    found: list[TrackedPosition] = []
+    for tracked in ledger.positions():
+        if named and tracked.position.id not in named:
+            continue
+        older = ledger.superseded(tracked.position.id) if tracked.generation > 1 else None
+        if older is not None and older.generation != tracked.generation:
+            found.append(older)
+        found.append(tracked)
+    return found
+
+
+def _as_text(seen: list[tuple[TrackedPosition, LockStatus | None]]) -> str:
+    """A table, with what does not fit into a column under its row."""
+    header, *rows = table(_HEADER, [_row(tracked, lock) for tracked, lock in seen]).split("\n")
+    lines = [header]
+    for row, (tracked, _) in zip(rows, seen, strict=True):
+        lines.append(row)
+        if tracked.unsettled:
+            lines.append(f"  unsettled: {printable(tracked.unsettled)} ({_WAY_OUT})")
+        closed = tracked.closed
+        if closed is not None and (closed.left_at_venue != 0 or closed.written_off or closed.by_operator):
+            lines.append(f"  {ending(closed)}")
+    return "\n".join(lines)
 
 
 def _seen(
@@ -52,16 +103,16 @@ def _seen(
     # A closer booked and released between the two looks: it would seem to have died. A close that is still open was
     # open all the time. (test_a_close_that_ends_while_we_look_does_not_seem_abandoned)
     if tracked.state == "closing" and lock.state != "held":
-        return ledger.find(tracked.position.id) or tracked, lock
+        return ledger.find(tracked.position.id, tracked.generation) or tracked, lock
     return tracked, lock
 
 
 def _left(tracked: TrackedPosition) -> Decimal:
-    return Decimal(0) if tracked.state == "closed" else tracked.left
+    return Decimal(0) if tracked.state in _OVER else tracked.left
 
 
 def _as_object(tracked: TrackedPosition, lock: LockStatus | None) -> dict[str, object]:
-    position = tracked.position
+    position, closed = tracked.position, tracked.closed
     return {
         "position": position.id,
         "account": tracked.account,
@@ -73,7 +124,12 @@ def _as_object(tracked: TrackedPosition, lock: LockStatus | None) -> dict[str, o
         "settle": position.settle,
         "state": tracked.state,
         "generation": tracked.generation,
-        "net_pnl": tracked.closed and tracked.closed.net_pnl,
+        "net_pnl": closed and closed.net_pnl,
+        "ended_by": closed and closed.ended_by,
+        "left_at_venue": closed and closed.left_at_venue,
+        "written_off": closed and closed.written_off,
+        "by_operator": closed and closed.by_operator,
+        "unsettled": tracked.unsettled,
         "lock": lock and lock.state,
         "holders": [asdict(holder) for holder in lock.holders] if lock and lock.state != "free" else [],
     }

@@ -1,4 +1,4 @@
-"""``poslock recover``: finishes what dead bots began."""
+"""``poslock recover``: finishes what dead bots began, and books what ended without any."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ def recover(
 ) -> None:
     """Finish every close and every change of a position that was begun and not ended, where nobody is at it.
 
-    Safe at any time, and beside running bots.
+    Positions that ended at the venue by themselves (a stop-loss, a liquidation, by hand) are booked, too. Safe at any
+    time, and beside running bots.
 
     Exit 0 if nothing is left unfinished, else 1.
     """

@@ -7,9 +7,8 @@ for, never in two.
 Sequence: journal all changes; for each journal its order and only then send it; when the new order rests, and not
 before, cancel the other ones of its kind until a read shows none.
 
-Crash behaviour: a change that was journaled is finished by the next owner who comes to modify, or by `recover`, after a
-look of its own: nothing is sent, and no order of others cancelled, for a position that has ended; a close drops it.
-Until then the old order rests, or the new one, or both: reduce-only orders do not add up to more than the
+Crash behaviour: a change that was journaled is finished by the next owner who comes to modify, or by `recover`; a close
+drops it. Until then the old order rests, or the new one, or both: reduce-only orders do not add up to more than the
 position.
 
 Not protected: several stop-losses or take-profits of one position on purpose; setting one replaces them all.
@@ -25,6 +24,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Literal
 
+from poslock.closing.exits import decide
 from poslock.closing.session import LONGEST_PAUSE, Session, client_order_id, pauses, receive_window_ms
 from poslock.closing.watch import Watch
 from poslock.errors import (
@@ -50,6 +50,8 @@ if TYPE_CHECKING:
     from poslock.position import Side
 
 _FRUITLESS_ORDERS = 3
+# The rows of the table in which what is held is the tracked position.
+_OF_THE_POSITION = frozenset({3, 4})
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,6 @@ class Changes:
         self._session = session
         self._ledger = session.means.ledger
         self._kind: Kind | Literal["change"] = "change"
-        self._ours: Decimal | None = None  # contracts of the position that are held, by the look of this owner
         session.unsettled = self._unsettled
 
     async def run(self, wanted: Wanted) -> ModifiedPosition:
@@ -87,19 +88,18 @@ class Changes:
         await self._session.reload()
         left, price = await self._left(wanted, before)
         self._check_prices(wanted, price)
-        self._ours = left
         begun = await self._session.read(self._ledger.changes)
         await self._session.tell(self._ledger.change, self._changes(wanted, left, first=len(begun) + 1))
-        await self.finish()
+        await self.finish(looked=True)
         return await self._outcome()
 
-    async def finish(self) -> None:
-        """Finish the changes that were begun."""
+    async def finish(self, *, looked: bool = False) -> None:
+        """Finish the changes that were begun; unless the leg was *looked* at just now, look first."""
         await self._session.ask(self._session.exchange.prepare)
         for change in await self._session.read(self._ledger.changes):
             if change.is_unfinished:
                 self._kind = change.kind
-                await self._make(change)
+                await self._make(change, looked=looked)
 
     async def _left(self, wanted: Wanted, before: Sequence[Change]) -> tuple[Decimal, Decimal]:
         """The contracts of the position that are held, and the price of the market if it matters.
@@ -151,16 +151,16 @@ class Changes:
     def _client_id(self, kind: Kind, price: Decimal | None, number: int) -> str | None:
         return None if price is None and kind != "reduce" else client_order_id(self._session.tracked, "change", number)
 
-    async def _make(self, change: Change) -> None:
+    async def _make(self, change: Change, *, looked: bool) -> None:
         order = (await self._session.find(change)) if change.step == "sending" else None
-        left = self._ours
-        if left is None and (order is None or change.kind != "reduce"):
-            left = await self._left_of(change, order)
-            if not left:  # it rests perhaps, and the close cancels it
-                await self._end(change)
-                return
+        is_reduced = change.kind == "reduce" and order is not None
+        if not looked and not is_reduced and (why := await self._obstacle(change)):
+            if order is None:
+                await self._refuse(change, why)
+            await self._end(change)  # it goes with the other orders of the position
+            return
         if change.client_order_id is None:
-            await self._cancel_others(change, None, left)
+            await self._cancel_others(change, None)
             await self._end(change)
             return
         for _ in range(_FRUITLESS_ORDERS):
@@ -177,32 +177,23 @@ class Changes:
             return
         if order.state == "canceled":
             await self._refuse(change, "it cancelled the order by itself")
-        await self._cancel_others(change, order, left)
+        await self._cancel_others(change, order)
         await self._end(change)
 
-    async def _left_of(self, change: Change, order: Order | None) -> Decimal:
-        """The contracts of the position that are held, before a change of an earlier owner goes on.
-
-        0 if it has ended, and the venue had taken the order before.
-
-        Raises:
-            ChangeRefused: it has ended, or too little of it is left for a reduce; nothing was sent.
-            ChangeUnsettled: what is held there is not explained.
-        """
-        # A journaled a reduce and died; the position was closed by hand, and the leg entered again. B must not take
-        # from that, nor cancel its stops. (test_a_change_whose_owner_died_leaves_a_later_position_alone)
+    async def _obstacle(self, change: Change) -> str:
+        """Why a change is not made that somebody has journaled and left; empty if it is."""
+        # A journals a reduce and dies; the stop-loss takes the position, and somebody enters again. What is held by
+        # then is not what A wanted to change. (test_a_reduce_that_was_left_is_not_made_of_a_later_position)
         watch = await Watch.of(self._session)
         decision = await watch.decision()
-        seen = watch.view(watch.holding)
         if decision.act in {"ended", "left"}:
-            if order is None:
-                await self._refuse(change, "the position has been closed at the venue; close_position books it")
-            return Decimal(0)
+            return "the position has ended at the venue"
+        seen = watch.view(watch.holding)
         if decision.act != "send" and (change.kind == "reduce" or not min(seen.held, seen.ours)):
             raise self._unsettled("look", decision.reason)
         if change.kind == "reduce" and change.contracts >= decision.contracts:
-            await self._refuse(change, f"it is not below the {decision.contracts} contracts left")
-        return seen.ours
+            return f"it is not below the {decision.contracts} contracts left"
+        return ""
 
     async def _send(self, change: Change) -> tuple[Change, Order | None]:
         """Journal that the order may be out, then send it once; the order is None if the venue does not have it."""
@@ -230,21 +221,25 @@ class Changes:
             await self._session.wait(LONGEST_PAUSE)
         return sending, order
 
-    async def _cancel_others(self, change: Change, new: Order | None, left: Decimal | None) -> None:
+    async def _cancel_others(self, change: Change, new: Order | None) -> None:
         """Cancel the orders of this kind but *new*, until a read shows none; the reads decide, not the cancels.
 
-        Where more is held than the position, only ours: the others may protect the rest.
+        Where more is held than the position, or another one, only ours: the others may protect that.
         """
         session, others = self._session, list[Order]()
-        holding = await session.ask(session.exchange.holding, session.leg)
-        most = change.contracts if left is None else min(change.contracts, left)
-        is_all_ours = holding is None or (holding.contracts <= most and not session.exchange.spot)
+        watch = await Watch.of(session)
+        reads = await watch.look()
+        is_all_ours = reads.holding is None or (
+            reads.held <= watch.view(reads.holding).ours
+            and not session.exchange.spot
+            and decide(watch.tracked, reads).row in _OF_THE_POSITION
+        )
         for pause in (0.0, *pauses(session.exchange.settles_within)):
             await session.wait(pause)
             resting = await session.ask(session.exchange.open_orders, session.leg)
             ours = await session.own_stops(resting)
-            same = {each.order_id: each for each in ([*resting, *ours] if is_all_ours else ours)}
-            others = [each for each in same.values() if each.family == change.kind and not _is_same(each, new)]
+            same = [each for each in ([*resting, *ours] if is_all_ours else ours) if each.family == change.kind]
+            others = [*{each.order_id: each for each in same if not _is_same(each, new)}.values()]
             if not others:
                 return
             # A new one that cannot be seen protects nobody yet.

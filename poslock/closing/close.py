@@ -21,14 +21,17 @@ Errors: `CloseUnsettled` when the venue does not explain what became of the posi
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal, localcontext
 from typing import TYPE_CHECKING
 
+from poslock.closing.exits import Reads, decide
 from poslock.closing.session import LONGEST_PAUSE, Session, client_order_id, receive_window_ms
 from poslock.closing.sweep import Sweep
 from poslock.closing.watch import Watch
 from poslock.errors import (
+    CloseUnsettled,
     ExchangeUnavailable,
     InvalidPosition,
     NothingToReduce,
@@ -47,6 +50,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from poslock.closing.exits import Decision
+    from poslock.errors import PoslockError
     from poslock.exchange.port import Order
     from poslock.ledger.journal import Close as Journal
     from poslock.position import Fill, Position
@@ -65,7 +69,9 @@ class Close:
         self._reason = reason
         self._whole = whole
         self._refusal = ""
+        self._bare = ""
         self._sent: set[str] = set()
+        session.unsettled = self._unsettled
 
     async def run(self) -> ClosedPosition:
         """Go from the journaled step to the booking."""
@@ -80,7 +86,7 @@ class Close:
         if journal is None or journal.step != "filled":
             await sweep.resolve_reduces(watch)
             over = await self._flatten(watch, journal)
-            await session.tell(self._ledger.filled, watch.trades)
+            await session.tell(self._ledger.filled, watch.trades, watch.late)
         else:
             await self._resolve(watch, journal)
             over = await self._over(watch)
@@ -100,7 +106,7 @@ class Close:
     async def end(self, watch: Watch, over: Decision) -> ClosedPosition:
         """Book a position that has ended by itself, as the table has just said of an open one."""
         await self.begin()
-        await self._session.tell(self._ledger.filled, watch.trades)
+        await self._session.tell(self._ledger.filled, watch.trades, watch.late)
         return await self._end(watch, Sweep(self._session), over)
 
     # The same in pieces, for a bot that sends the order itself.
@@ -145,12 +151,18 @@ class Close:
                 watch.ours[fill.client_order_id] = EXACT.add(watch.ours.get(fill.client_order_id, 0), fill.contracts)
         # What is booked, and that nothing is left, is the venue's to say.
         over = await watch.decision()
-        if over.act == "send":
-            raise InvalidPosition("fills", total, f"contracts in all, but the venue still holds {over.contracts}")
+        said = self._without_the_bots_word(watch) if over.act == "unsettled" else over
+        if said.act == "send":
+            raise InvalidPosition("fills", total, f"contracts in all, but the venue still holds {said.contracts}")
         if over.act == "unsettled":
             await self._give_up(watch, over.reason)
-        await session.tell(self._ledger.filled, watch.trades)
+        await session.tell(self._ledger.filled, watch.trades, watch.late)
         return await self._end(watch, sweep, over)
+
+    def _without_the_bots_word(self, watch: Watch) -> Decision:
+        """What follows from what was seen last if the bot's order filled only what the trades show."""
+        ours = {each: filled for each, filled in watch.ours.items() if each not in self._sent}
+        return decide(replace(watch.tracked, ours=ours), Reads(watch.holding, watch.trades), settled=True)
 
     async def _expect_new(self, fills: Sequence[Fill]) -> None:
         """Raise `InvalidPosition` if a fill is there twice, or is booked already."""
@@ -238,7 +250,8 @@ class Close:
             return await session.look_up(attempt)
         except ReduceOnlyBlocked as error:
             # Only for this reason are protective orders given up before the position is gone.
-            self._refusal = f": {error}" + await Sweep(session).make_room(request.contracts)
+            self._refusal = f": {error}"
+            self._bare = await Sweep(session).make_room(request.contracts) or self._bare
             return await session.look_up(attempt)
         except OrderRefused as error:
             raise session.unsettled("sending", f"the venue refused the order: {error}") from error
@@ -263,8 +276,12 @@ class Close:
         return decision
 
     async def _give_up(self, watch: Watch, why: str) -> None:
-        await self._session.tell(self._ledger.unsettled, why, watch.trades)
+        await self._session.tell(self._ledger.unsettled, why + self._bare, watch.trades)
         raise self._session.unsettled("sending", why)
+
+    def _unsettled(self, step: str, why: str) -> PoslockError:
+        # However it ends: without its stop-loss the trader has to know.
+        return CloseUnsettled(self._session.key.position_id, step, why + self._bare)
 
     # filled → booked
 
@@ -286,8 +303,10 @@ class Close:
     async def _book(self, watch: Watch, over: Decision) -> ClosedPosition:
         session = self._session
         fills = watch.view(None).exits
-        until_ms = fills[-1].at_ms
-        funding = await session.ask(session.exchange.funding, session.leg, session.tracked.tracked_at_ms, until_ms)
+        since_ms, until_ms = session.tracked.tracked_at_ms, fills[-1].at_ms
+        # A venue that rounds its times down may show the last fill before the tracking.
+        last_ms = max(since_ms, until_ms)
+        funding = await session.ask(session.exchange.funding, session.leg, since_ms, last_ms)
         pnl = realized_pnl(session.tracked.position, fills, funding)
         closed = ClosedPosition(
             position_id=session.key.position_id,

@@ -40,9 +40,9 @@ class Tracked:
 
     ``contracts`` is S and ``held`` is B. ``entry_price`` and ``position_id`` are the venue's own at that time, None if
     it said none. ``baseline`` holds the ids of trades that B contains, and of those that another position has booked.
-    ``entry_known`` says that the bot named its entry orders, so that no entry shows late. ``ours`` is what the orders
-    of this close, and reduces before it, have filled, by client order id. ``later`` is what the venue held when a later
-    position was tracked on the leg, None if there is none.
+    ``entry_known`` says that no entry can show late: the bot named its entry orders, and B was verified. ``ours`` is
+    what the orders of this close, and reduces before it, have filled so far, by client order id. ``later`` is what the
+    venue held when a later position was tracked on the leg, None if there is none.
     """
 
     contracts: Decimal
@@ -107,7 +107,9 @@ class Decision:
     - ``send``: close ``contracts`` now. ``adopted`` of them are taken into the position by that.
     - ``ended``: nothing of the leg is held; sweep, look again, book.
     - ``left``: the position is over, and ``left`` contracts are held that are not its own; book, leave their orders.
-    - ``rebase``: the trades ``late`` are entries that B contained already; they join the baseline, then look again.
+    - ``rebase``: the trades ``late`` are entries that B contained already; they join the baseline, then look again. Not
+      for good before something is booked: if it is ``unsettled`` after that, they were none, and the next close looks
+      without.
     - ``look``: nothing can be said yet; look again.
     - ``unsettled``: nothing has changed for long enough. ``reason`` says what does not fit.
     """
@@ -144,9 +146,10 @@ def decide(tracked: Tracked, reads: Reads, *, settled: bool = False, whole: bool
         is_same = _is_same(tracked, reads)
         if seen.agree and seen.held and (is_same or _explains(tracked, _new(tracked, reads), reads)):
             return _open(seen, reads, settled=settled, whole=whole)
-        late = _late_entry(tracked, reads, seen)
+        late = _late_entry(tracked, reads, seen, settled=settled)
         if not settled and not seen.agree and seen.held and (is_same or late):
-            return _disagreeing(seen, reads, late=bool(late))
+            rest = [trade for trade in _new(tracked, reads) if trade.fill.trade_id not in late]
+            return _disagreeing(seen, reads, _viewed(tracked, rest, seen.held).ours if late else None)
         return _unexplained(tracked, reads, seen, late, settled=settled, whole=whole)
 
 
@@ -223,9 +226,13 @@ def _open(seen: LegView, reads: Reads, *, settled: bool, whole: bool) -> Decisio
     return Decision(3, "look", reason=why)
 
 
-def _disagreeing(seen: LegView, reads: Reads, *, late: bool) -> Decision:
-    """Row 4: one of the two reads is behind. What both of them grant may go out."""
-    wanted = min(seen.held, seen.ours if late and seen.net > seen.held else _granted(seen))
+def _disagreeing(seen: LegView, reads: Reads, without_late: Decimal | None) -> Decision:
+    """Row 4: one of the two reads is behind. What both of them grant may go out.
+
+    *without_late* is O without the late entries that explain the difference, None if none do.
+    """
+    granted = _granted(seen) if without_late is None or seen.net <= seen.held else without_late
+    wanted = min(seen.held, granted)
     why = f"{seen.held} contracts are held, and the trades lead to {seen.net}"
     if not wanted or seen.unseen or not _is_closable(wanted, reads):
         return Decision(4, "look", reason=why)
@@ -304,17 +311,17 @@ def _viewed(tracked: Tracked, trades: Sequence[Trade], held: Decimal) -> LegView
                 exits.append(part_of(fill, min(part, missing)))
                 missing -= exits[-1].contracts
             size -= fill.contracts
-            ended = ended or size <= 0
+            ended = ended or (size <= 0 and not tracked.spot)
         sizes.append(size)
     unseen = sum((max(_NONE, filled - shown.get(each, _NONE)) for each, filled in tracked.ours.items()), _NONE)
     if unseen:
         size -= unseen
         sizes.append(size)
-        ended = ended or size <= 0
+        ended = ended or (size <= 0 and not tracked.spot)
     grown = sum((each.fill.contracts for each in trades if each.effect == "entry"), _NONE)
     most = tracked.contracts if tracked.spot else min(tracked.contracts, tracked.held + grown)
     gone = sum((each.fill.contracts for each in trades if each.effect == "exit"), _NONE) + unseen
-    ours = _NONE if ended and not tracked.spot else max(_NONE, most - gone)
+    ours = _NONE if ended else max(_NONE, most - gone)
     return LegView(held, size, tuple(sizes), ended, ours, tuple(exits), unseen, max(_NONE, gone - most))
 
 
@@ -343,10 +350,12 @@ def _explains(tracked: Tracked, trades: Sequence[Trade], reads: Reads) -> bool:
     return average is not None and is_as_reported(average, holding.entry_price, [price, *_prices(trades)])
 
 
-def _late_entry(tracked: Tracked, reads: Reads, seen: LegView) -> tuple[str, ...]:
+def _late_entry(tracked: Tracked, reads: Reads, seen: LegView, *, settled: bool) -> tuple[str, ...]:
     """The ids of the oldest new trades, entries only, that B contained already: without them the reads agree.
 
     A venue may show the trade of an entry after `track` has read the holding; counted again it would grow the position.
+    Without them the price and the id are the tracked ones, or explained; or the running size reached 0, and both are a
+    later position's. That last one licenses no order, so it counts only once nothing changes any more.
     """
     missing = seen.net - seen.held
     if tracked.entry_known or tracked.spot or missing <= 0:
@@ -355,9 +364,11 @@ def _late_entry(tracked: Tracked, reads: Reads, seen: LegView) -> tuple[str, ...
     while rest and total < missing and rest[0].effect == "entry":
         total += rest[0].fill.contracts
         late.append(rest.pop(0).fill.trade_id)
-    if total != missing or not (reads.holding is None or _is_same(tracked, reads) or _explains(tracked, rest, reads)):
+    if total != missing:
         return ()
-    return tuple(late)
+    if not seen.held or _is_same(tracked, reads) or _explains(tracked, rest, reads):
+        return tuple(late)
+    return tuple(late) if settled and _viewed(tracked, rest, seen.held).ended else ()
 
 
 def _is_closable(contracts: Decimal, reads: Reads) -> bool:

@@ -231,12 +231,12 @@ class Session:
                 # The ones before were cancelled when this one was placed.
                 placed[change.kind if change.step == "done" else change.number] = change
         by_client_id = {each.client_order_id: each for each in listed}
-        by_order_id = {each.order_id: each for each in listed}
+        by_order_id = {(each.order_id, each.family): each for each in listed}  # a pair is two orders under one id
         found = []
         for change in placed.values():
             order = by_client_id.get(change.client_order_id) or await self.look_up(change)
             if order is not None and not order.ended:
-                found.append(by_order_id.get(order.order_id, order))
+                found.append(by_order_id.get((order.order_id, order.family), order))
         return found
 
     # Inside.

@@ -22,20 +22,24 @@ if TYPE_CHECKING:
 
     from poslock.closing.session import Session
     from poslock.exchange.port import Holding
-    from poslock.ledger.journal import LegHistory
+    from poslock.ledger.journal import Change, LegHistory
     from poslock.position import Position, Trade
 
-_HOUR_MS = 3_600_000
 # The form of `poslock.closing.session.client_order_id`.
 _OF_A_POSLOCK = re.compile(r"pl[0-9a-f]{30}")
 
 
 class Watch:
-    """The leg of one position, as seen so far. ``ours`` is what our own orders have filled, by client order id."""
+    """The leg of one position, as seen so far.
+
+    ``ours`` is what our own orders have filled, by client order id. ``late`` are entries that showed late: the tracked
+    holding contained them. ``strangers`` are the orders of another poslock.
+    """
 
     def __init__(self, session: Session, history: LegHistory, ours: dict[str, Decimal]) -> None:
         self.ours = ours
         self.trades: tuple[Trade, ...] = history.trades
+        self.late: tuple[Trade, ...] = ()
         self.strangers: set[str] = set()
         self.holding: Holding | None = None
         self._session = session
@@ -46,9 +50,7 @@ class Watch:
     async def of(cls, session: Session) -> Watch:
         """From what the ledger knows, with what reduces have filled."""
         ledger = session.means.ledger
-        changes = await session.read(ledger.changes)
-        ours = {each.client_order_id: each.filled for each in changes if each.client_order_id and each.filled}
-        return cls(session, await session.read(ledger.leg), ours)
+        return cls(session, await session.read(ledger.leg), filled(await session.read(ledger.changes)))
 
     @property
     def tracked(self) -> Tracked:
@@ -58,6 +60,11 @@ class Watch:
         )
         return replace(table, baseline=frozenset(self._not_ours))
 
+    @property
+    def has_news(self) -> bool:
+        """Whether the venue has shown a trade that the ledger does not have."""
+        return len(self.trades) + len(self.late) > len(self._history.trades)
+
     def view(self, holding: Holding | None) -> LegView:
         """The leg as it was seen last, with this holding."""
         return view(self.tracked, Reads(holding, self.trades))
@@ -65,7 +72,9 @@ class Watch:
     async def look(self) -> Reads:
         """Ask the venue for the holding, and then for the trades: an exit in between counts, and nothing twice."""
         holding = await self._holding()
-        await self._take(await self._session.ask(self._session.exchange.trades, self._session.leg, self._since_ms()))
+        await self._take(
+            await self._session.ask(self._session.exchange.trades, self._session.leg, self._history.since_ms)
+        )
         return Reads(holding, self.trades)
 
     async def decision(self, *, whole: bool = False, first: bool = False) -> Decision:
@@ -96,17 +105,20 @@ class Watch:
         session = self._session
         holding = await self._holding()
         try:
-            await self._take(await session.venue(session.exchange.trades, session.leg, self._since_ms()))
+            await self._take(await session.venue(session.exchange.trades, session.leg, self._history.since_ms))
         except ExchangeUnavailable as error:
             # A 429 on the history must not stop a close: what is held is the tracked position by its price and id.
             reads = Reads(holding, self.trades)
             if first and (decision := blind(self.tracked, reads, str(error))) is not None:
                 return decision, None
-            await self._take(await session.ask(session.exchange.trades, session.leg, self._since_ms()))
+            await self._take(await session.ask(session.exchange.trades, session.leg, self._history.since_ms))
         reads = Reads(holding, self.trades)
         decision = decide(self.tracked, reads, settled=settled, whole=whole)
         if decision.act == "rebase":
-            await session.tell(session.means.ledger.rebase, self.trades, decision.late)
+            # Here only: the ledger learns of it with what is journaled to be over. If it turns out to be unsettled, the
+            # next one to look decides anew.
+            self._session.log(_said(decision), step="decide")
+            self.late += tuple(each for each in self.trades if each.fill.trade_id in decision.late)
             self._not_ours.update(decision.late)
             self.trades = tuple(each for each in self.trades if each.fill.trade_id not in self._not_ours)
             return None
@@ -115,11 +127,6 @@ class Watch:
     async def _holding(self) -> Holding | None:
         self.holding = await self._session.ask(self._session.exchange.holding, self._session.leg)
         return self.holding
-
-    def _since_ms(self) -> int:
-        # Venue time both: an hour before the newest trade that the ledger has, nothing can come to show any more.
-        newest = max((each.fill.at_ms for each in self._history.trades), default=0)
-        return max(self._history.tracked.trades_since_ms, newest - _HOUR_MS)
 
     async def _take(self, fresh: Sequence[Trade]) -> None:
         """Add what the venue shows now. The leg of a later position shows nothing more of this one."""
@@ -145,6 +152,11 @@ class Watch:
             self.strangers.add(client_id)
             what = f"order {client_id} is of another poslock with another ledger: two of them close this account"
             session.log(what, step="look", level=logging.WARNING)
+
+
+def filled(changes: Sequence[Change]) -> dict[str, Decimal]:
+    """What reduces have filled, by client order id."""
+    return {each.client_order_id: each.filled for each in changes if each.client_order_id and each.filled}
 
 
 def in_terms_of_the_table(position: Position, history: LegHistory, ours: dict[str, Decimal], *, spot: bool) -> Tracked:

@@ -12,7 +12,7 @@ from poslock.closing.change import Changes, Wanted
 from poslock.closing.close import Close
 from poslock.closing.session import Means, client_order_id
 from poslock.closing.watch import Watch
-from poslock.errors import InvalidPosition, LockTimeout, PositionAlreadyClosingError, PoslockError
+from poslock.errors import ExchangeError, InvalidPosition, LockTimeout, PositionAlreadyClosingError, PoslockError
 from poslock.exchange.port import AsyncExchange, Exchange, Leg
 from poslock.guard.admission import Admission, Admitted, expect_open
 from poslock.guard.settling import Settling
@@ -118,13 +118,21 @@ class Operations:
             await self._attempted(key.position_id, self._recover(key.position_id, key.generation))
             for key in await self.means.ports.ledger(ledger.unfinished, account)
         ]
-        for tracked in await self._tracking.ended():
+        for tracked in await self._ended():
             ended = await self._attempted(tracked.position.id, self._tracking.reconcile(tracked))
             if ended.closed is not None:
                 log_closed(ended.closed)
             if not _is_at_work(ended):
                 found.append(ended)
         return [each for each in found if not _is_done_by_others(each.error)]
+
+    async def _ended(self) -> list[TrackedPosition]:
+        try:
+            return await self._tracking.ended()
+        except ExchangeError as error:  # what was finished is not to be lost for that
+            fields = {"pid": os.getpid(), "step": "reconcile"}
+            _log.warning("positions that ended by themselves were not looked for: %s", error, extra=fields)
+            return []
 
     async def settle(self, position_id: str, reason: str, exit_price: Number | None) -> ClosedPosition:
         why = _checked_reason(reason)

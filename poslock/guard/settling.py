@@ -38,14 +38,14 @@ class Settling:
             OperationRefused: a request may still be taken, or `close_position` can end it.
         """
         session = self._session
+        is_seen = await self._has_answered()
         await self._expect_nothing_under_way("settle")
-        watch, is_seen = await Watch.of(session), True
+        watch = await Watch.of(session)
         try:
-            await session.venue(session.exchange.prepare)
-            decision = await watch.decision()
+            decision = await watch.decision() if is_seen else None
         except (ExchangeError, CloseUnsettled):  # it does not answer: the operator's word does without
-            is_seen = False
-        else:
+            decision, is_seen = None, False
+        if decision is not None:
             if decision.act in _CLOSABLE:
                 way = _CLOSABLE[decision.act]
                 raise OperationRefused(
@@ -67,6 +67,7 @@ class Settling:
             OperationRefused: something was sent for it, or an order of its own rests.
         """
         session = self._session
+        await self._has_answered()
         await self._expect_nothing_under_way("forget")
         if resting := await session.own_stops():
             why = f"orders of its own rest: {', '.join(each.order_id for each in resting)}; remove them first"
@@ -75,6 +76,14 @@ class Settling:
             await session.tell(self._ledger.forget, reason)
         except LedgerError as error:
             raise OperationRefused(session.key.position_id, "forget", error.why) from error
+
+    async def _has_answered(self) -> bool:
+        """Whether the venue answers. Its clock is known then, by which requests expire: ours may be ahead of it."""
+        try:
+            await self._session.venue(self._session.exchange.prepare)
+        except ExchangeError:
+            return False
+        return True
 
     async def _expect_nothing_under_way(self, operation: str) -> None:
         session, stamp = self._session, self._session.stamp()

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import logging
 import os
-from dataclasses import dataclass, replace
-from decimal import Context, Decimal, localcontext
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from poslock.closing.close import Close
-from poslock.closing.exits import averaged, is_as_reported, is_explained
-from poslock.closing.session import LONGEST_PAUSE, pauses
+from poslock.closing.exits import is_explained
+from poslock.closing.session import LONGEST_PAUSE, Session, pauses
 from poslock.closing.sweep import Sweep
-from poslock.closing.watch import Watch, in_terms_of_the_table
+from poslock.closing.watch import Watch, filled, in_terms_of_the_table, merged
 from poslock.errors import (
     CloseUnsettled,
     LockTimeout,
@@ -25,31 +24,25 @@ from poslock.errors import (
     UnsupportedMarket,
 )
 from poslock.exchange.port import Holding, Leg
+from poslock.guard.first_look import FirstLook, entry_fee, first_look, is_complete
 from poslock.ledger.journal import CloseKey, LegAtTracking
-from poslock.position import EXACT, Position, grown, price_of
+from poslock.position import EXACT, Position, grown
 from poslock.text import quoted, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
+    from poslock.closing.exits import Decision
     from poslock.closing.session import Means
     from poslock.guard.admission import Admission, Admitted
+    from poslock.ledger.journal import LegHistory
     from poslock.position import ClosedPosition, TrackedPosition, Trade
 
 _log = logging.getLogger("poslock.guard")
 
-_HOUR_MS, _MINUTE_MS = 3_600_000, 60_000
+_HOUR_MS = 3_600_000
 # How far back `adopt` asks for the entry, whose fees it books: what every venue tells in one question.
 _ENTRY_MS = 7 * 24 * _HOUR_MS - _HOUR_MS
-
-
-@dataclass(frozen=True, slots=True)
-class FirstLook:
-    """A leg as it was when a position was tracked on it: what the venue reports, and what the ledger is to know."""
-
-    holding: Holding
-    leg: LegAtTracking
-    trades: Sequence[Trade]
 
 
 class Tracking:
@@ -129,12 +122,23 @@ class Tracking:
         return [each for leg, each in still_open.items() if not await self._is_as_tracked(each, held.get(leg))]
 
     async def reconcile(self, seen: TrackedPosition) -> ClosedPosition | None:
-        """Book a position if it has ended at the venue; None if it has not, or somebody is at it."""
+        """Book a position if it has ended at the venue; None if it has not, or somebody is at it.
+
+        The venue is looked at without the lock: whoever wants to close the position meanwhile does not wait for us.
+        """
+        session = Session(self._means, _NoHold(self._means.lease), seen, 0)
+        watch = await Watch.of(session)
+        decision = await watch.decision()
+        if decision.act == "send" and not watch.has_news:
+            return None
         admitted = await self._admission.if_free(seen, "reconcile", "change")
         try:
-            return await self._booked(admitted)
+            if decision.act in {"ended", "left"}:
+                return await self._booked(admitted)
+            await self._note(admitted, watch, decision)
         finally:
             admitted.release()
+        return None
 
     # What is on the leg, or has the id, already.
 
@@ -144,13 +148,15 @@ class Tracking:
         on_leg = await self._ledger(ledger.on_leg, account, leg.symbol, leg.side)
         if named is not None and named.account != account and named.state in {"open", "closing"}:
             raise PositionConflict(position_id, f"it is {named.state} on {named.account}")
-        found = {CloseKey(each.position.id, each.generation): each for each in (named, on_leg) if each is not None}
+        found = {_key(each): each for each in (named, on_leg) if each is not None}
         return [each for each in found.values() if each.state in {"open", "closing"}]
 
     async def _book_if_ended(self, seen: TrackedPosition) -> None:
-        leg = _leg(seen)
-        held = {each.leg: each for each in await self._venue(self._exchange.holdings, [leg])}
-        if await self._is_as_tracked(seen, held.get(leg)):
+        # Its trades too: what was entered again at the same price looks the same.
+        # (test_a_position_whose_stop_filled_is_not_the_one_that_was_opened_after_it)
+        leg, since_ms = _leg(seen), await self._since_ms(seen)
+        holding = await self._venue(self._exchange.holding, leg)
+        if await self._is_as_tracked(seen, holding, await self._venue(self._exchange.trades, leg, since_ms)):
             return
         try:
             await self.reconcile(seen)
@@ -160,12 +166,17 @@ class Tracking:
         except LockTimeout as error:
             raise PositionConflict(seen.position.id, f"it is held by {error.holder}; track again later") from error
 
-    async def _is_as_tracked(self, seen: TrackedPosition, holding: Holding | None) -> bool:
-        history = await self._ledger(self._means.ledger.leg, CloseKey(seen.position.id, seen.generation))
-        changes = await self._ledger(self._means.ledger.changes, CloseKey(seen.position.id, seen.generation))
-        ours = {each.client_order_id: each.filled for each in changes if each.client_order_id and each.filled}
-        table = in_terms_of_the_table(seen.position, history, ours, spot=self._exchange.spot)
-        return is_explained(table, holding, history.trades)
+    async def _since_ms(self, seen: TrackedPosition) -> int:
+        history: LegHistory = await self._ledger(self._means.ledger.leg, _key(seen))
+        return history.since_ms
+
+    async def _is_as_tracked(self, seen: TrackedPosition, holding: Holding | None, fresh: Sequence[Trade] = ()) -> bool:
+        ledger = self._means.ledger
+        history: LegHistory = await self._ledger(ledger.leg, _key(seen))
+        table = in_terms_of_the_table(
+            seen.position, history, filled(await self._ledger(ledger.changes, _key(seen))), spot=self._exchange.spot
+        )
+        return is_explained(table, holding, merged(history.trades, fresh))
 
     async def _booked(self, admitted: Admitted) -> ClosedPosition | None:
         if admitted.tracked.state != "open":  # somebody began to close it meanwhile
@@ -175,11 +186,15 @@ class Tracking:
         decision = await watch.decision()
         if decision.act in {"ended", "left"}:
             return await Close(session, reason="it ended at the venue").end(watch, decision)
+        await self._note(admitted, watch, decision)
+        return None
+
+    async def _note(self, admitted: Admitted, watch: Watch, decision: Decision) -> None:
+        """Keep what the leg has shown; raise `CloseUnsettled` if nothing follows from it."""
         why = decision.reason if decision.act == "unsettled" else ""
-        await session.tell(self._means.ledger.unsettled, why, watch.trades)
+        await admitted.session().tell(self._means.ledger.unsettled, why, watch.trades)
         if why:
             raise CloseUnsettled(admitted.tracked.position.id, "open", why)
-        return None
 
     async def _finish_or_hold(self, seen: TrackedPosition) -> Admitted | None:
         """Finish a close that can end; hold the lock of one that cannot, because it sends nothing any more."""
@@ -304,75 +319,17 @@ class Tracking:
         return await self._means.ports.ledger(method, *args)
 
 
-def first_look(
-    holding: Holding,
-    trades: Sequence[Trade],
-    entry_order_ids: Sequence[str],
-    trades_since_ms: int,
-    booked: frozenset[str] = frozenset(),
-) -> FirstLook:
-    """What is held and which trades led to it. With entry orders, later trades than theirs are not in it.
+class _NoHold:
+    """A `Hold` of nobody, for looks that write nothing."""
 
-    Those that another position has *booked* are: no later look counts them for this one.
-    """
-    last = len(trades)
-    shown = _orders(trades)
-    if entry_order_ids and all(each in shown for each in entry_order_ids):
-        last = 1 + max(number for number, trade in enumerate(trades) if _is_of(trade, entry_order_ids))
-    # Added to by hand, then its take-profit filled, then booked; what is left is tracked with the order that added it:
-    # the take-profit came after that, and is not this position's. (test_what_was_added_is_tracked_after_the_rest_ended)
-    later = [trade for trade in trades[last:] if trade.fill.trade_id not in booked]
-    baseline = (*trades[:last], *(trade for trade in trades[last:] if trade.fill.trade_id in booked))
-    with localcontext(EXACT):
-        since = sum((_signed(trade) for trade in later), Decimal(0))
-        held = holding.contracts - since
-    known = bool(entry_order_ids) and last > 0 and all(each in shown for each in entry_order_ids)
-    asked = tuple(each for each in baseline if each.fill.at_ms >= trades_since_ms - _MINUTE_MS)
-    price = holding.entry_price if not any(each.effect == "entry" for each in later) else None
-    leg = LegAtTracking(held, price, holding.position_id, trades_since_ms, asked, known)
-    return FirstLook(holding, leg, baseline)
+    def __init__(self, lease: float) -> None:
+        self.remaining = lease
 
+    def check(self) -> None:
+        """There is nothing to lose."""
 
-def is_complete(look: FirstLook, entry_order_ids: Sequence[str]) -> bool:
-    """Whether the entry shows among the trades: its orders are there, or run back from what is held they reach flat."""
-    if look.leg.held <= 0:
-        return False
-    if entry_order_ids:
-        return look.leg.entry_known
-    size, start = look.leg.held, len(look.trades)
-    with localcontext(EXACT):
-        while size > 0 and start:
-            start -= 1
-            size -= _signed(look.trades[start])
-        if size > 0:
-            return False
-        return _gives_price(look, start, size)
-
-
-def _gives_price(look: FirstLook, start: int, beyond: Decimal) -> bool:
-    """Whether the trades from *start* on give the venue's average; the first one crossed flat by *beyond*."""
-    first, *rest = look.trades[start:]
-    reported = look.holding.entry_price
-    if reported is None or look.leg.entry_price is None:
-        return True
-    opened = EXACT.add(first.fill.contracts, beyond)
-    average = averaged(opened, first.fill.price, rest, inverse=look.holding.inverse)
-    prices = [each.fill.price for each in look.trades[start:]]
-    return average is not None and is_as_reported(average, reported, prices)
-
-
-def entry_fee(trades: Sequence[Trade], contracts: Decimal, settle: str) -> Decimal:
-    """What the newest entries that make up *contracts* have cost, in *settle*; of a part its share."""
-    wide, missing, total = Context(prec=28), contracts, Decimal(0)
-    for trade in reversed(trades):
-        fill = trade.fill
-        if trade.effect == "exit" or missing <= 0:
-            continue
-        part = min(fill.contracts, missing)
-        missing = wide.subtract(missing, part)
-        if fill.fee_currency == settle:
-            total = wide.add(total, wide.divide(wide.multiply(fill.fee, part), fill.contracts))
-    return price_of(total)
+    def renew(self) -> None:
+        """There is nothing to renew."""
 
 
 def _check_facts(position: Position, look: FirstLook) -> None:
@@ -386,16 +343,8 @@ def _check_facts(position: Position, look: FirstLook) -> None:
             raise PositionConflict(position.id, f"its {fact} is {shown(tracked)}, and {shown(said)} at the venue")
 
 
-def _signed(trade: Trade) -> Decimal:
-    return trade.fill.contracts if trade.effect == "entry" else -trade.fill.contracts
-
-
-def _is_of(trade: Trade, order_ids: Iterable[str]) -> bool:
-    return bool({trade.order_id, trade.fill.client_order_id} & {*order_ids})
-
-
-def _orders(trades: Sequence[Trade]) -> set[str | None]:
-    return {each.order_id for each in trades} | {each.fill.client_order_id for each in trades}
+def _key(tracked: TrackedPosition) -> CloseKey:
+    return CloseKey(tracked.position.id, tracked.generation)
 
 
 def _leg(tracked: TrackedPosition) -> Leg:

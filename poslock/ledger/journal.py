@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
     from poslock.position import Trade
 
+_HOUR_MS = 3_600_000
 Step: TypeAlias = Literal["intent", "sending", "filled", "booked"]
 Kind: TypeAlias = Literal["stop_loss", "take_profit", "reduce"]
 ChangeStep: TypeAlias = Literal["intent", "sending", "done", "refused", "dropped"]
@@ -50,6 +51,15 @@ class LegHistory:
     tracked: LegAtTracking
     trades: tuple[Trade, ...]
     later: Decimal | None
+
+    @property
+    def since_ms(self) -> int:
+        """From when on trades are to be asked for, in venue time.
+
+        An hour before the newest trade that the ledger has nothing can come to show any more.
+        """
+        newest = max((trade.fill.at_ms for trade in self.trades), default=0)
+        return max(self.tracked.trades_since_ms, newest - _HOUR_MS)
 
     @property
     def baseline(self) -> frozenset[str]:

@@ -15,8 +15,6 @@ Errors: `TokenRefused` for an old token; `LedgerError` when the file cannot be u
 
 from __future__ import annotations
 
-import os
-import time
 from dataclasses import asdict
 from decimal import Decimal
 from importlib import resources
@@ -26,13 +24,25 @@ from poslock.database import Database
 from poslock.errors import LedgerError, PositionConflict, TokenRefused
 from poslock.ledger.journal import Attempt, Change, Close, CloseKey, Event, LegAtTracking, LegHistory, Step
 from poslock.ledger.rows import changes_of, close_of, events_of, highest_token, leg_of, open_on_leg, position_of
-from poslock.position import ClosedPosition, Fill, Position, Side, TrackedPosition, Trade
+from poslock.ledger.writing import KEY as _KEY
+from poslock.ledger.writing import (
+    audit,
+    check_leg_free,
+    described,
+    insert_booking,
+    insert_fill,
+    insert_position,
+    insert_trades,
+    resize,
+    summary,
+    text,
+)
+from poslock.position import ClosedPosition, Position, Side, TrackedPosition, Trade
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterable, Sequence
 
-_KEY = "position_id = :position_id AND generation = :generation"
 _UNFINISHED = "step IN ('intent', 'sending')"
 
 
@@ -78,11 +88,11 @@ class Ledger:
                 raise PositionConflict(position.id, f"it is {known.state} on {known.account} as {known.position}")
             if after is not None:
                 self._supersede(db, *after, leg.held)
-            _check_leg_free(db, position, account)
+            check_leg_free(db, position, account)
             tracked = TrackedPosition(
                 position, known.generation + 1 if known else 1, account, "open", tracked_at_ms, None
             )
-            _insert_position(db, tracked, leg, highest_token(db, position.id))
+            insert_position(db, tracked, leg, highest_token(db, position.id))
             return tracked
 
     def find(self, position_id: str, generation: int | None = None) -> TrackedPosition | None:
@@ -177,7 +187,7 @@ class Ledger:
                 raise self._unexpected(key, "open")
             sql = "INSERT INTO close VALUES (:position_id, :generation, 'intent', :reason)"
             db.execute(sql, {**asdict(key), "reason": reason})
-            _audit(db, key, token, "intent", reason)
+            audit(db, key, token, "intent", reason)
 
     def sending(  # noqa: PLR0913, PLR0917  # what one commit has to carry
         self,
@@ -204,38 +214,32 @@ class Ledger:
                 " DO UPDATE SET contracts = excluded.contracts, expires_at_ms = excluded.expires_at_ms",
                 {**asdict(key), **asdict(attempt), "contracts": str(attempt.contracts), "filled": None},
             )
-            _insert_trades(db, key, trades)
+            insert_trades(db, key, trades)
             if grown is not None:
-                _resize(db, key, grown)
-                _audit(db, key, token, "adopted", f"{grown.contracts} from {grown.entry_price}")
-            _audit(db, key, token, "sending", f"{attempt.client_order_id} {attempt.contracts}")
-
-    def rebase(self, key: CloseKey, token: int, trades: Sequence[Trade], late: Sequence[str]) -> None:
-        """Trades that showed late are entries that the tracked holding contained: they join the baseline."""
-        with self._database.transaction() as db:
-            self._fence(db, key, token)
-            _insert_trades(db, key, trades)
-            for trade_id in late:
-                db.execute(
-                    f"UPDATE trade SET baseline = 1 WHERE {_KEY} AND trade_id = :id", {**asdict(key), "id": trade_id}
-                )
-            _audit(db, key, token, "late entry", " ".join(late))
+                resize(db, key, grown)
+                audit(db, key, token, "adopted", f"{grown.contracts} from {grown.entry_price}")
+            audit(db, key, token, "sending", f"{attempt.client_order_id} {attempt.contracts}")
 
     def unsettled(self, key: CloseKey, token: int, why: str, trades: Sequence[Trade]) -> None:
         """The close cannot end for now, and why; what the leg has shown so far."""
         with self._database.transaction() as db:
             self._fence(db, key, token)
-            _insert_trades(db, key, trades)
+            insert_trades(db, key, trades)
             sql = f"UPDATE position SET unsettled = :why WHERE {_KEY} AND unsettled <> :why"
             if db.execute(sql, {**asdict(key), "why": why}).rowcount:
-                _audit(db, key, token, "unsettled", why)
+                audit(db, key, token, "unsettled", why)
 
-    def filled(self, key: CloseKey, token: int, trades: Sequence[Trade] = ()) -> None:
-        """intent or sending → filled: the trades that the leg has shown prove that the position is over."""
+    def filled(self, key: CloseKey, token: int, trades: Sequence[Trade] = (), late: Sequence[Trade] = ()) -> None:
+        """intent or sending → filled: the trades that the leg has shown prove that the position is over.
+
+        *late* showed after the tracking, and the holding of then contained them: they join the baseline.
+        """
         with self._database.transaction() as db:
             self._advance(db, key, token, "filled", after=("intent", "sending"))
-            _insert_trades(db, key, trades)
-            _audit(db, key, token, "filled", "")
+            insert_trades(db, key, trades)
+            insert_trades(db, key, late, baseline=True)
+            late_ids = " ".join(each.fill.trade_id for each in late)
+            audit(db, key, token, "filled", f"late entry {late_ids}" if late else "")
 
     def book(self, key: CloseKey, token: int, closed: ClosedPosition) -> None:
         """filled → booked: the P&L and the fills it was made from, once and for all."""
@@ -252,7 +256,7 @@ class Ledger:
                 raise self._unexpected(key, "open or closing")
             sql = "INSERT INTO close VALUES (:position_id, :generation, 'booked', :reason) ON CONFLICT DO UPDATE"
             db.execute(f"{sql} SET step = 'booked'", {**asdict(key), "reason": reason})
-            _audit(db, key, token, "settled", reason)
+            audit(db, key, token, "settled", reason)
             self._book(db, key, token, closed)
 
     def forget(self, key: CloseKey, token: int, reason: str) -> None:
@@ -269,13 +273,13 @@ class Ledger:
                 raise self._unexpected(key, "nothing sent")
             db.execute(f"UPDATE position SET state = 'forgotten' WHERE {_KEY}", asdict(key))
             db.execute(f"UPDATE change SET step = 'dropped' WHERE {_KEY} AND {_UNFINISHED}", asdict(key))
-            _audit(db, key, token, "forgotten", reason)
+            audit(db, key, token, "forgotten", reason)
 
     def note(self, key: CloseKey, token: int, event: str, detail: str) -> None:
         """A line of the audit trail alone."""
         with self._database.transaction() as db:
             self._fence(db, key, token)
-            _audit(db, key, token, event, detail)
+            audit(db, key, token, event, detail)
 
     # The journal of changes of an open position.
 
@@ -290,13 +294,13 @@ class Ledger:
             self._fence(db, key, token)
             self._expect_open(db, key)
             for each in changes:
-                row = {**asdict(each), "contracts": str(each.contracts), "trigger_price": _text(each.trigger_price)}
+                row = {**asdict(each), "contracts": str(each.contracts), "trigger_price": text(each.trigger_price)}
                 db.execute(
                     "INSERT INTO change VALUES (:position_id, :generation, :number, :kind, :contracts, :trigger_price,"
                     " :client_order_id, :step, :expires_at_ms, :filled)",
                     {**asdict(key), **row},
                 )
-                _audit(db, key, token, "change", _described(each))
+                audit(db, key, token, "change", described(each))
 
     def sending_change(self, key: CloseKey, token: int, change: Change) -> None:
         """intent or sending → sending: durable before the request leaves."""
@@ -304,14 +308,14 @@ class Ledger:
             self._fence(db, key, token)
             self._expect_open(db, key)
             self._update_change(db, key, change)
-            _audit(db, key, token, "sending", f"{change.client_order_id} {_described(change)}")
+            audit(db, key, token, "sending", f"{change.client_order_id} {described(change)}")
 
     def end_change(self, key: CloseKey, token: int, change: Change) -> None:
         """intent or sending → done or refused."""
         with self._database.transaction() as db:
             self._fence(db, key, token)
             self._update_change(db, key, change)
-            _audit(db, key, token, change.step, _described(change))
+            audit(db, key, token, change.step, described(change))
 
     def held_price(self, key: CloseKey) -> Decimal | None:
         """The venue's average entry price when the position was last resized, None if it never was."""
@@ -329,33 +333,33 @@ class Ledger:
         with self._database.transaction() as db:
             self._fence(db, key, token)
             self._expect_open(db, key)
-            _resize(db, key, position)
-            _insert_trades(db, key, trades)
+            resize(db, key, position)
+            insert_trades(db, key, trades)
             sql = "INSERT OR REPLACE INTO growth VALUES (:position_id, :generation, :held)"
             db.execute(sql, {**asdict(key), "held": str(held_price)})
-            _audit(db, key, token, "adopted", f"{position.contracts} from {position.entry_price}")
+            audit(db, key, token, "adopted", f"{position.contracts} from {position.entry_price}")
 
     def _book(self, db: sqlite3.Connection, key: CloseKey, token: int, closed: ClosedPosition) -> None:
         db.execute(f"UPDATE position SET state = 'closed', unsettled = '' WHERE {_KEY}", asdict(key))
         db.execute(f"UPDATE change SET step = 'dropped' WHERE {_KEY} AND {_UNFINISHED}", asdict(key))
-        _insert_booking(db, key, closed)
+        insert_booking(db, key, closed)
         for fill in closed.fills:
-            _insert_fill(db, key, fill)
-        _audit(db, key, token, "booked", _summary(closed))
+            insert_fill(db, key, fill)
+        audit(db, key, token, "booked", summary(closed))
 
     def _supersede(self, db: sqlite3.Connection, key: CloseKey, token: int, held: Decimal) -> None:
         self._fence(db, key, token)
         sql = f"UPDATE position SET later = :held WHERE {_KEY} AND state = 'closing' AND later IS NULL"
         if db.execute(sql, {**asdict(key), "held": str(held)}).rowcount != 1:
             raise self._unexpected(key, "closing")
-        _audit(db, key, token, "later position", f"tracked on its leg, with {held} held; nothing is sent for this one")
+        audit(db, key, token, "later position", f"tracked on its leg, with {held} held; nothing is sent for this one")
 
     def _update_change(self, db: sqlite3.Connection, key: CloseKey, change: Change) -> None:
         sql = (
             "UPDATE change SET step = :step, contracts = :contracts, expires_at_ms = :expires_at_ms, filled = :filled"
             f" WHERE {_KEY} AND number = :number AND {_UNFINISHED}"
         )
-        row = {**asdict(change), "contracts": str(change.contracts), "filled": _text(change.filled)}
+        row = {**asdict(change), "contracts": str(change.contracts), "filled": text(change.filled)}
         if db.execute(sql, {**asdict(key), **row}).rowcount != 1:
             raise self._unexpected(key, f"change {change.number} unfinished")
 
@@ -385,136 +389,9 @@ class Ledger:
         return LedgerError(self.path, why, "somebody else wrote to it; look at the position and call again")
 
 
-def _check_leg_free(db: sqlite3.Connection, position: Position, account: str) -> None:
-    taken = open_on_leg(db, account, position.symbol, position.side)
-    if taken is not None:
-        why = f"{taken!r} is open on that side of {position.symbol}; the venue holds both as one"
-        raise PositionConflict(position.id, why)
-
-
-def _insert_position(db: sqlite3.Connection, tracked: TrackedPosition, leg: LegAtTracking, token: int) -> None:
-    position = tracked.position
-    db.execute(
-        "INSERT INTO position VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'open', ?, ?, ?, ?, ?, ?, '', NULL)",
-        (
-            position.id,
-            tracked.generation,
-            tracked.account,
-            position.symbol,
-            position.side,
-            str(position.contracts),
-            str(position.entry_price),
-            str(position.contract_size),
-            int(position.inverse),
-            position.settle,
-            str(position.entry_fee),
-            tracked.tracked_at_ms,
-            token,
-            str(leg.held),
-            _text(leg.entry_price),
-            leg.position_id,
-            leg.trades_since_ms,
-            int(leg.entry_known),
-        ),
-    )
-    key = CloseKey(position.id, tracked.generation)
-    _insert_trades(db, key, leg.baseline, baseline=True)
-    more = f"; the venue holds {leg.held}" if leg.held > position.contracts else ""
-    _audit(db, key, token, "tracked", f"{position.side} {position.contracts} {position.symbol}{more}")
-
-
-def _insert_booking(db: sqlite3.Connection, key: CloseKey, closed: ClosedPosition) -> None:
-    db.execute(
-        "INSERT INTO booking VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (
-            key.position_id,
-            key.generation,
-            _text(closed.exit_price),
-            str(closed.gross_pnl),
-            str(closed.fees),
-            str(closed.funding),
-            str(closed.net_pnl),
-            closed.client_order_id,
-            closed.token,
-            closed.closed_at.isoformat(),
-            closed.ended_by,
-            _text(closed.left_at_venue),
-            str(closed.written_off),
-            str(closed.by_operator),
-        ),
-    )
-
-
-def _insert_fill(db: sqlite3.Connection, key: CloseKey, fill: Fill) -> None:
-    db.execute(
-        "INSERT INTO fill SELECT account, symbol, side, ?, position_id, generation, ?, ?, ?, ?, ?, ?"
-        " FROM position WHERE position_id = ? AND generation = ?",
-        (
-            fill.trade_id,
-            fill.client_order_id,
-            str(fill.price),
-            str(fill.contracts),
-            str(fill.fee),
-            fill.fee_currency,
-            fill.at_ms,
-            key.position_id,
-            key.generation,
-        ),
-    )
-
-
-def _insert_trades(db: sqlite3.Connection, key: CloseKey, trades: Sequence[Trade], *, baseline: bool = False) -> None:
-    """Write what is new of *trades*, and the place of each in the venue's order."""
-    sql = (
-        "INSERT INTO trade VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-        " ON CONFLICT (position_id, generation, trade_id) DO UPDATE SET number = excluded.number,"
-        " client_order_id = ifnull(client_order_id, excluded.client_order_id)"
-        " WHERE number <> excluded.number OR client_order_id IS NOT excluded.client_order_id"
-    )
-    for number, trade in enumerate(trades):
-        fill = trade.fill
-        amounts = (str(fill.price), str(fill.contracts), str(fill.fee))
-        row = (fill.trade_id, number, int(baseline), trade.effect, trade.order_id, fill.client_order_id, *amounts)
-        db.execute(sql, (key.position_id, key.generation, *row, fill.fee_currency, fill.at_ms))
-
-
-def _resize(db: sqlite3.Connection, key: CloseKey, position: Position) -> None:
-    sql = f"UPDATE position SET contracts = :contracts, entry_price = :price, entry_fee = :fee WHERE {_KEY}"
-    contracts, price, fee = map(str, (position.contracts, position.entry_price, position.entry_fee))
-    db.execute(sql, {**asdict(key), "contracts": contracts, "price": price, "fee": fee})
-
-
-def _summary(closed: ClosedPosition) -> str:
-    parts = [f"net {closed.net_pnl}"]
-    if closed.left_at_venue:
-        parts.append(f"{closed.left_at_venue} left at the venue")
-    if closed.written_off:
-        parts.append(f"{closed.written_off} written off")
-    if closed.by_operator:
-        parts.append(f"{closed.by_operator} at the operator's price")
-    return ", ".join(parts)
-
-
 def _key_of(tracked: TrackedPosition) -> CloseKey:
     return CloseKey(tracked.position.id, tracked.generation)
 
 
 def _script(name: str) -> str:
     return resources.files("poslock.ledger").joinpath(f"{name}.sql").read_text("utf-8")
-
-
-def _text(number: Decimal | None) -> str | None:
-    return None if number is None else str(number)
-
-
-def _described(change: Change) -> str:
-    if change.kind == "reduce":
-        return f"reduce by {change.contracts if change.filled is None else change.filled}"
-    return f"{change.kind} {'removed' if change.trigger_price is None else f'at {change.trigger_price}'}"
-
-
-def _audit(db: sqlite3.Connection, key: CloseKey, token: int, event: str, detail: str) -> None:
-    db.execute(
-        "INSERT INTO audit (at, position_id, generation, token, pid, event, detail) VALUES (?, ?, ?, ?, ?, ?, ?)",
-        (time.time(), key.position_id, key.generation, token, os.getpid(), event, detail),
-    )

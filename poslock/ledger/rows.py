@@ -131,7 +131,8 @@ def events_of(db: sqlite3.Connection, position_id: str | None) -> list[Event]:
 def _booking(db: sqlite3.Connection, key: CloseKey) -> ClosedPosition:
     where = "WHERE position_id = :position_id AND generation = :generation"
     row = db.execute(f"SELECT * FROM booking {where}", _of(key)).fetchone()
-    fills = db.execute(f"SELECT * FROM fill {where} ORDER BY at_ms, rowid", _of(key))
+    # As they were booked, which is the venue's order: its times may be whole seconds.
+    fills = db.execute(f"SELECT * FROM fill {where} ORDER BY rowid", _of(key))
     return ClosedPosition(
         position_id=row["position_id"],
         exit_price=_decimal(row["exit_price"]),

@@ -7,6 +7,7 @@ ends the waiting: a grant, a time-out, an error, or the caller's cancellation.
 
 from __future__ import annotations
 
+import logging
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -17,12 +18,15 @@ from poslock.lock.record import MAX_WAITING, Record, Waiting
 from poslock.lock.replacing import BUSY_NS
 from poslock.lock.sight import Judged, Sight
 from poslock.lock.verdict import GRACE_NS
+from poslock.text import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
     from poslock.lock.directory import LockDirectory
     from poslock.lock.transitions import Transitions
+
+_log = logging.getLogger("poslock.lock")
 
 _SHORTEST_PAUSE = 0.0001
 _BUSY_PAUSE = 0.001
@@ -65,9 +69,13 @@ class Contender:
         """
         place: Waiting | None = None
         judged: Judged | None = None
+        told = False
         try:
             while isinstance(outcome, Denied):
                 left = self._left(outcome, limit)
+                if judged is not None and not outcome.busy and not told:
+                    told = True
+                    self._tell_waiting(outcome)
                 if judged is not None or outcome.busy:
                     yield Pause(min(self._pause(judged, outcome, place), left), self._watched(judged))
                 place = self._renewed(place, request)
@@ -76,8 +84,14 @@ class Contender:
         finally:
             if not isinstance(outcome, Grant):
                 self._give_up(place)
+                if told:
+                    self._tell("no longer waits for position %s")
         self._seen = None
         return outcome
+
+    def waited(self, grant: Grant) -> float:
+        """Seconds from the last attempt to the *grant* that came of it."""
+        return (grant.holder.granted_ns - self._began_ns) / 1e9
 
     def _left(self, denied: Denied, limit: float | None) -> float:
         """Seconds to wait at most before the next look; a look that found only a transition gets a moment more.
@@ -172,6 +186,20 @@ class Contender:
         if judged is not None:
             names |= {holder.presence for holder in judged.verdict.living} | {each.presence for each in judged.ahead}
         return frozenset((self._transitions.file.path, *map(self._directory.presence.path, names)))
+
+    def _tell_waiting(self, denied: Denied) -> None:
+        if denied.holder is None:
+            self._tell("waits for position %s: %s", denied.why)
+        else:
+            self._tell("waits for position %s: %s by %s", denied.why, denied.holder)
+
+    def _tell(self, what: str, *more: object) -> None:
+        """Log *what* this contender does, if anybody listens; it has a place for the position, then for *more*."""
+        if _log.isEnabledFor(logging.DEBUG):
+            position_id, now_ns = self._transitions.position_id, self._system.monotonic_ns()
+            waited_s = (now_ns - self._began_ns) / 1e9
+            extra = {"position": position_id, "pid": self._system.process_id(), "waited_s": waited_s}
+            _log.debug(what, quoted(position_id), *more, extra=extra)
 
     def _give_up(self, place: Waiting | None) -> None:
         """Leave nothing behind, as far as that can be done at once; the rest runs out by itself."""

@@ -9,20 +9,30 @@ from typing import TYPE_CHECKING
 from poslock.errors import LockError, LockLost
 
 if TYPE_CHECKING:
-    from poslock.lock.position_lock import PositionLock
+    from collections.abc import Callable
 
 _log = logging.getLogger("poslock.lock")
 
 
 class Keeper:
-    """Renews *lock* every quarter of its lease from a thread of its own, for *seconds* in all."""
+    """Calls *renew* every quarter of *lease* from a thread of its own, for *seconds* in all; *lost* once that fails."""
 
-    def __init__(self, lock: PositionLock, *, lease: float, seconds: float) -> None:
-        self._lock = lock
+    def __init__(
+        self,
+        position_id: str,
+        renew: Callable[[], None],
+        lost: Callable[[LockLost], None],
+        *,
+        lease: float,
+        seconds: float,
+    ) -> None:
+        self._position_id = position_id
+        self._renew = renew
+        self._lost = lost
         self._every = lease / 4
         self._left = seconds
         self._stopped = threading.Event()
-        threading.Thread(target=self._run, name=f"poslock keep-alive {lock.position_id}", daemon=True).start()
+        threading.Thread(target=self._run, name=f"poslock keep-alive {position_id}", daemon=True).start()
 
     def stop(self) -> None:
         """Renew no more."""
@@ -32,10 +42,11 @@ class Keeper:
         while self._left > 0 and not self._stopped.wait(min(self._every, self._left)):
             self._left -= self._every
             try:
-                self._lock.renew()
-            except LockLost as lost:
+                self._renew()
+            except LockLost as error:
+                # Released while the renewal was under way: not lost. (test_a_release_during_a_renewal_is_no_loss)
                 if not self._stopped.is_set():
-                    _log.warning("keep-alive ends: %s", lost, extra={"position": self._lock.position_id})
+                    self._lost(error)
                 return
             except LockError as failed:  # no descriptor left, say: there is time for another try
-                _log.warning("keep-alive goes on after: %s", failed, extra={"position": self._lock.position_id})
+                _log.warning("keep-alive goes on after: %s", failed, extra={"position": self._position_id})

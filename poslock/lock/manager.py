@@ -52,7 +52,8 @@ class PositionLockManager:
         try:
             await lock.acquire_async()
         except LockTimeout as error:
-            _log.warning("%s", error, extra={"position": position_id})
+            fields = {"position": position_id, "pid": self._directory.system.process_id(), "waited_s": error.waited}
+            _log.warning("%s", error, extra=fields)
             return False
         self._held.setdefault(position_id, []).append(lock)
         return True

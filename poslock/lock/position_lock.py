@@ -76,6 +76,7 @@ class PositionLock:
         self._request = Request(checked_lease_ns(stale_after), checked_purpose(purpose), 0, bool(shared))
         self._keep_alive = checked_keep_alive(keep_alive)
         self._grant: Grant | None = None
+        self._is_lost = False
         self._keeper: Keeper | None = None
         self._owner: Owner | None = None
         self._acquiring = threading.Lock()
@@ -123,7 +124,11 @@ class PositionLock:
             LockLost: it is not held; its lease ran out, or somebody took it over.
             LockFileError: the file cannot be read, so nothing is certain; act as if it was lost.
         """
-        self._transitions.check(self._held_grant())
+        try:
+            self._transitions.check(self._held_grant())
+        except LockLost as lost:
+            self._tell_lost(lost)
+            raise
 
     def renew(self) -> None:
         """Start the lease anew.
@@ -131,10 +136,11 @@ class PositionLock:
         Raises:
             LockLost: too late, or not held.
         """
-        before = self._held_grant()
-        after = self._transitions.renew(before)
-        if self._grant is before:  # not released meanwhile, while the keeper renewed
-            self._grant = after
+        try:
+            self._renew()
+        except LockLost as lost:
+            self._tell_lost(lost)
+            raise
 
     def release(self) -> None:
         """Give the lock back.
@@ -147,10 +153,12 @@ class PositionLock:
         self._stop_keeping()
         try:
             self._transitions.release(grant)
-        except LockLost:
+        except LockLost as lost:
+            self._tell_lost(lost)
             self._forget()
             raise
         self._forget()  # after any other error it can be tried again
+        self._tell(logging.DEBUG, "released position %s", grant)
 
     @property
     def position_id(self) -> str:
@@ -195,15 +203,16 @@ class PositionLock:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._mine is None:  # released inside the block
+        if (grant := self._mine) is None:  # released inside the block
             return
         try:
             self.release()
         except LockError as failed:
             if error is None:
                 raise
-            # What went wrong inside the block says more than its consequence.
-            _log.warning("%s", failed)
+            # What went wrong inside the block says more than its consequence. A loss was logged when it was found.
+            if not isinstance(failed, LockLost):
+                self._tell(logging.WARNING, "position %s is not released: %s", grant, failed)
 
     async def __aenter__(self) -> Self:
         await self.acquire_async()
@@ -245,25 +254,55 @@ class PositionLock:
         return self._request if not floor else self._request._replace(token_floor=floor)
 
     def _granted(self, grant: Grant) -> int:
-        self._grant = grant
+        self._grant, self._is_lost = grant, False
         if self._owner is not None:
             self._directory.add_hold(self._owner, self)
-        if (broken := grant.recovered_from) is not None:
-            fields = {"position": self.position_id, "token": grant.holder.token, "pid": grant.holder.pid}
-            _log.warning("took over position %s from %s", quoted(self.position_id), broken, extra=fields)
+        self._tell_acquired(grant)
         if self._keep_alive is not None:
             self._keep(self._keep_alive)
         return grant.holder.token
 
     def _keep(self, seconds: float) -> None:
         try:
-            self._keeper = Keeper(self, lease=self._request.lease_ns / 1e9, seconds=seconds)
+            lease = self._request.lease_ns / 1e9
+            self._keeper = Keeper(self.position_id, self._renew, self._tell_lost, lease=lease, seconds=seconds)
         except RuntimeError as error:
             self.release()
             why = f"its lease cannot be kept alive: {error}"
             raise LockFileError(
                 self.position_id, self.path, why, "look at the limit of threads ('ulimit -u')"
             ) from error
+
+    def _renew(self) -> None:
+        before = self._held_grant()
+        after = self._transitions.renew(before)
+        if self._grant is before:  # not released meanwhile, while the keeper renewed
+            self._grant = after
+        self._tell(logging.DEBUG, "renewed position %s", after)
+
+    def _tell_acquired(self, grant: Grant) -> None:
+        holder, waited_s = grant.holder, self._contender.waited(grant)
+        if (broken := grant.recovered_from) is None:
+            what = "acquired position %s with token %d after %.3f s"
+            self._tell(logging.DEBUG, what, grant, holder.token, waited_s, waited_s=waited_s)
+        else:
+            what = "took over position %s from %s with token %d after %.3f s"
+            self._tell(logging.WARNING, what, grant, broken, holder.token, waited_s, waited_s=waited_s)
+
+    def _tell_lost(self, lost: LockLost) -> None:
+        if self._is_lost or (grant := self._mine) is None:  # told already, or never held
+            return
+        self._is_lost = True
+        if lost.holder is None:
+            self._tell(logging.WARNING, "lost position %s: %s", grant, lost.why)
+        else:
+            self._tell(logging.WARNING, "lost position %s: %s by %s", grant, lost.why, lost.holder)
+
+    def _tell(self, level: int, what: str, grant: Grant, *more: object, **fields: object) -> None:
+        """Log *what* became of *grant*, if anybody listens; it has a place for the position, then for *more*."""
+        if _log.isEnabledFor(level):
+            extra = {"position": self.position_id, "token": grant.holder.token, "pid": grant.holder.pid, **fields}
+            _log.log(level, what, quoted(self.position_id), *more, extra=extra)
 
     def _forget(self) -> None:
         self._grant = None

@@ -1,18 +1,15 @@
 """Spot markets of Binance and MEXC, whose spot APIs (v3) are alike: a balance as a position that can only be long.
 
-What is held is the whole balance of the base currency, free and locked by orders alike, down to the market's step; less
-than the smallest market order is nothing. There is no reduce-only: a sale is never for more than is free, and sells
-what is somebody's, but cannot open a short.
+What is held is the whole balance of the base currency, free and locked by orders alike. There is no reduce-only: a sale
+is never for more than is free, and sells what is somebody's, but cannot open a short.
 
 What a bot must know:
 
-- Track what arrived, rounded down to the step. Where the fee of a purchase is taken from what was bought, less arrives
-  than the order was for. A position that was tracked larger than that sells what there is, and its close then stays
-  unsettled, because no sale explains the rest. Buy the rest, or sell as much by hand of what else you buy on that
-  market, and `recover` books it.
-- A balance has no owner, nor has a trade: every purchase on the market is an entry, every sale an exit. Keep
-  nothing else of that currency in the account: a close sells no more than was tracked, but does not end while orders
-  rest that may be for the other part. Two markets with one base share its balance.
+- Track what arrived. Where the fee of a purchase is taken from what was bought, less arrives than the order was for,
+  and more than is there is refused. What is beyond the market's step, or below its smallest order, is left.
+- A balance has no owner, nor has a sale: every sale on the market since the tracking is an exit of the position. A
+  close sells no more than was tracked, and leaves orders alone that it does not know to be its own. Two markets with
+  one base share its balance.
 - Orders lock what they are for. A close cancels them to make room, a stop-loss last, and the position has none then
   until it is sold. A stop-loss cannot be moved while it locks all there is: remove it, then set it anew. It cannot
   stand beside a take-profit for the same amount either, unless you place both as one OCO list, and then a close cancels
@@ -101,7 +98,7 @@ class Spot(ABC):
         return await self.client.ask(endpoint, params, lambda answer: decimal(answer["price"]))
 
     async def holding(self, leg: Leg) -> Holding | None:
-        """What of the balance could be sold if no order locked it; None if that is less than the smallest order."""
+        """The whole balance, locked or not; None if there is none. Dust is less than its ``smallest``."""
         return self._as_holding(leg, await self._stock(leg))
 
     async def holdings(self, legs: Sequence[Leg]) -> list[Holding]:
@@ -224,12 +221,12 @@ class Spot(ABC):
 
     def _as_holding(self, leg: Leg, stock: Stock) -> Holding | None:
         """A contract is one unit of the base currency. What it was bought for the venue does not know."""
-        if not stock.held:
+        if not stock.total:
             return None
         quote = str(self.market(leg)["quote"])
         return Holding(
             leg,
-            stock.held,
+            stock.total,
             entry_price=None,
             contract_size=Decimal(1),
             inverse=False,

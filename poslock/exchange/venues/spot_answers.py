@@ -146,9 +146,14 @@ class Stock:
     lot: Lot
 
     @property
+    def total(self) -> Decimal:
+        """All that the account has."""
+        return EXACT.add(self.free, self.locked)
+
+    @property
     def held(self) -> Decimal:
-        """What could be sold if nothing was locked."""
-        return self.sellable(EXACT.add(self.free, self.locked))
+        """What of that could be sold if nothing was locked."""
+        return self.sellable(self.total)
 
     @property
     def smallest(self) -> Decimal:

@@ -1,0 +1,109 @@
+"""What a leg shows at the first look: what is held, and which trades led to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Context, Decimal, localcontext
+from typing import TYPE_CHECKING
+
+from poslock.closing.exits import averaged, is_as_reported
+from poslock.ledger.journal import LegAtTracking
+from poslock.position import EXACT, price_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from poslock.exchange.port import Holding
+    from poslock.position import Trade
+
+_MINUTE_MS = 60_000
+
+
+@dataclass(frozen=True, slots=True)
+class FirstLook:
+    """A leg as it was when a position was tracked on it: what the venue reports, and what the ledger is to know."""
+
+    holding: Holding
+    leg: LegAtTracking
+    trades: Sequence[Trade]
+
+
+def first_look(
+    holding: Holding,
+    trades: Sequence[Trade],
+    entry_order_ids: Sequence[str],
+    trades_since_ms: int,
+    booked: frozenset[str] = frozenset(),
+) -> FirstLook:
+    """What is held and which trades led to it. With entry orders, later trades than theirs are not in it.
+
+    Those that another position has *booked* are: no later look counts them for this one.
+    """
+    last, known = len(trades), False
+    shown = _orders(trades)
+    if entry_order_ids and all(each in shown for each in entry_order_ids):
+        last, known = 1 + max(number for number, trade in enumerate(trades) if _is_of(trade, entry_order_ids)), True
+    # Added to by hand, then its take-profit filled, then booked; what is left is tracked with the order that added it:
+    # the take-profit came after that, and is not this position's. (test_what_was_added_is_tracked_after_the_rest_ended)
+    later = [trade for trade in trades[last:] if trade.fill.trade_id not in booked]
+    baseline = (*trades[:last], *(trade for trade in trades[last:] if trade.fill.trade_id in booked))
+    with localcontext(EXACT):
+        held = holding.contracts - sum((_signed(trade) for trade in later), Decimal(0))
+    asked = tuple(each for each in baseline if each.fill.at_ms >= trades_since_ms - _MINUTE_MS)
+    price = holding.entry_price if not any(each.effect == "entry" for each in later) else None
+    leg = LegAtTracking(held, price, holding.position_id, trades_since_ms, asked, known)
+    return FirstLook(holding, leg, baseline)
+
+
+def is_complete(look: FirstLook, entry_order_ids: Sequence[str]) -> bool:
+    """Whether the entry shows among the trades: its orders are there, or run back from what is held they reach flat."""
+    if look.leg.held <= 0:
+        return False
+    if entry_order_ids:
+        return look.leg.entry_known
+    size, start = look.leg.held, len(look.trades)
+    with localcontext(EXACT):
+        while size > 0 and start:
+            start -= 1
+            size -= _signed(look.trades[start])
+        if size > 0:
+            return False
+        return _gives_price(look, start, size)
+
+
+def _gives_price(look: FirstLook, start: int, beyond: Decimal) -> bool:
+    """Whether the trades from *start* on give the venue's average; the first one crossed flat by *beyond*."""
+    first, *rest = look.trades[start:]
+    reported = look.holding.entry_price
+    if reported is None or look.leg.entry_price is None:
+        return True
+    opened = EXACT.add(first.fill.contracts, beyond)
+    average = averaged(opened, first.fill.price, rest, inverse=look.holding.inverse)
+    prices = [each.fill.price for each in look.trades[start:]]
+    return average is not None and is_as_reported(average, reported, prices)
+
+
+def entry_fee(trades: Sequence[Trade], contracts: Decimal, settle: str) -> Decimal:
+    """What the newest entries that make up *contracts* have cost, in *settle*; of a part its share."""
+    wide, missing, total = Context(prec=28), contracts, Decimal(0)
+    for trade in reversed(trades):
+        fill = trade.fill
+        if trade.effect == "exit" or missing <= 0:
+            continue
+        part = min(fill.contracts, missing)
+        missing = wide.subtract(missing, part)
+        if fill.fee_currency == settle:
+            total = wide.add(total, wide.divide(wide.multiply(fill.fee, part), fill.contracts))
+    return price_of(total)
+
+
+def _signed(trade: Trade) -> Decimal:
+    return trade.fill.contracts if trade.effect == "entry" else -trade.fill.contracts
+
+
+def _is_of(trade: Trade, order_ids: Iterable[str]) -> bool:
+    return bool({trade.order_id, trade.fill.client_order_id} & {*order_ids})
+
+
+def _orders(trades: Sequence[Trade]) -> set[str | None]:
+    return {each.order_id for each in trades} | {each.fill.client_order_id for each in trades}

@@ -1,0 +1,260 @@
+"""What is true of a simulated position, and whether what was said of it could be known.
+
+A failure of a check is *blamed* on a cause that is recognised from the truth of the sequence: which facts are newer
+than both reads, which entries do not show, at which prices. The first name that fits is counted; without one the
+failure is a violation. `GRANTED` are the causes that the design names, which no rule can know. The others were found
+here: they are open questions to the rule, to `track` or to the function, and are shown apart. Some are broad: a
+sequence that was tracked from reads of different moments is not judged any further.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from decimal import Decimal
+
+from poslock.closing.exits import Decision, Reads, Tracked, averaged, view
+from prove.legs_venue import AMOUNTS, NEVER, Sight, Venue
+
+GRANTED = (
+    "a fact newer than both reads, or between look and send",
+    "entries at the very same price, whose trades do not show",
+    "trades that the venue never shows, with a lag",
+)
+
+
+class Violation(AssertionError):
+    """The function said what the truth forbids."""
+
+
+@dataclass(slots=True)
+class Truth:
+    """What is true of the position after some facts: O, whether it has ended, and its exits by trade."""
+
+    ours: int
+    ended: bool
+    exits: list[tuple[str, int]]
+
+
+@dataclass(slots=True)
+class Counts:
+    """What a run came to."""
+
+    sequences: int = 0
+    rows: Counter[str] = field(default_factory=Counter)
+    ends: Counter[str] = field(default_factory=Counter)
+    residuals: Counter[str] = field(default_factory=Counter)
+    violations: list[str] = field(default_factory=list)
+
+    def add(self, other: Counts) -> None:
+        """Take in what another run came to."""
+        self.sequences += other.sequences
+        self.rows += other.rows
+        self.ends += other.ends
+        self.residuals += other.residuals
+        self.violations += other.violations
+
+
+class Judged:
+    """A sequence so far: the venue, what was seen of it, what was tracked and sent."""
+
+    def __init__(self, venue: Venue, sight: Sight, counts: Counts, story: list[str] | None) -> None:
+        self._venue, self._sight, self._counts, self._story = venue, sight, counts, story
+        self._tracked: Tracked
+        self._baseline: frozenset[str] | None = frozenset()  # None: the named entries do not show yet
+        self._from = 0  # facts that B contains
+        self._own = 0  # S, and what a whole close adopted
+        self._sent = 0
+        self._entry_facts = 0  # facts up to and including the entry
+        self._later = 0  # contracts held when a later position was tracked, and the facts of that time
+        self._later_from = NEVER
+        self._whole = False
+        self._misread = ""  # what the reads of `track` did not show
+        self._is_mistaken = False  # this look saw an empty list
+        self._blamed = ""  # an order that sold too much
+
+    def _tell(self, *words: object) -> None:
+        if self._story is not None:
+            self._story.append(f"{self._venue.now:4} {' '.join(map(str, words))}")
+
+    def _truth(self, facts: int) -> Truth:
+        """The position after the first *facts* facts."""
+        venue = self._venue
+        size, gone, ended, exits = venue.sizes[self._from], 0, False, []
+        most, missing = size, self._own
+        for number in range(self._from, facts):
+            amount = venue.amounts[number]
+            if amount > 0:
+                most += amount
+            elif amount < 0:
+                part = min(-amount, size, missing)
+                if not ended and part > 0:
+                    trade = venue.trades[number]
+                    assert trade is not None
+                    exits.append((trade.fill.trade_id, part))
+                    missing -= part
+                gone -= amount
+            size += amount
+            ended = ended or (amount < 0 and size <= 0)
+        return Truth(0 if ended else max(0, min(self._own, most) - gone), ended, exits)
+
+    def _blame(self, kind: str, what: str, wanted: int = 0) -> None:
+        """Count *what* by the name of its cause.
+
+        Raises:
+            Violation: no cause is known.
+        """
+        name = self._residual(wanted)
+        if not name:
+            raise Violation(what)
+        if wanted:
+            self._blamed = name
+        self._tell(f"{what}: {name}")
+        self._counts.residuals[f"{kind}: {name}"] += 1
+
+    def _residual(self, wanted: int) -> str:
+        venue, sight = self._venue, self._sight
+        newest, seen = sight.newest, set(sight.seen)
+        hidden = [each for each in range(self._from, newest) if each not in seen and venue.amounts[each]]
+        if wanted and not self._is_wrong_at(newest, wanted):
+            name = "a fact newer than both reads, or between look and send"
+        elif self._whole and not wanted and self._blamed:
+            name = f"a whole close adopted what it sold too much ({self._blamed})"
+        elif self._misread:
+            name = self._misread
+        elif self._is_mistaken:
+            name = "an empty list of positions by mistake"
+        elif self._baseline is None and any(each >= self._from for each in seen):
+            name = "named entries that do not show yet, while later trades do"
+        elif any(venue.shows[each] >= NEVER for each in hidden):
+            lags = len(venue.trades) > min(newest, sight.holding_at) or any(venue.shows[n] < NEVER for n in hidden)
+            name = f"trades that the venue never shows, {'with a' if lags else 'no'} lag"
+        else:
+            name = (
+                self._same_price([each for each in hidden if venue.amounts[each] > 0 and each < sight.holding_at])
+                or self._looks_late([each for each in hidden if venue.amounts[each] < 0])
+                or self._nearly_explained()
+                or (self._late_and_whole() if self._whole else "")
+            )
+        return name
+
+    def _is_wrong_at(self, facts: int, wanted: int) -> bool:
+        """Whether an order for *wanted* would have been wrong already at the newest fact that was read."""
+        size, truth = self._venue.sizes[facts], self._truth(facts)
+        allowed = truth.ours if not self._whole else 0 if truth.ended else size
+        return min(wanted, max(0, size)) > allowed
+
+    def _nearly_explained(self) -> str:
+        """Whether the trades that show give another price than the venue's, written as this venue writes prices.
+
+        The function knows only the places of the prices that it read; a venue that leaves out idle zeros has more.
+        """
+        holding, tracked = self._venue.holdings[self._sight.holding_at], self._tracked
+        if holding is None or holding.entry_price is None or tracked.entry_price is None:
+            return ""
+        new = [trade for trade in self._sight.trades if trade.fill.trade_id not in tracked.baseline]
+        average = averaged(tracked.held, tracked.entry_price, new, inverse=False)
+        if average is None or holding.entry_price == tracked.entry_price:
+            return ""
+        read = (holding.entry_price, tracked.entry_price, *(each.fill.price for each in new if each.effect == "entry"))
+        last = Decimal(1).scaleb(min(int(price.as_tuple().exponent) for price in read))
+        is_other = self._venue.rules.places < abs(average - holding.entry_price) < last
+        return "an average that is not the venue's, but within the last place of the prices read" if is_other else ""
+
+    def _late_and_whole(self) -> str:
+        """Whether an entry that showed late has not joined the baseline, and makes up for what a read does not show."""
+        baseline, sight = self._tracked.baseline, self._sight
+        late = any(
+            each < self._from and (trade := self._venue.trades[each]) and trade.fill.trade_id not in baseline
+            for each in sight.seen
+        )
+        return "a whole close, and an entry that showed late and equals what a read does not show" if late else ""
+
+    def _is_late_across(self) -> bool:
+        """Whether an entry that B contained has not joined the baseline, and the leg was on the other side since."""
+        venue, baseline = self._venue, self._tracked.baseline
+        late = any(
+            each < self._from and (trade := venue.trades[each]) and trade.fill.trade_id not in baseline
+            for each in self._sight.seen
+        )
+        return late and min(venue.sizes[self._from :]) < 0
+
+    def _same_price(self, entries: list[int]) -> str:
+        """Whether *entries* that do not show left the price as it was, or as the trades that show explain it."""
+        venue, sight, tracked = self._venue, self._sight, self._tracked
+        holding = venue.holdings[sight.holding_at]
+        if not entries or holding is None or holding.position_id != tracked.position_id:
+            return ""
+        if self._are_at(holding.entry_price, entries):
+            return "entries at the very same price, whose trades do not show"
+        if holding.entry_price == tracked.entry_price and len(entries) > 1:
+            return "entries that average to the very same price, whose trades do not show"
+        return ""
+
+    def _looks_late(self, exits: list[int]) -> str:
+        """Whether the oldest new entries show, left the price as it was, and equal *exits* that do not show."""
+        venue, sight = self._venue, self._sight
+        holding, total, oldest = venue.holdings[sight.holding_at], sum(venue.amounts[each] for each in exits), []
+        for each in sight.seen:
+            if each >= self._from and venue.amounts[each] > 0 and total < 0:
+                oldest.append(each)
+                total += venue.amounts[each]
+        if exits and oldest and total == 0 and holding is not None and self._are_at(holding.entry_price, oldest):
+            return "an entry at the very same price, taken for a late one while an exit of its size does not show"
+        return ""
+
+    def _are_at(self, price: Decimal | None, entries: list[int]) -> bool:
+        return {trade.fill.price for each in entries if (trade := self._venue.trades[each])} == {price}
+
+    def _check_over(self, decision: Decision) -> None:
+        """Nothing of the position is left, and what is held is named."""
+        venue, sight = self._venue, self._sight
+        truth = self._truth(sight.newest)
+        if decision.act == "left" and decision.left != (
+            None if self._later else AMOUNTS[max(0, venue.sizes[sight.holding_at])]
+        ):
+            raise Violation("what is left is not what is held")
+        if truth.ours and truth.ours >= venue.rules.smallest:
+            self._blame("over", f"it was over while {truth.ours} contracts of it were held")
+        if decision.act == "ended" and not truth.ended and venue.sizes[sight.newest] > 0:
+            self._blame("over", "it has ended, the position has not")
+        if decision.act == "left" and self._whole and not truth.ended and truth.ours >= venue.rules.smallest > 0:
+            self._blame("over", "a whole close left something")
+
+    def _book(self, decision: Decision, reads: Reads) -> None:
+        """The exits of the position, each once."""
+        booked = [(fill.trade_id, int(fill.contracts)) for fill in view(self._tracked, reads).exits]
+        truth = self._truth(self._sight.newest).exits
+        self._tell("booked", booked, "truth", truth)
+        if booked != truth and booked != self._truth(len(self._venue.trades)).exits:
+            self._blame("booked", f"booked {booked}, and its exits are {truth}")
+        left = 0 if decision.left is None else int(decision.left)
+        if self._whole and decision.row == 3 and left >= (self._venue.rules.smallest or 1):  # noqa: PLR2004  # the row
+            raise Violation("a whole close left what could be closed")
+        self._counts.ends[f"{decision.row} {decision.act}"] += 1
+
+    def _check_unsettled(self, decision: Decision) -> None:
+        """All that will ever show was read."""
+        venue = self._venue
+        if self._misread:
+            reason = self._misread
+        elif any(shows >= NEVER for shows in venue.shows):
+            reason = "trades that the venue never shows"
+        elif any(trade is None for trade in venue.trades):
+            reason = "a new price without a trade, at a venue without position ids"
+            if venue.rules.ids and decision.reason.startswith("the venue's entry price"):
+                raise Violation(f"the venue's id vouches for it: {decision.reason}")
+            if venue.rules.ids:
+                reason = "a new price without a trade, and an entry that showed late"
+        elif self._is_late_across():
+            reason = "an entry that showed late, and the leg crossed to the other side"
+        elif self._later:
+            reason = "a later position, and an entry that showed late"
+        elif (
+            min(self._own, int(self._tracked.held)) < venue.rules.smallest
+            and not view(self._tracked, Reads(None, self._sight.trades)).closed
+        ):
+            reason = "it was never more than a crumb"
+        else:
+            raise Violation(f"unsettled without a reason: {decision.reason}")
+        self._counts.ends[f"unsettled: {reason}"] += 1
