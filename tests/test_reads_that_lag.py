@@ -268,3 +268,23 @@ def test_a_position_entered_during_the_sweep_keeps_its_orders(trader: Late) -> N
     closed = trader.close()
     assert (trader.held, closed.left_at_venue) == (5, 5)
     assert [order.order_id for order in trader.book.open_orders(LONG)] == entered
+
+
+def test_a_stop_loss_of_an_entry_that_only_the_trades_show_is_not_swept(trader: Late) -> None:
+    """The position is closed, somebody enters again, and the holding is still that of the moment between."""
+    trader.op(10)
+    trader.track(10)
+    listed = trader.behind.open_orders
+    entered: list[str] = []
+
+    def enter_meanwhile(leg: Leg) -> Any:
+        if not entered:
+            trader.op(5)
+            entered.append(trader.stop(5, 90))
+            trader.behind.shows(None, 3)
+        return listed(leg)
+
+    trader.behind.open_orders = enter_meanwhile
+    closed = trader.close()
+    assert (trader.held, closed.left_at_venue) == (5, 5)
+    assert [order.order_id for order in trader.book.open_orders(LONG)] == entered

@@ -302,7 +302,7 @@ class Close:
                 break
             # The leg has to be flat before an order is cancelled, and again after it: somebody may enter meanwhile.
             # (test_a_position_entered_during_the_sweep_keeps_its_orders)
-            if await sweep.everything() == "clean":
+            if await sweep.everything(watch) == "clean":
                 break
             over = await self._over(watch)
         else:

@@ -31,7 +31,7 @@ class Sweep:
         self._session = session
         self._ledger = session.means.ledger
 
-    async def everything(self) -> Swept:
+    async def everything(self, watch: Watch) -> Swept:
         """Cancel what rests on a flat leg until a read shows nothing.
 
         ``"clean"`` if nothing rested, ``"swept"`` if something did and is gone, ``"held"`` if the leg is not flat now.
@@ -42,7 +42,7 @@ class Sweep:
             orders = await self._resting()
             if not orders:
                 return "swept" if found else "clean"
-            if not session.exchange.spot and await session.ask(session.exchange.holding, session.leg) is not None:
+            if not session.exchange.spot and not await _is_flat(watch):
                 return "held"
             found = True
             for order in orders:
@@ -111,6 +111,14 @@ class Sweep:
             return ours
         ids = {order.order_id for order in listed}
         return [*listed, *(order for order in ours if order.order_id not in ids)]
+
+
+async def _is_flat(watch: Watch) -> bool:
+    """Whether neither of the two reads shows anything of the leg: each may be behind."""
+    # Somebody enters again with a stop-loss, and the holding does not show it yet: that is not ours to cancel.
+    # (test_a_stop_loss_of_an_entry_that_only_the_trades_show_is_not_swept)
+    reads = await watch.look()
+    return reads.holding is None and watch.view(None).net <= 0
 
 
 def _named(orders: Sequence[Order]) -> str:
