@@ -11,12 +11,13 @@ from bench.contestants import POSLOCK
 from bench.rows import Bound, Row
 from bench.series import interleave
 from poslock import ClosedPosition, Fill, Position, PositionGuard
-from poslock.exchange.port import Order
-from poslock.ledger.journal import Attempt, CloseKey
+from poslock.exchange.port import Holding, Order
+from poslock.ledger.journal import Attempt, CloseKey, LegAtTracking
 from poslock.ledger.ledger import Ledger
+from poslock.position import Trade
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from bench.settings import Settings
     from poslock.exchange.port import CloseOrder, Exchange, Leg
@@ -32,6 +33,7 @@ class InstantVenue:
     account = "bench"
     denies_for = 0.0
     settles_within = 1.0
+    spot = False
 
     def __init__(self) -> None:
         self._placed: dict[str, CloseOrder] = {}
@@ -43,9 +45,13 @@ class InstantVenue:
         """A clock that stands still."""
         return 1
 
-    def held(self, leg: Leg) -> Decimal:
+    def holding(self, leg: Leg) -> Holding | None:
         """All, until it was closed."""
-        return Decimal(0 if leg.symbol in self._placed else 1)
+        return None if leg.symbol in self._placed else Holding(leg, Decimal(1), Decimal(1), Decimal(1), False, "USDT")
+
+    def holdings(self, legs: Sequence[Leg]) -> list[Holding]:
+        """The same of each."""
+        return [held for held in map(self.holding, legs) if held is not None]
 
     def place(self, order: CloseOrder) -> Order:
         """Filled at once."""
@@ -53,12 +59,10 @@ class InstantVenue:
         client_id, contracts = order.client_order_id, order.contracts
         return Order("1", client_id, "order", order.leg, contracts, contracts, "filled")
 
-    def fills(self, leg: Leg, since_ms: int) -> list[Fill]:
-        """One, once it was closed."""
+    def trades(self, leg: Leg, _since_ms: int) -> list[Trade]:
+        """The entry, and the exit once it was closed."""
         order = self._placed.get(leg.symbol)
-        if order is None:
-            return []
-        return [Fill(leg.symbol, order.client_order_id, Decimal(2), order.contracts, Decimal(0), "USDT", since_ms)]
+        return _trades(leg.symbol, None if order is None else order.client_order_id)
 
     def open_orders(self, _leg: Leg) -> list[Order]:
         """None."""
@@ -94,20 +98,30 @@ def _bare(path: str, closes: int) -> Callable[[], object]:
     ledger = Ledger(path)
     names = [f"position-{number}" for number in range(closes + 1)]
     for name in names:
-        ledger.track(Position(name, name, "long", 1, 1), "bench", 1)
+        leg = LegAtTracking(Decimal(1), Decimal(1), None, 1, tuple(_trades(name, None)))
+        ledger.track(Position(name, name, "long", 1, 1), "bench", 1, leg)
     left = iter(names)
 
     def work() -> None:
         name, zero, one = next(left), Decimal(0), Decimal(1)
         key, client_id = CloseKey(name, 1), f"pl{name}"
-        fill = Fill(name, client_id, one, one, zero, "USDT", 1)
-        closed = ClosedPosition(name, one, zero, zero, zero, zero, (fill,), client_id, 1, datetime.now(UTC))
+        _, sold = _trades(name, client_id)
+        closed = ClosedPosition(name, one, zero, zero, zero, zero, (sold.fill,), client_id, 1, datetime.now(UTC))
         ledger.begin(key, 1, "")
         ledger.sending(key, 1, Attempt(1, client_id, one, 1), None)
-        ledger.filled(key, 1)
+        ledger.filled(key, 1, [sold])
         ledger.book(key, 1, closed)
 
     return work
+
+
+def _trades(symbol: str, client_order_id: str | None) -> list[Trade]:
+    """An entry, and the exit by that order if there was one."""
+    bought = Fill(f"{symbol} 1", None, Decimal(1), Decimal(1), Decimal(0), "USDT", 1)
+    if client_order_id is None:
+        return [Trade("entry", "0", bought)]
+    sold = Fill(f"{symbol} 2", client_order_id, Decimal(2), Decimal(1), Decimal(0), "USDT", 1)
+    return [Trade("entry", "0", bought), Trade("exit", "1", sold)]
 
 
 def _commits(path: str) -> Callable[[], None]:

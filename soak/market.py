@@ -11,7 +11,16 @@ from random import Random
 from time import monotonic
 from typing import TYPE_CHECKING, Literal
 
-from poslock import ExchangeUnavailable, LedgerError, OrderRefused, Position, PositionConflict
+from poslock import (
+    CloseUnsettled,
+    ExchangeUnavailable,
+    LedgerError,
+    LockTimeout,
+    OrderRefused,
+    Position,
+    PositionAlreadyClosingError,
+    PositionConflict,
+)
 from poslock.exchange.port import CloseOrder, Leg
 from poslock.ledger.ledger import Ledger
 from soak.watching import WatchedDirectory, WatchedGuard
@@ -137,6 +146,8 @@ class Market:
         self._diary.tell("flipped by hand", spot.id)
 
     def _order(self, spot: Spot, contracts: Decimal, what: str) -> None:
+        if not contracts:
+            return
         venue = self._venues[spot.account]
         self._by_hand += 1
         with suppress(OrderRefused):  # closed meanwhile, blocked, or nothing
@@ -171,7 +182,8 @@ class Market:
             settle=holding.settle,
             entry_fee=Decimal(self._chance.randint(-9, 99)) / 1000,
         )
-        with suppress(PositionConflict):  # a bot was first, or closed it
+        # A bot was first, or closed it; or what was there before has no end yet.
+        with suppress(PositionConflict, PositionAlreadyClosingError, CloseUnsettled, LockTimeout):
             guard.track(position, entry_order_ids=self._chance.choice(((), entered[-1:])))
             self._diary.tell("tracked", spot.id)
 

@@ -61,6 +61,8 @@ def sent_by_us(
                 if beyond > 0:
                     is_reduce = trade.client_order_id in books.reduces
                     why = _excuse(trade, on_leg, looks.sent[trade.client_order_id or ""], is_reduce=is_reduce)
+                    if _was_left(trade, key, books):
+                        why = ""
                     what = f"{leg}: order {trade.client_order_id} of {key} took {float(beyond)} contracts beyond it"
                     yield (why, True) if why else (what, False)
     for row in venue.orders:
@@ -80,6 +82,15 @@ def _granted(course: Course, trade: Trade, sized: Fraction) -> Fraction:
     if is_over or trade not in course.since:
         return _ZERO
     return max(_ZERO, sized - sum((each.contracts for each in before if each.is_exit), _ZERO))
+
+
+def _was_left(trade: Trade, key: tuple[str, int], books: Books) -> bool:
+    """Whether it is a stop that still rested when its position was booked, and nobody said so."""
+    booked_ms = [line["at"] * 1000 for line in books.lines[key] if line["event"] == "booked"]
+    named = {line["detail"].split()[-1] for line in books.lines[key] if line["event"] == "order left"}
+    return (
+        trade.family != "order" and any(trade.at_ms > each for each in booked_ms) and str(trade.order_id) not in named
+    )
 
 
 def _excuse(trade: Trade, on_leg: Iterable[Trade], looks: Iterable[Look], *, is_reduce: bool) -> str:

@@ -28,7 +28,6 @@ T = TypeVar("T")
 _WRITES = {
     "begin": "begin",
     "sending": "write",
-    "rebase": "write",
     "unsettled": "write",
     "filled": "write",
     "book": "book",
@@ -43,7 +42,6 @@ _WRITES = {
 # What the audit calls them, where that is always one line.
 _EVENTS = {
     "begin": "intent",
-    "rebase": "late entry",
     "unsettled": "unsettled",
     "filled": "filled",
     "book": "booked",

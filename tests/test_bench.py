@@ -9,9 +9,16 @@ import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
+
+from bench.guard import COMMITS, InstantVenue
+from poslock import Position, PositionGuard
+from poslock.database import Database
+
+if TYPE_CHECKING:
+    from poslock.exchange.port import Exchange
 
 pytest.importorskip("fasteners", reason="comes with the extra 'bench'")
 
@@ -52,6 +59,21 @@ def test_a_run_has_every_row_and_leaves_nothing_behind(tmp_path: Path) -> None:
     assert {"python", "kernel", "cpus", "file system", "poslock", "fasteners"} <= found["machine"].keys()
     assert os.listdir(tmp_path) == ["figures.json"]
     assert [command for command in commands() if str(tmp_path) in command] == []
+
+
+def test_a_close_makes_as_many_commits_as_it_is_held_against(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bound of its row is that many durable commits and nothing else."""
+    guard = PositionGuard(cast("Exchange", InstantVenue()), lock_dir=tmp_path)
+    guard.track(Position("p", "p", "long", 1, 1))
+    commits, transaction = [], Database.transaction
+
+    def counted(database: Database) -> Any:
+        commits.append(database)
+        return transaction(database)
+
+    monkeypatch.setattr(Database, "transaction", counted)
+    guard.close_position("p")
+    assert len(commits) == COMMITS
 
 
 def assert_measured(row: dict[str, Any]) -> None:

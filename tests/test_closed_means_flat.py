@@ -381,3 +381,36 @@ def hide(trader: Trader, contracts: int) -> None:
 
 def contract_size(trader: Trader) -> Decimal:
     return trader.guard.position("p").position.contract_size
+
+
+def test_an_id_whose_leg_another_position_has_is_free(on_paper: Trader) -> None:
+    """It could not be settled, another id was tracked on its leg and closed, and then it is tracked again."""
+    trader = on_paper
+    trader.op(10)
+    trader.track(10)
+    hide(trader, 10)
+    with pytest.raises(CloseUnsettled):
+        trader.close()
+    trader.price(101)
+    trader.op(10)
+    trader.track(10, "q")
+    trader.close("q")
+    trader.price(102)
+    trader.op(3)
+    assert trader.track(3).generation == 2
+    assert trader.close().left_at_venue == 0
+    assert trader.guard.settle("p", reason="the first one").written_off == 10
+
+
+def test_an_id_that_is_closing_on_another_market_is_refused(on_paper: Trader) -> None:
+    """Its close goes on there; the message names the market."""
+    trader = on_paper
+    trader.op(10)
+    trader.track(10)
+    hide(trader, 10)
+    with pytest.raises(CloseUnsettled):
+        trader.close()
+    trader.book.set_price("ETH", 10)
+    trader.book.open_position("ETH", "long", 1)
+    with pytest.raises(PositionConflict, match=f"closing on the long side of {SYMBOL}"):
+        trader.guard.track(Position("p", "ETH", "long", 1, 10))

@@ -65,7 +65,6 @@ WRITES: dict[str, tuple[Any, ...]] = {
 # What is written of an open position, in an order in which all of it can be.
 OTHERS: dict[str, tuple[Any, ...]] = {
     "note": ("took over", "from a test"),
-    "rebase": ((LATE,), ("t9",)),
     "unsettled": ("its trades do not show", (EXIT,)),
     "resize": (replace(POSITION, contracts=Decimal(15)), Decimal(61000), (EXIT,)),
     "change": ((STOP,),),

@@ -8,10 +8,11 @@ from itertools import permutations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from poslock import InvalidPosition, Position
+from poslock.position import grown
 
 GOOD: dict[str, Any] = {"id": "btc-1", "symbol": "BTC/USDT", "side": "long", "contracts": 1, "entry_price": "60000.5"}
 
@@ -205,6 +206,76 @@ def test_the_order_of_entries_does_not_matter(inverse: bool, entries: list[tuple
         assert abs(Fraction(made.entry_price) / true - 1) <= roundings
         sums.add((made.contracts, made.entry_fee))
     assert len(sums) == 1
+
+
+# Growing by what the venue's average says.
+
+
+@pytest.mark.parametrize(
+    ("inverse", "before", "now", "price"),
+    [
+        (False, (10, 60000), (15, 59000), 57000),
+        (False, ("0.5", 5000), ("0.8", 5375), 6000),  # Bybit's example above, the other way round
+        (True, (1000, 5000), (3000, 5625), 6000),
+        (True, (1000, 50000), (3000, 56250), 60000),
+    ],
+)
+def test_what_was_added_is_found_in_the_average(
+    inverse: bool, before: tuple[Any, Any], now: tuple[Any, Any], price: int
+) -> None:
+    """The examples of the venues, solved for the second entry."""
+    (held, average), (contracts, entry_price) = (tuple(map(Decimal, each)) for each in (before, now))
+    first = position(contracts=held, entry_price=average, inverse=inverse)
+    made = grown(first, before=(held, average), now=(contracts, entry_price))
+    assert made == first.scaled_in(contracts - held, price)
+
+
+def test_only_what_was_added_changes_a_position() -> None:
+    """5 of 10 at 100 are left, and 5 come at 200: the venue averages 150, the position has 15 contracts.
+
+    Those that left early were entered at 100, whatever came later; the fee is not the venue's to say.
+    """
+    first = position(contracts=10, entry_price=100, entry_fee="0.3")
+    made = grown(first, before=(Decimal(5), Decimal(100)), now=(Decimal(10), Decimal(150)))
+    assert made == first.scaled_in(5, 200)
+    assert (made.contracts, made.entry_fee) == (Decimal(15), Decimal("0.3"))
+
+
+@pytest.mark.parametrize(
+    ("inverse", "before", "now", "field"),
+    [
+        (False, (10, 100), (11, 90), "price"),  # the eleventh would have been paid for
+        (False, (10, 110), (11, 100), "price"),  # or have cost nothing
+        (True, (10, 100), (11, 111), "price"),  # worth less than before, though there are more
+        (True, (10, 100), (11, 110), "price"),
+        (False, (10, 100), (9, 100), "contracts"),
+        (True, (10, 100), (9, 100), "contracts"),
+    ],
+)
+def test_an_average_to_which_no_entry_leads_is_refused(
+    inverse: bool, before: tuple[int, int], now: tuple[int, int], field: str
+) -> None:
+    """Nothing is booked at a price that nobody can have paid."""
+    first = position(contracts=10, entry_price=100, inverse=inverse)
+    (held, average), (contracts, entry_price) = (tuple(map(Decimal, each)) for each in (before, now))
+    with pytest.raises(InvalidPosition, match=field):
+        grown(first, before=(held, average), now=(contracts, entry_price))
+
+
+@given(st.booleans(), contracts_held, ordinary_price, contracts_held, ordinary_price)
+def test_growing_undoes_the_average_of_the_venue(
+    inverse: bool, held: Decimal, entry: Decimal, added: Decimal, price: Decimal
+) -> None:
+    """The price that was paid comes out, up to what the venue has rounded away from its average."""
+    first = position(contracts=held, entry_price=entry, inverse=inverse)
+    scaled = first.scaled_in(added, price)
+    rounding = Fraction(1, 10**17) * Fraction(scaled.contracts) / Fraction(added)
+    if inverse:  # what is rounded is 1 / price, so to speak
+        rounding *= (Fraction(price) / Fraction(scaled.entry_price)) ** 2
+    assume(rounding < Fraction(price) / 2)
+    made = grown(first, before=(held, entry), now=(scaled.contracts, scaled.entry_price))
+    assert made.contracts == scaled.contracts
+    assert abs(Fraction(made.entry_price) - Fraction(scaled.entry_price)) <= Fraction(1, 10**16)
 
 
 def _average(inverse: bool, entries: list[tuple[Decimal, Decimal]]) -> Fraction:

@@ -172,7 +172,9 @@ def blind(tracked: Tracked, reads: Reads, why: str) -> Decision | None:
         return None
     with localcontext(EXACT):
         seen = _viewed(tracked, _new(tracked, reads), reads.held)
-        wanted = min(seen.held, seen.ours)
+        # What is missing among the trades counts as it would if they were only late.
+        # (test_what_cannot_be_read_counts_against_the_position)
+        wanted = min(seen.held, seen.ours if seen.agree or tracked.spot else _granted(seen))
     if not wanted or seen.unseen or not _is_closable(wanted, reads):
         return None
     return Decision(3, "send", wanted, reason=f"the trades cannot be read: {why}")
@@ -229,17 +231,22 @@ def _disagreeing(seen: LegView, reads: Reads, without_late: Decimal | None) -> D
 
     *without_late* is O without the late entries that explain the difference, None if none do.
     """
-    with localcontext(EXACT):
-        missing = seen.net - seen.held
-    if missing > 0:  # exits that do not show; they count against the position first
-        granted = max(_NONE, seen.ours - missing) if without_late is None else without_late
-    else:  # a holding from before an exit, or entries that do not show
-        granted = seen.ours if seen.held in seen.sizes[:-1] else _NONE
+    granted = _granted(seen) if without_late is None or seen.net <= seen.held else without_late
     wanted = min(seen.held, granted)
     why = f"{seen.held} contracts are held, and the trades lead to {seen.net}"
     if not wanted or seen.unseen or not _is_closable(wanted, reads):
         return Decision(4, "look", reason=why)
     return Decision(4, "send", wanted, reason=why)
+
+
+def _granted(seen: LegView) -> Decimal:
+    """What both reads grant of the position where they disagree."""
+    with localcontext(EXACT):
+        missing = seen.net - seen.held
+        if missing > 0:  # exits that do not show; they count against the position first
+            return max(_NONE, seen.ours - missing)
+    # A holding from before an exit, or entries that do not show.
+    return seen.ours if seen.held in seen.sizes[:-1] else _NONE
 
 
 def _unexplained(  # noqa: PLR0913  # what the rows before have found

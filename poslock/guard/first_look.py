@@ -21,11 +21,15 @@ _MINUTE_MS = 60_000
 
 @dataclass(frozen=True, slots=True)
 class FirstLook:
-    """A leg as it was when a position was tracked on it: what the venue reports, and what the ledger is to know."""
+    """A leg as it was when a position was tracked on it: what the venue reports, and what the ledger is to know.
+
+    ``trades`` led to the holding, ``later`` came after the entry orders that the bot named.
+    """
 
     holding: Holding
     leg: LegAtTracking
     trades: Sequence[Trade]
+    later: Sequence[Trade] = ()
 
 
 def first_look(
@@ -52,13 +56,14 @@ def first_look(
     asked = tuple(each for each in baseline if each.fill.at_ms >= trades_since_ms - _MINUTE_MS)
     price = holding.entry_price if not any(each.effect == "entry" for each in later) else None
     leg = LegAtTracking(held, price, holding.position_id, trades_since_ms, asked, known)
-    return FirstLook(holding, leg, baseline)
+    return FirstLook(holding, leg, baseline, later)
 
 
 def is_complete(look: FirstLook, entry_order_ids: Sequence[str]) -> bool:
     """Whether the holding and the trades fit: run back from what is held, they reach flat and give the entry price.
 
-    With entry orders, a leg that was entered before the trades that were asked for fits, too, once their trades show.
+    With entry orders, a leg that was entered before the trades that were asked for fits, too, once their trades show;
+    unless there are later ones, of which the holding may be behind.
     """
     if look.leg.held <= 0 or (entry_order_ids and not look.leg.entry_known):
         return False
@@ -68,7 +73,9 @@ def is_complete(look: FirstLook, entry_order_ids: Sequence[str]) -> bool:
             start -= 1
             size -= _signed(look.trades[start])
         if size > 0:
-            return bool(entry_order_ids)
+            return bool(entry_order_ids) and not look.later
+        if size < 0 and look.later:
+            return False
         return _gives_price(look, start, size)
 
 

@@ -144,11 +144,18 @@ class Tracking:
     # What is on the leg, or has the id, already.
 
     async def _alive(self, position_id: str, leg: Leg) -> list[TrackedPosition]:
+        """What is open or closing under the id, or on the leg."""
         ledger, account = self._means.ledger, self._exchange.account
-        named = await self._ledger(ledger.find, position_id)
         on_leg = await self._ledger(ledger.on_leg, account, leg.symbol, leg.side)
-        if named is not None and named.account != account and named.state in {"open", "closing"}:
-            raise PositionConflict(position_id, f"it is {named.state} on {named.account}")
+        named: TrackedPosition | None = await self._ledger(ledger.find, position_id)
+        if named is not None and named.state in {"open", "closing"}:
+            if named.account != account:
+                raise PositionConflict(position_id, f"it is {named.state} on {named.account}")
+            if (await self._ledger(ledger.leg, _key(named))).later is not None:
+                named = None  # nothing is sent for it any more; the id is free
+            elif named.state == "closing" and _leg(named) != leg:
+                why = f"it is closing on the {named.position.side} side of {named.position.symbol}"
+                raise PositionConflict(position_id, why)
         found = {_key(each): each for each in (named, on_leg) if each is not None}
         return [each for each in found.values() if each.state in {"open", "closing"}]
 

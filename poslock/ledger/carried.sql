@@ -14,6 +14,13 @@ INSERT INTO fill SELECT old_fill.account, old_fill.symbol, position.side, trade_
     client_order_id, price, old_fill.contracts, fee, fee_currency, at_ms
     FROM old_fill JOIN position USING (position_id, generation);
 INSERT INTO audit SELECT number, at, position_id, generation, token, pid, event, detail FROM old_audit ORDER BY number;
+-- A position that grew has its entries among the trades; it was tracked with what its history says: "long 10 BTC/USDT".
+UPDATE position SET held = coalesce((
+        SELECT substr(detail, length(side) + 2, length(detail) - length(side) - length(symbol) - 2) FROM audit
+        WHERE audit.position_id = position.position_id AND audit.generation = position.generation AND event = 'tracked'
+    ), held)
+    WHERE EXISTS (SELECT * FROM growth
+        WHERE growth.position_id = position.position_id AND growth.generation = position.generation);
 DROP TABLE old_audit;
 DROP TABLE old_fill;
 DROP TABLE old_booking;

@@ -78,11 +78,8 @@ class Ledger:
         """
         with self._database.transaction() as db:
             known = position_of(db, position.id)
-            if (
-                known is not None
-                and known.state in {"open", "closing"}
-                and (after is None or _key_of(known) != after[0])
-            ):
+            is_taken = known is not None and known.state in {"open", "closing"} and not _is_superseded(db, known)
+            if known is not None and is_taken and (after is None or _key_of(known) != after[0]):
                 if (known.position, known.account, known.state) == (position, account, "open"):
                     return known
                 raise PositionConflict(position.id, f"it is {known.state} on {known.account} as {known.position}")
@@ -387,6 +384,11 @@ class Ledger:
     def _unexpected(self, key: CloseKey, expected: str) -> LedgerError:
         why = f"close of {key.position_id!r}, generation {key.generation}, is not at step {expected}"
         return LedgerError(self.path, why, "somebody else wrote to it; look at the position and call again")
+
+
+def _is_superseded(db: sqlite3.Connection, tracked: TrackedPosition) -> bool:
+    sql = f"SELECT 1 FROM position WHERE {_KEY} AND later IS NOT NULL"
+    return db.execute(sql, asdict(_key_of(tracked))).fetchone() is not None
 
 
 def _key_of(tracked: TrackedPosition) -> CloseKey:

@@ -1,0 +1,80 @@
+"""What is taken for the entry of a position that is tracked."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import TYPE_CHECKING, Literal
+
+import pytest
+
+from poslock.exchange.port import Holding, Leg
+from poslock.guard.first_look import entry_fee, first_look, is_complete
+from poslock.position import Fill, Trade
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+LEG = Leg("BTC", "long")
+
+
+def trades(*sizes: int, price: int = 100) -> list[Trade]:
+    """Entries, and exits below zero; each by an order of its own, with a fee of 1 for each contract."""
+    return [_trade(number, size, price) for number, size in enumerate(sizes)]
+
+
+def _trade(number: int, size: int, price: int) -> Trade:
+    effect: Literal["entry", "exit"] = "entry" if size > 0 else "exit"
+    amount = Decimal(abs(size))
+    return Trade(effect, f"o{number}", Fill(f"t{number}", None, Decimal(price), amount, amount, "USDT", 5))
+
+
+def holding(contracts: int, price: str = "100") -> Holding:
+    return Holding(LEG, Decimal(contracts), Decimal(price), Decimal(1), inverse=False, settle="USDT")
+
+
+@pytest.mark.parametrize(
+    ("held", "shown", "named", "complete", "then"),
+    [
+        (10, (10,), (), True, 10),
+        (10, (4, 6), (), True, 10),
+        (6, (10, -4), (), True, 6),
+        (10, (3, -3, 10), (), True, 10),
+        (5, (-5, 10), (), True, 5),  # it came from the other side of flat
+        (10, (), (), False, 10),
+        (10, (4,), (), False, 10),
+        (10, (4,), ("o0",), True, 10),  # the rest of it is older than the trades that were asked for
+        (10, (10,), ("o9",), False, 10),
+        (15, (10, 5), ("o0",), True, 10),
+        (6, (10, -4), ("o0",), True, 10),
+        (10, (10, -4), ("o0",), False, 14),  # the holding is from before the exit
+        (10, (10, 5), ("o0",), False, 5),  # or from before the entry
+    ],
+)
+def test_when_holding_and_trades_fit(
+    held: int, shown: Sequence[int], named: Sequence[str], complete: bool, then: int
+) -> None:
+    """Run back from what is held they reach flat; what was held is that, less what came after the named orders."""
+    look = first_look(holding(held), trades(*shown), named, 0)
+    assert is_complete(look, named) is complete
+    assert look.leg.held == then
+
+
+def test_a_price_that_the_trades_do_not_give_does_not_fit() -> None:
+    """Another position of the same size was there before."""
+    assert not is_complete(first_look(holding(10, "101"), trades(10), (), 0), ())
+
+
+def test_what_another_position_has_booked_is_in_the_baseline() -> None:
+    """However late it came: no later look counts it for this one."""
+    look = first_look(holding(2), trades(10, 2, -10), ("o1",), 0, frozenset({"t2"}))
+    assert look.leg.held == 2
+    assert {each.fill.trade_id for each in look.leg.baseline} == {"t0", "t1", "t2"}
+
+
+@pytest.mark.parametrize(
+    ("shown", "contracts", "fee"), [((10,), 10, 10), ((4, 6), 10, 10), ((10, -4), 6, 6), ((), 3, 0), ((1,), 3, 1)]
+)
+def test_what_an_entry_has_cost(shown: Sequence[int], contracts: int, fee: int) -> None:
+    """The newest entries that make up what is held; of a part its share, and only what shows."""
+    assert entry_fee(trades(*shown), Decimal(contracts), "USDT") == fee
+    assert entry_fee(trades(*shown), Decimal(contracts), "BNB") == 0
