@@ -104,7 +104,7 @@ class Booked(NamedTuple):
 class Kept(NamedTuple):
     """A generation as the ledger has it. ``own`` are the ids of orders that were journaled for it.
 
-    ``begun`` counts its closes, ``has_adopted`` says whether it grew, ``orders_left`` are those that it told of.
+    ``begun`` counts its closes, ``orders_left`` are the orders that it told of.
     """
 
     contracts: Decimal
@@ -114,7 +114,6 @@ class Kept(NamedTuple):
     is_superseded: bool
     own: frozenset[str]
     begun: int
-    has_adopted: bool
     orders_left: frozenset[str]
     booked: Booked | None
 
@@ -166,7 +165,6 @@ def written(ledger: Store, state: int, position_id: str) -> Written:
                 bool(superseded),
                 frozenset(each for of, each in own if of == generation),
                 sum(event == "intent" for event, _ in events),
-                any(event == "adopted" for event, _ in events),
                 frozenset(detail.rpartition(" ")[2] for event, detail in events if event == "order left"),
                 _booked(booked[generation], taken) if generation in booked else None,
             )

@@ -252,7 +252,12 @@ SCENES = (
     Scene(
         "a reduce and a close",
         ("reducer", "closer"),
-        Bounds(crashes=1, jumps=1, faults=1, deeds=(STOP, OTHER), acts=2, preemptions=1),
+        Bounds(crashes=1, jumps=1, faults=1, preemptions=2),
+    ),
+    Scene(
+        "a reduce and a re-entry",
+        ("reducer", "recoverer"),
+        Bounds(crashes=1, jumps=1, deeds=(STOP, OTHER), acts=2, preemptions=1),
     ),
     Scene(
         "a change and a re-entry",

@@ -66,10 +66,11 @@ class Closes(NamedTuple):
             _check(disk)
             disk.books.facts[disk.ledger, disk.venue] = True
         if disk.late:
-            coming = set(disk.orders_to_come())
-            for each in disk.books.written_at(disk.ledger).kept:
-                if each.booked and coming & each.own:
-                    raise Violation("it is booked, and an order may still come")
+            coming, kept = set(disk.orders_to_come()), disk.books.written_at(disk.ledger).kept
+            if any(each.booked and coming & each.own for each in kept):
+                raise Violation("it is booked, and an order may still come")
+            if coming - {order for each in kept for order in each.own}:
+                raise Violation("an order is on its way that is not journaled")
         return self._replace(sure=state)
 
 

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 def expect_its_own(market: Market, before: Account, process: int, request: CloseOrder | StopOrder, mind: Mind) -> None:
     """An order was taken. It may only be for what the process had reason to believe is left of its position."""
     kept, start = _of(market, mind)
+    if request.client_order_id not in kept.own:
+        raise Violation(f"an order of process {process} is taken that is not journaled")
     shown = [each for each in before.trades if number(each) <= mind.trades and number(each) not in market.unseen]
     if run(shown, start, kept.contracts).ended:
         raise Violation(f"an order of process {process} is taken, and it was shown that the position has ended")
@@ -35,18 +37,18 @@ def expect_its_own(market: Market, before: Account, process: int, request: Close
         raise Violation(f"an order of process {process} is taken, and it was told of a later position")
     if isinstance(request, CloseOrder):
         gone = sum((each.fill.contracts for each in shown if _is_exit_after(each, start)), Decimal(0))
-        if gone + request.contracts > kept.contracts and not kept.has_adopted:
+        if gone + request.contracts > kept.contracts:
             raise Violation(f"process {process} closes {request.contracts}, and {gone} of {kept.contracts} had gone")
         if request.contracts > contracts:
             raise Violation(f"process {process} asks to close {request.contracts} contracts of {contracts}")
 
 
 def expect_not_anothers(market: Market, process: int, order: Order, mind: Mind) -> None:
-    """An order was cancelled: one of the position's own, or nothing else was held."""
+    """An order was cancelled: one of the position's own, or neither read could show that anything else is held."""
     kept, start = _of(market, mind)
     if order.client_order_id in kept.own:
         return
-    told = _told(market.account, mind)
+    told = market.account.until(mind.either)
     contracts, _ = held(told)
     if contracts and (run(told, start, kept.contracts).ended or contracts > kept.contracts):
         raise Violation(f"process {process} cancels order {order.order_id}, and {contracts} contracts are held")

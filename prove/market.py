@@ -58,12 +58,14 @@ class Mind(NamedTuple):
     """What a process knows of the venue.
 
     ``generation`` is that of the position that it last asked the ledger about. ``holding`` is the last trade that the
-    holding contained which it was told, None if it never asked; ``trades`` the last one that it was shown, ``orders``
-    the last exit order that there was when it last read anything.
+    holding contained which it was told, None if it never asked; ``either`` the last one that holding or trades could
+    have told it then; ``trades`` the last one that it was shown, ``orders`` the last exit order that there was when it
+    last read anything.
     """
 
     generation: int = 0
     holding: int | None = None
+    either: int = 0
     trades: int = 0
     orders: int = 0
 
@@ -220,11 +222,12 @@ class Market(Disk):
 
     def _learn(self, process: int, method: str, mind: Mind) -> None:
         lag, account = self._lag(), self.account
+        shown = account.last_trade if lag is None or lag.trades is None else lag.trades
         if method in {"holding", "holdings"}:
             told = account if lag is None or lag.holding is None else self.books.account_at(lag.holding)
-            mind = mind._replace(holding=told.last_trade, orders=account.last_order)
+            either = max(told.last_trade, shown)
+            mind = mind._replace(holding=told.last_trade, either=either, orders=account.last_order)
         elif method == "trades":
-            shown = account.last_trade if lag is None or lag.trades is None else lag.trades
             mind = mind._replace(trades=max(mind.trades, shown), orders=account.last_order)
         elif method == "open_orders":
             mind = mind._replace(orders=account.last_order)
