@@ -79,6 +79,25 @@ def test_a_position_opened_again_after_the_stop_is_not_reduced(account: Account)
     assert account.exchange.held(LEG) == 10
 
 
+def test_a_position_entered_during_the_sweep_keeps_its_orders(account: Account) -> None:
+    """The leg was flat when the sweep began; somebody enters while the first order is cancelled, and protects that."""
+    account.open()
+    venue = Venue(account, settles_within=0.3)
+    entering = [lambda: account.exchange.open_position(SYMBOL, "long", 5)]
+
+    def cancel(order: Order) -> None:
+        if entering:
+            entering.pop()()
+            account.exchange.protect(SYMBOL, "long", "stop_loss", 5, 50_000)
+        venue.exchange.cancel(order)
+
+    venue.instead["cancel"] = cancel
+    closed = venue.guard.close_position("btc-1")
+    assert [fill.contracts for fill in closed.fills] == [10]
+    assert closed.left_at_venue == account.exchange.held(LEG) == 5
+    assert [order.trigger_price for order in account.exchange.open_orders(LEG)] == [50_000]
+
+
 def test_fills_that_a_bot_believes_in_do_not_close_what_the_venue_still_holds(account: Account) -> None:
     """Its order filled 3 of 10: nothing is booked, the stop-loss stays, and the next close closes all."""
     position = account.open()
