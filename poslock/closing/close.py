@@ -27,6 +27,7 @@ from decimal import Decimal, localcontext
 from typing import TYPE_CHECKING
 
 from poslock.closing.exits import Reads, decide
+from poslock.closing.growth import enlarged
 from poslock.closing.session import LONGEST_PAUSE, Session, client_order_id, receive_window_ms
 from poslock.closing.sweep import Sweep
 from poslock.closing.watch import Watch
@@ -44,7 +45,7 @@ from poslock.errors import (
 from poslock.exchange.port import CloseOrder, Sending
 from poslock.ledger.journal import Attempt
 from poslock.pnl import realized_pnl
-from poslock.position import EXACT, ClosedPosition, grown
+from poslock.position import EXACT, ClosedPosition
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Sequence
@@ -228,7 +229,7 @@ class Close:
         # An attempt of which the venue has no order goes out again under the same id; one that has ended is followed
         # by the next number. So no id ever stands for two orders.
         number = 1 if last is None else last.number if ended is None else last.number + 1
-        larger = await self._larger(watch, decision) if decision.adopted else None
+        larger = await self._larger(watch) if decision.adopted else None
         stamp = session.stamp()
         window_ms = receive_window_ms(stamp)
         client_id = client_order_id(session.tracked, number)
@@ -264,14 +265,12 @@ class Close:
             return await session.find(attempt)
         return order
 
-    async def _larger(self, watch: Watch, decision: Decision) -> Position:
-        """The position with the contracts that the order takes into it, at the price that the venue's average gives."""
-        position, leg, holding = self._session.tracked.position, watch.tracked, watch.holding
-        if holding is None or holding.entry_price is None:
+    async def _larger(self, watch: Watch) -> Position:
+        """The position with the contracts that the order takes into it."""
+        if watch.holding is None or watch.holding.entry_price is None:
             raise self._session.unsettled("sending", "the venue does not say what the rest of the leg has cost")
-        own = EXACT.subtract(decision.contracts, decision.adopted)
-        price = await self._session.read(self._ledger.held_price) or leg.entry_price or position.entry_price
-        return grown(position, before=(own, price), now=(decision.contracts, holding.entry_price))
+        larger, _ = await enlarged(self._session, watch)
+        return larger
 
     async def _over(self, watch: Watch) -> Decision:
         """What is journaled to be over, looked at once more."""

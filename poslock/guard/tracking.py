@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from poslock.closing.close import Close
 from poslock.closing.exits import is_explained
+from poslock.closing.growth import enlarged
 from poslock.closing.session import LONGEST_PAUSE, READ_PAUSES, Session, pauses
 from poslock.closing.sweep import Sweep
 from poslock.closing.watch import Watch, filled, in_terms_of_the_table, merged
@@ -27,7 +28,7 @@ from poslock.errors import (
 from poslock.exchange.port import Holding, Leg
 from poslock.guard.first_look import FirstLook, entry_fee, first_look, is_complete
 from poslock.ledger.journal import CloseKey, LegAtTracking
-from poslock.position import EXACT, Position, grown
+from poslock.position import EXACT, Position
 from poslock.text import quoted, shown
 
 if TYPE_CHECKING:
@@ -308,14 +309,11 @@ class Tracking:
             holding, left = watch.holding, watch.view(watch.holding).ours
             if holding is None or holding.entry_price is None or holding.contracts <= left:
                 return admitted.tracked
-            position, key = admitted.tracked.position, session.key
-            before = await self._ledger(self._means.ledger.held_price, key)
-            before = before or watch.tracked.entry_price or position.entry_price
-            larger = grown(position, before=(left, before), now=(holding.contracts, holding.entry_price))
-            added = EXACT.subtract(holding.contracts, left)
-            fee = entry_fee(watch.trades, added, position.settle)
+            larger, average = await enlarged(session, watch)
+            added = EXACT.subtract(larger.contracts, admitted.tracked.position.contracts)
+            fee = entry_fee(watch.trades, added, larger.settle)
             larger = replace(larger, entry_fee=EXACT.add(larger.entry_fee, fee))
-            await session.tell(self._means.ledger.resize, larger, holding.entry_price, watch.trades)
+            await session.tell(self._means.ledger.resize, larger, average, watch.trades)
         finally:
             admitted.release()
         return await self._admission.position(seen.position.id)

@@ -315,7 +315,7 @@ class Ledger:
             audit(db, key, token, change.step, described(change))
 
     def held_price(self, key: CloseKey) -> Decimal | None:
-        """The venue's average entry price when the position was last resized, None if it never was."""
+        """What all that its leg ever held had cost on average when it was last resized, None if it never was."""
         with self._database.snapshot() as db:
             row = db.execute(f"SELECT entry_price FROM growth WHERE {_KEY}", asdict(key)).fetchone()
             return None if row is None else Decimal(row["entry_price"])
@@ -325,7 +325,7 @@ class Ledger:
     ) -> None:
         """Another size and entry price of an open position, after an entry that was not tracked.
 
-        *held_price* is the venue's average of what it holds now, *trades* what the leg has shown so far.
+        *held_price* is what all that the leg ever held has cost on average, *trades* what the leg has shown so far.
         """
         with self._database.transaction() as db:
             self._fence(db, key, token)

@@ -75,7 +75,7 @@ CREATE TABLE attempt (
     FOREIGN KEY (position_id, generation) REFERENCES close
 ) STRICT;
 
--- The venue's average entry price of what it held when a position was last found to have grown.
+-- What all that its leg ever held had cost on average when a position was last found to have grown.
 CREATE TABLE growth (
     position_id TEXT NOT NULL,
     generation  INTEGER NOT NULL,
