@@ -243,6 +243,22 @@ SCENES = (
         share=0.25,
     ),
     Scene(
+        "superseded too late",
+        ("closer", "next_tracker"),
+        Bounds(crashes=1, jumps=1, preemptions=1),
+        before=(FOUR_UNSEEN, "closer", OTHER),
+        opening=((2, "track"),),
+        share=0.25,
+    ),
+    Scene(
+        "settle, an order on its way",
+        ("settler", "closer"),
+        Bounds(crashes=1, jumps=1, deeds=(STOP, OTHER), acts=2, preemptions=1),
+        before=(FOUR_UNSEEN,),
+        opening=((2, "place"),),
+        share=0.25,
+    ),
+    Scene(
         "settle and a close",
         ("settler", "closer"),
         Bounds(crashes=1, jumps=1, faults=1, preemptions=2),

@@ -14,10 +14,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from poslock.lock.record import Record, decode
 from prove.account import average, run
+from prove.account import number as trade_number
 from prove.explore import Violation
 from prove.market import FUNDING, OTHER_LEG, PATH
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from poslock.position import Fill
     from prove.account import Account, Kept
     from prove.market import Market
 
@@ -97,19 +101,17 @@ def _check(disk: Market) -> None:
         if filled > each.contracts:
             raise Violation(f"its orders have filled {filled} contracts of {each.contracts}")
         if each.booked and number < len(disk.starts):
-            _check_booked(each, account, disk.starts[number], FUNDING if number == 0 else Decimal(0))
+            if each.booked.ended_by == "settle":
+                shown = [trade for trade in account.trades if trade_number(trade) not in disk.unseen]
+                _check_settled(each, run(shown, disk.starts[number], each.contracts).exits)
+            else:
+                _check_booked(each, account, disk.starts[number], FUNDING if number == 0 else Decimal(0))
 
 
 def _check_booked(kept: Kept, account: Account, start: int, funding: Decimal) -> None:
     booked, exits = kept.booked, run(account.trades, start, kept.contracts).exits
     assert booked is not None
     due = tuple((each.trade_id, each.contracts) for each in exits)
-    if booked.ended_by == "settle":
-        if not set(booked.fills) <= set(due):
-            raise Violation(f"settled are the fills {booked.fills}, and due {due}")
-        if sum((part for _, part in booked.fills), booked.given_up) != kept.contracts:
-            raise Violation(f"settled are {booked.fills} and {booked.given_up}, which are not {kept.contracts}")
-        return
     if booked.fills != due or sum(part for _, part in due) != kept.contracts:
         raise Violation(f"booked are the fills {booked.fills}, and due {due} of {kept.contracts} contracts")
     pnl = kept.expected(exits, funding)
@@ -117,3 +119,14 @@ def _check_booked(kept: Kept, account: Account, start: int, funding: Decimal) ->
         raise Violation(f"booked is {booked.pnl} at {booked.exit_price}, and due {pnl} at {average(exits)}")
     if booked.left == 0 and any(each.client_order_id in kept.own for each in account.resting):
         raise Violation("it is booked, and an order of it rests")
+
+
+def _check_settled(kept: Kept, exits: Sequence[Fill]) -> None:
+    """What the venue ever showed may be booked, and the rest is written off."""
+    booked = kept.booked
+    assert booked is not None
+    due = {(each.trade_id, each.contracts) for each in exits}
+    if not due >= set(booked.fills):
+        raise Violation(f"settled are the fills {booked.fills}, and due {due}")
+    if sum((part for _, part in booked.fills), booked.given_up) != kept.contracts:
+        raise Violation(f"settled are {booked.fills} and {booked.given_up}, which are not {kept.contracts}")

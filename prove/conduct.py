@@ -9,6 +9,7 @@ three moments.
 from __future__ import annotations
 
 from decimal import Decimal
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from poslock.exchange.port import CloseOrder
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from poslock.position import Trade
     from prove.account import Account, Kept
     from prove.market import Market, Mind
+
+_ROUNDED = Fraction(1, 10**9)
 
 
 def expect_its_own(market: Market, before: Account, process: int, request: CloseOrder | StopOrder, mind: Mind) -> None:
@@ -73,6 +76,32 @@ def expect_swept(market: Market, process: int, mind: Mind) -> None:
         raise Violation(f"process {process} books, and has cancelled the only stop-loss of what is left")
     if any(each.family != "stop_loss" or each.order_id not in kept.orders_left for each in own):
         raise Violation(f"process {process} books, and an order of the position rests that nobody was told of")
+
+
+def expect_grown(market: Market, process: int, mind: Mind) -> None:
+    """Another size was written: with what has left it the position is all that the leg holds, at what it has cost."""
+    kept, start = _of(market, mind)
+    told = _told(market.account, mind)
+    contracts, _ = held(told)
+    gone = sum((each.fill.contracts for each in told if _is_exit_after(each, start)), Decimal(0))
+    if kept.contracts != contracts + Fraction(gone):
+        raise Violation(f"process {process} adopts to {kept.contracts}, {gone} had gone and {contracts} are held")
+    _, cost = held([each for each in told if not _is_exit_after(each, start)])
+    if abs(Fraction(kept.entry_price) - cost) > _ROUNDED:
+        raise Violation(f"process {process} adopts at {kept.entry_price}, and it has cost {cost}")
+
+
+def expect_unexplained(market: Market, process: int, mind: Mind) -> None:
+    """A position was settled: not one that a close could have sold."""
+    kept, start = _of(market, mind)
+    account = market.account
+    shown = [each for each in account.until(mind.trades) if number(each) not in market.unseen]
+    contracts, price = held(_told(account, mind))
+    _, tracked_price = held(account.until(start))
+    gone = sum((each.fill.contracts for each in shown if _is_exit_after(each, start)), Decimal(0))
+    is_open = contracts and price == tracked_price and not run(shown, start, kept.contracts).ended
+    if mind.holding is not None and is_open and contracts + Fraction(gone) <= kept.contracts:
+        raise Violation(f"process {process} settles, and a close could have sold {contracts}")
 
 
 def _of(market: Market, mind: Mind) -> tuple[Kept, int]:

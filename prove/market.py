@@ -52,6 +52,8 @@ _READS = frozenset({
     "booked_elsewhere", "changes", "close", "find", "held_price", "highest_token", "leg", "on_leg", "positions", "sent",
     "superseded", "unfinished",
 })  # fmt: skip
+# What is judged when the ledger has taken it.
+_JUDGED = {"book": conduct.expect_swept, "resize": conduct.expect_grown, "settle": conduct.expect_unexplained}
 
 
 class Mind(NamedTuple):
@@ -129,8 +131,8 @@ class Market(Disk):
         self.ledger, answer = self.books.ledger.ask(self.ledger, 0, method, args)
         if self.ledger != before and method == "track" and answer.position.id == ID:
             self.starts = (*self.starts, mind.holding or 0)
-        if self.ledger != before and method == "book":
-            conduct.expect_swept(self, process, mind)
+        if self.ledger != before and method in _JUDGED and mind.generation <= len(self.starts):
+            _JUDGED[method](self, process, mind)
         return answer
 
     def ask_venue(self, process: int, method: str, args: tuple[Any, ...]) -> Any:

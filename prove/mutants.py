@@ -276,8 +276,10 @@ MUTANTS = (
     Mutant(
         "sweep without a second read",
         _SWEEP,
-        '            if not orders:\n                return "swept"',
-        '            if not orders or found:\n                return "swept"',
+        '                await session.cancel(order)\n        raise session.unsettled("filled", '
+        'f"orders still rest: {_named(orders)}")\n\n    async def own',
+        '                await session.cancel(order)\n            return "clean"\n'
+        "        raise session.unsettled()\n\n    async def own",
         _CLOSES,
     ),
     Mutant(
@@ -421,13 +423,6 @@ MUTANTS = (
         _NEXT,
     ),
     Mutant(
-        "tracked without a look at what has ended",
-        _TRACKING,
-        "                    await self._book_if_ended(each)\n",
-        "                    pass\n",
-        _NEXT,
-    ),
-    Mutant(
         "grown by what only one of two reads shows",
         _TRACKING,
         '            if decision.act != "send" or decision.row == 4:',
@@ -435,18 +430,11 @@ MUTANTS = (
         ("adopt and a close",),
     ),
     Mutant(
-        "grown without its trades",
-        _TRACKING,
-        "            await session.tell(self._means.ledger.resize, larger, holding.entry_price, watch.trades)",
-        "            await session.tell(self._means.ledger.resize, larger, position.entry_price, watch.trades)",
-        ("adopt and a close",),
-    ),
-    Mutant(
         "settled while an order may be taken",
         _SETTLING,
         "        if left_ms > 0:",
         "        if False:",
-        ("settle and a close",),
+        ("settle, an order on its way",),
     ),
     Mutant(
         "settled though a close can end it",
@@ -467,14 +455,7 @@ MUTANTS = (
         _LEDGER,
         '        self._fence(db, key, token)\n        sql = f"UPDATE position SET later',
         '        sql = f"UPDATE position SET later',
-        ("the next after an unsettled",),
-    ),
-    Mutant(
-        "superseded, and nobody is told",
-        _LEDGER,
-        "                self._supersede(db, *after, leg.held)",
-        "                pass",
-        ("the next after an unsettled",),
+        ("superseded too late",),
     ),
     Mutant(
         "exits down to flat do not end a position",
