@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import os
 import re
 import signal
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from poslock import PositionGuard
 
 SYMBOL = "BTC/USDT:USDT"
+_MANY_DESCRIPTORS = 300
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -208,6 +210,8 @@ def _signals() -> tuple[set[int], dict[int, Any]]:
 def _nothing_stays_open(tmp_path: Path) -> Iterator[None]:
     """A process keeps its presence and its latest lock files open till it ends; this one runs very many tests."""
     yield
+    if len(os.listdir("/proc/self/fd")) > _MANY_DESCRIPTORS:  # connections of ledgers that nobody has any more
+        gc.collect()
     for descriptor in tuple(SYSTEM._descriptors):
         with suppress(OSError):
             if os.readlink(f"/proc/self/fd/{descriptor}").startswith(str(tmp_path)):

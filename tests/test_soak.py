@@ -117,7 +117,7 @@ OURS = "client_order_id LIKE 'pl%'"
         (VENUES, f"UPDATE orders SET state = 'open' WHERE {OURS} AND family = 'order'", "left, order"),
         (VENUES, "UPDATE orders SET state = 'open' WHERE state = 'canceled' AND client_order_id IS NULL", "left flat"),
         (VENUE, "INSERT OR REPLACE INTO legs SELECT symbol, 'short', '987', '1' FROM market", "987 contracts held"),
-        (VENUE, "UPDATE fills SET reduced = 0 WHERE trade_id = (SELECT max(trade_id) FROM fills)", "reversed?"),
+        (VENUE, "UPDATE fills SET reduced = 0 WHERE reduced", "reversed?"),
     ],
 )
 def test_broken_books_are_found(run: tuple[str, str], tmp_path: Path, file: str, broken: str, named: str) -> None:

@@ -22,14 +22,13 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from decimal import Decimal
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from poslock.closing.exits import decide
 from poslock.closing.session import LONGEST_PAUSE, Session, client_order_id, pauses, receive_window_ms
 from poslock.closing.watch import Watch
 from poslock.errors import (
     ChangeRefused,
-    ChangeUnsettled,
     ExchangeUnavailable,
     InvalidChange,
     NothingToReduce,
@@ -77,8 +76,7 @@ class Changes:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._ledger = session.means.ledger
-        self._kind: Kind | Literal["change"] = "change"
-        session.unsettled = self._unsettled
+        session.change = "change"
 
     async def run(self, wanted: Wanted) -> ModifiedPosition:
         """Finish what was begun before, then make these changes."""
@@ -98,7 +96,7 @@ class Changes:
         await self._session.ask(self._session.exchange.prepare)
         for change in await self._session.read(self._ledger.changes):
             if change.is_unfinished:
-                self._kind = change.kind
+                self._session.change = change.kind
                 await self._make(change, looked=looked)
 
     async def _left(self, wanted: Wanted, before: Sequence[Change]) -> tuple[Decimal, Decimal]:
@@ -123,7 +121,7 @@ class Changes:
         seen = watch.view(watch.holding)
         # What is not explained may be protected all the same, but nothing is taken off it.
         if decision.act != "send" and (wanted.reduce_by is not None or not min(seen.held, seen.ours)):
-            raise self._unsettled("look", decision.reason)
+            raise self._session.unsettled("look", decision.reason)
         if wanted.reduce_by is not None and wanted.reduce_by >= decision.contracts:
             why = f"is not below the {decision.contracts} contracts left; close_position takes off all"
             raise self._invalid("reduce_by", wanted.reduce_by, why)
@@ -168,7 +166,9 @@ class Changes:
                 break
             change, order = await self._send(change)
         if order is None:
-            raise self._unsettled("sending", f"sent {_FRUITLESS_ORDERS} times, and the venue does not have the order")
+            raise self._session.unsettled(
+                "sending", f"sent {_FRUITLESS_ORDERS} times, and the venue does not have the order"
+            )
         if change.kind == "reduce":
             order = await self._session.wait_for_end(order)
             if not order.filled:
@@ -190,7 +190,7 @@ class Changes:
             return "the position has ended at the venue"
         seen = watch.view(watch.holding)
         if decision.act != "send" and (change.kind == "reduce" or not min(seen.held, seen.ours)):
-            raise self._unsettled("look", decision.reason)
+            raise self._session.unsettled("look", decision.reason)
         if change.kind == "reduce" and change.contracts >= decision.contracts:
             return f"it is not below the {decision.contracts} contracts left"
         return ""
@@ -247,7 +247,7 @@ class Changes:
             if is_seen or (await self._has_triggered(change)):
                 for order in others:
                     await self._session.cancel(order)
-        raise self._unsettled("sending", f"orders still rest: {', '.join(order.order_id for order in others)}")
+        raise self._session.unsettled("sending", f"orders still rest: {', '.join(order.order_id for order in others)}")
 
     async def _has_triggered(self, change: Change) -> bool:
         now = await self._session.look_up(change)
@@ -279,9 +279,6 @@ class Changes:
 
     def _invalid(self, field: str, value: object, why: str) -> InvalidChange:
         return InvalidChange(self._session.tracked.position.id, field, value, why)
-
-    def _unsettled(self, step: str, why: str) -> ChangeUnsettled:
-        return ChangeUnsettled(self._session.tracked.position.id, self._kind, f"step {step}: {why}")
 
 
 def _is_same(order: Order, other: Order | None) -> bool:

@@ -51,7 +51,6 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Sequence
 
     from poslock.closing.exits import Decision
-    from poslock.errors import PoslockError
     from poslock.exchange.port import Order
     from poslock.ledger.journal import Close as Journal
     from poslock.position import Fill, Position
@@ -70,9 +69,7 @@ class Close:
         self._reason = reason
         self._whole = whole
         self._refusal = ""
-        self._bare = ""
         self._sent: set[str] = set()
-        session.unsettled = self._unsettled
 
     async def run(self) -> ClosedPosition:
         """Go from the journaled step to the booking."""
@@ -161,7 +158,7 @@ class Close:
         if said.act == "send":
             raise InvalidPosition("fills", total, f"contracts in all, but the venue still holds {said.contracts}")
         if over.act == "unsettled":
-            raise self._unsettled("sending", over.reason)
+            raise self._session.unsettled("sending", over.reason)
         await session.tell(self._ledger.filled, watch.trades, watch.late)
         return await self._end(watch, sweep, over)
 
@@ -188,7 +185,7 @@ class Close:
             if decision.act in {"ended", "left"}:
                 return decision
             if decision.act != "send":
-                raise self._unsettled("sending", decision.reason + self._refusal)
+                raise self._session.unsettled("sending", decision.reason + self._refusal)
             # What the last owner sent in vain does not count: two of ours may be needed to make room for the third.
             # (test_a_close_that_the_resting_orders_block)
             if sent and (order is None or not order.filled):
@@ -201,7 +198,7 @@ class Close:
             attempt, order = await self._send(watch, attempt, order, decision)
             sent += 1
         why = f"{decision.contracts} contracts were left after the last order{self._refusal}"
-        raise self._unsettled("sending", why)
+        raise self._session.unsettled("sending", why)
 
     async def _resolve(self, watch: Watch, journal: Journal | None) -> tuple[Attempt | None, Order | None]:
         """What the orders of earlier owners did: the last one may still be under way."""
@@ -257,7 +254,7 @@ class Close:
         except ReduceOnlyBlocked as error:
             # Only for this reason are protective orders given up before the position is gone.
             self._refusal = f": {error}"
-            self._bare = await Sweep(session).make_room(request.contracts) or self._bare
+            session.aside = await Sweep(session).make_room(request.contracts) or session.aside
             return await session.look_up(attempt)
         except OrderRefused as error:
             raise session.unsettled("sending", f"the venue refused the order: {error}") from error
@@ -276,7 +273,7 @@ class Close:
         """What is journaled to be over, looked at once more."""
         decision = await watch.decision()
         if decision.act not in {"ended", "left"}:
-            raise self._unsettled("filled", decision.reason)
+            raise self._session.unsettled("filled", decision.reason)
         return decision
 
     async def _or_says_why(self, watch: Watch, work: Awaitable[ClosedPosition]) -> ClosedPosition:
@@ -286,10 +283,6 @@ class Close:
         except CloseUnsettled as error:
             await self._session.tell(self._ledger.unsettled, error.why, watch.trades)
             raise
-
-    def _unsettled(self, step: str, why: str) -> PoslockError:
-        # However it ends: without its stop-loss the trader has to know.
-        return CloseUnsettled(self._session.key.position_id, step, why + self._bare)
 
     # filled → booked
 

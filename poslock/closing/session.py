@@ -16,7 +16,14 @@ from dataclasses import dataclass
 from math import ceil
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
-from poslock.errors import CloseUnsettled, ExchangeUnavailable, OrderRefused, OutcomeUnknown, PoslockError
+from poslock.errors import (
+    ChangeUnsettled,
+    CloseUnsettled,
+    ExchangeUnavailable,
+    OrderRefused,
+    OutcomeUnknown,
+    PoslockError,
+)
 from poslock.exchange.port import Leg, Order, StopOrder
 from poslock.ledger.journal import Change, CloseKey
 from poslock.text import quoted
@@ -95,14 +102,16 @@ class Means:
 class Session:
     """What one holder of a position's lock does about it.
 
-    ``unsettled`` makes the error for an end that does not come, from the step and the reason.
+    ``change`` is the kind of change that is under way, empty in a close. ``aside`` is to be said of any end that does
+    not come.
     """
 
     def __init__(self, means: Means, hold: Hold, tracked: TrackedPosition, token: int) -> None:
         self.means = means
         self.tracked = tracked
         self.token = token
-        self.unsettled: Callable[[str, str], PoslockError] = self._unsettled
+        self.change = ""
+        self.aside = ""
         self.exchange: Any = means.exchange  # for threads or for tasks: `Ports.venue` knows what to do with either
         self._hold = hold
 
@@ -166,6 +175,12 @@ class Session:
         if _log.isEnabledFor(level):
             fields = {"position": self.key.position_id, "token": self.token, "pid": os.getpid(), "step": step}
             _log.log(level, "position %s: %s", quoted(self.key.position_id), what, extra=fields)
+
+    def unsettled(self, step: str, why: str) -> PoslockError:
+        """The error for an end that does not come."""
+        if self.change:
+            return ChangeUnsettled(self.key.position_id, self.change, f"step {step}: {why}{self.aside}")
+        return CloseUnsettled(self.key.position_id, step, why + self.aside)
 
     # Orders.
 
@@ -240,9 +255,6 @@ class Session:
         return found
 
     # Inside.
-
-    def _unsettled(self, step: str, why: str) -> PoslockError:
-        return CloseUnsettled(self.key.position_id, step, why)
 
     async def _ledger(self, method: Callable[..., T], *args: object) -> T:
         self._keep()
