@@ -367,6 +367,8 @@ class Owner:
     leave the same behind, as after a step that only reads, one is kept, with its image if *wanted* says so.
     """
 
+    asynchronous = False
+
     def __init__(
         self,
         world: World,

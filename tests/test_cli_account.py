@@ -397,7 +397,7 @@ def test_a_ledger_elsewhere_is_used(account: Account, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("option", "value"),
-    [("--timeout", "-1"), ("--timeout", "nan"), ("--timeout", "soon"), ("--reason", "x" * 129)],
+    [("--timeout", "-1"), ("--timeout", "nan"), ("--timeout", "soon")],
 )
 def test_an_option_out_of_range_is_a_usage_error(account: Account, option: str, value: str) -> None:
     """Exit 2, and the position is as it was."""
