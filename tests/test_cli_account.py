@@ -123,6 +123,7 @@ def test_positions_json_of_every_state(account: Account, start: Children) -> Non
         "left_at_venue": None,
         "written_off": None,
         "by_operator": None,
+        "realized_pnl": None,
         "unsettled": "",
         "lock": "held",
     }
