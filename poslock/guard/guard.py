@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from poslock.exchange.port import Exchange, Sending
     from poslock.ledger.ledger import Ledger
     from poslock.lock.directory import LockDirectory
-    from poslock.position import ClosedPosition, Fill, ModifiedPosition, Number, Position, Side, TrackedPosition
+    from poslock.position import ClosedPosition, Fill, Ladder, ModifiedPosition, Number, Position, Side, TrackedPosition
 
 __all__ = ["Closing", "PositionGuard", "Recovery"]
 
@@ -136,7 +136,7 @@ class PositionGuard:
         position_id: str,
         *,
         stop_loss: Number | EllipsisType | None = ...,
-        take_profit: Number | EllipsisType | None = ...,
+        take_profit: Number | Ladder | EllipsisType | None = ...,
         reduce_by: Number | None = None,
     ) -> ModifiedPosition:
         """Set the position's stop-loss or take-profit to a price, remove it with None, or take contracts off at market.
