@@ -166,7 +166,8 @@ class Changes:
         if decision.act != "send" and (change.kind == "reduce" or not min(seen.held, seen.ours)):
             raise self._unsettled("look", decision.reason)
         if change.kind == "reduce":
-            why = too_much(change.contracts, decision.contracts)
+            smallest = watch.holding.smallest if watch.holding else Decimal(0)
+            why = too_much(change.contracts, decision.contracts, smallest)
             return f"it {why}" if why else ""
         return ""
 

@@ -89,7 +89,7 @@ class Wanted:
             InvalidChange: naming what it is measured by.
         """
         position_id = tracked.position.id
-        if self.reduce_by is not None and (why := too_much(self.reduce_by, seen.to_close)):
+        if self.reduce_by is not None and (why := too_much(self.reduce_by, seen.to_close, seen.smallest)):
             raise InvalidChange(position_id, "reduce_by", self.reduce_by, why)
         side = tracked.position.side
         for price in self.prices:
@@ -143,10 +143,15 @@ class Wanted:
         return ", ".join(f"{contracts} at {price}" for price, contracts in self.rungs)
 
 
-def too_much(reduce_by: Decimal, to_close: Decimal) -> str:
+def too_much(reduce_by: Decimal, to_close: Decimal, smallest: Decimal) -> str:
     """Why so many contracts cannot be taken off; empty if they can."""
     if reduce_by >= to_close:
         return f"is not below the {to_close} contracts left; close_position takes off all"
+    left = EXACT.subtract(to_close, reduce_by)
+    if left < smallest:
+        # Nobody could close them: neither a stop-loss nor close_position. (test_a_reduce_leaves_no_crumb)
+        why = f"would leave {left} contracts, and the venue's smallest order is for {smallest}"
+        return f"{why}; close_position takes off all"
     return ""
 
 
