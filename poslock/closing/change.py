@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Literal
 
 from poslock.closing.resting import Resting
 from poslock.closing.session import LONGEST_PAUSE, Session, receive_window_ms
-from poslock.closing.wanted import Seen, Wanted, too_much
+from poslock.closing.wanted import Passed, Seen, Wanted, too_much
 from poslock.closing.watch import Watch
 from poslock.errors import (
     ChangeRefused,
@@ -39,6 +39,7 @@ from poslock.errors import (
     OrderRefused,
     OutcomeUnknown,
     RequestExpired,
+    StopWouldTrigger,
 )
 from poslock.exchange.port import CloseOrder, Order
 
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from poslock.ledger.journal import Change, Kind
+    from poslock.ledger.ledger import Ledger
     from poslock.position import ModifiedPosition
 
 _FRUITLESS_ORDERS = 3
@@ -56,28 +58,39 @@ class Changes:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._ledger = session.means.ledger
         self._resting = Resting(session)
         self._kind: Kind | Literal["change"] = "change"
         self._placed: dict[int, Order] = {}  # of the change under way, by its number; of a ladder, of each rung
+        self._doubted: set[int] = set()  # changes with a request of which it was not known what became of it
+        self._is_too_late = False  # whether the venue refused a stop-loss for the price, and nothing else
         session.unsettled = self._unsettled
 
-    async def run(self, wanted: Wanted) -> ModifiedPosition:
-        """Finish what was begun before, then make these changes."""
+    @property
+    def _ledger(self) -> Ledger:
+        return self._session.means.ledger
+
+    async def run(self, wanted: Wanted) -> ModifiedPosition | Passed:
+        """Finish what was begun before, then make these changes; or say that the position is to be closed instead."""
         before = await self._session.read(self._ledger.changes)
         with suppress(ChangeRefused):  # that was said, or will be, to who asked for it; the audit trail has it
             await self.finish()
         await self._session.reload()
         seen = await self._seen(wanted, before)
         wanted.check(self._session.tracked, seen)
-        if (error := wanted.passed(self._session.tracked, seen)) is not None:
-            raise error
+        if why := wanted.passed(self._session.leg.side, seen.price):
+            return await self._passed(wanted, seen, why)
         if wanted.prices:
             await self._expect_no_targets_of_others(wanted)
         begun = await self._session.read(self._ledger.changes)
         changes = wanted.changes(self._session.tracked, seen.left, first=len(begun) + 1)
         await self._session.tell(self._ledger.change, changes)
-        await self.finish(looked=True)
+        self._is_too_late = False
+        try:
+            await self.finish(looked=True)
+        except ChangeRefused as error:
+            if wanted.or_close and self._is_too_late and not await self._resting.protecting(seen.left):
+                return Passed(f"stop_loss {wanted.stop_loss} is passed: {error.why}")
+            raise
         return await self._resting.outcome()
 
     async def finish(self, *, looked: bool = False) -> None:
@@ -116,6 +129,13 @@ class Changes:
         smallest = watch.holding.smallest if watch.holding else Decimal(0)
         # An exit order that is too large takes off what there is; one that is too small leaves contracts bare.
         return Seen(seen.ours, decision.contracts, smallest, price)
+
+    async def _passed(self, wanted: Wanted, seen: Seen, why: str) -> Passed:
+        if not wanted.or_close:
+            raise self._invalid("stop_loss", wanted.stop_loss, why)
+        if (stop := await self._resting.protecting(seen.left)) is not None:
+            raise self._invalid("stop_loss", wanted.stop_loss, f"{why}; the one at {stop.trigger_price} protects it")
+        return Passed(f"stop_loss {wanted.stop_loss} is passed: the price is {seen.price}")
 
     async def _expect_no_targets_of_others(self, wanted: Wanted) -> None:
         # Somebody has set them one by one, and one order for all of it is something else. A single one is replaced.
@@ -206,8 +226,13 @@ class Changes:
         except (NothingToReduce, OrderRefused) as error:
             order = await session.look_up(sending)
             if order is None:
+                # An earlier request of which nothing was heard might still come to rest.
+                # (test_any_other_refusal_closes_nothing)
+                is_known = change.kind == "stop_loss" and change.number not in self._doubted
+                self._is_too_late = is_known and isinstance(error, StopWouldTrigger)
                 await self._refuse(change, str(error))
         except (OutcomeUnknown, ExchangeUnavailable):
+            self._doubted.add(change.number)
             order = await session.find(sending)
         if order is None:
             await session.wait(LONGEST_PAUSE)

@@ -37,15 +37,24 @@ class Seen:
 
 
 @dataclass(frozen=True, slots=True)
+class Passed:
+    """The wanted stop-loss cannot be set, because the price has passed it: the position is to be closed instead."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class Wanted:
     """What is to be changed: prices, None to remove, ``...`` to leave it; contracts to take off, None for none.
 
-    A take-profit may be a ladder, of pairs of price and contracts.
+    A take-profit may be a ladder, of pairs of price and contracts. ``or_close`` asks for a close where the price has
+    passed the stop-loss already.
     """
 
     stop_loss: Decimal | EllipsisType | None
     take_profit: Decimal | tuple[Rung, ...] | EllipsisType | None
     reduce_by: Decimal | None
+    or_close: bool = False
 
     @classmethod
     def of(
@@ -53,6 +62,8 @@ class Wanted:
         stop_loss: Number | EllipsisType | None,
         take_profit: Number | Ladder | EllipsisType | None,
         reduce_by: Number | None,
+        *,
+        or_close: object = False,
     ) -> Wanted:
         """What a caller asks for.
 
@@ -63,7 +74,9 @@ class Wanted:
         reduce = None if reduce_by is None else positive("reduce_by", reduce_by)
         if reduce is None and stop is ... and take_profit is ...:
             raise InvalidPosition("change", None, "is none: give stop_loss, take_profit or reduce_by")
-        return cls(stop, _targets(take_profit), reduce)
+        if not isinstance(or_close, bool) or (or_close and not isinstance(stop, Decimal)):
+            raise InvalidPosition("or_close", or_close, "must be True or False, and True only with a stop_loss price")
+        return cls(stop, _targets(take_profit), reduce, or_close)
 
     @property
     def rungs(self) -> tuple[Rung, ...]:
@@ -107,12 +120,11 @@ class Wanted:
             why = f"has rungs that add up to {total} contracts, and {left} are left{after}"
             raise InvalidChange(position_id, "take_profit", self._said(), why)
 
-    def passed(self, tracked: TrackedPosition, seen: Seen) -> InvalidChange | None:
-        """What is wrong with the price of the stop-loss: the market is there already, or beyond it."""
-        side, price = tracked.position.side, self.stop_loss
-        if not isinstance(price, Decimal) or is_ahead("stop_loss", side, price, seen.price):
-            return None
-        return InvalidChange(tracked.position.id, "stop_loss", price, must_be("stop_loss", side, seen.price))
+    def passed(self, side: Side, market: Decimal) -> str:
+        """What is wrong with the price of the stop-loss: the market is there already, or beyond it; empty if not."""
+        price = self.stop_loss
+        is_late = isinstance(price, Decimal) and not is_ahead("stop_loss", side, price, market)
+        return must_be("stop_loss", side, market) if is_late else ""
 
     def changes(self, tracked: TrackedPosition, left: Decimal, *, first: int) -> tuple[Change, ...]:
         """What is to be journaled, numbered from *first* on."""

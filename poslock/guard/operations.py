@@ -22,7 +22,7 @@ from poslock.ledger.ledger import Ledger
 from poslock.lock.directory import open_directory
 from poslock.lock.ids import check_position_id
 from poslock.lock.options import checked_lease_ns, checked_timeout
-from poslock.position import Position, name, positive, side_of
+from poslock.position import ModifiedPosition, Position, name, positive, side_of
 from poslock.text import printable, quoted, shown
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from poslock.bridge import Ports
     from poslock.exchange.port import Sending
     from poslock.lock.directory import LockDirectory
-    from poslock.position import ClosedPosition, Fill, Ladder, ModifiedPosition, Number, TrackedPosition
+    from poslock.position import ClosedPosition, Fill, Ladder, Number, TrackedPosition
 
 _log = logging.getLogger("poslock.guard")
 
@@ -104,13 +104,22 @@ class Operations:
         stop_loss: Number | EllipsisType | None,
         take_profit: Number | Ladder | EllipsisType | None,
         reduce_by: Number | None,
-    ) -> ModifiedPosition:
-        wanted = Wanted.of(stop_loss, take_profit, reduce_by)
+        *,
+        or_close: bool = False,
+    ) -> ModifiedPosition | ClosedPosition:
+        wanted = Wanted.of(stop_loss, take_profit, reduce_by, or_close=or_close)
         admitted = await self._admission.to_change(await self.position(position_id), "modify")
         try:
-            return await Changes(admitted.session()).run(wanted)
+            session = admitted.session()
+            made = await Changes(session).run(wanted)
+            if isinstance(made, ModifiedPosition):
+                return made
+            # Under the same lock: nobody sets a stop in between, and whoever waits is told once it is closing.
+            closed = await Close(session, reason=_checked_reason(made.why[:_MAX_REASON])).run()
         finally:
             admitted.release()
+        log_closed(closed)
+        return closed
 
     async def recover(self) -> list[Recovery]:
         self.directory.prepare()
