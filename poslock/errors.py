@@ -24,7 +24,8 @@
         ├── OrderRefused
         │   ├── NothingToReduce
         │   ├── ReduceOnlyBlocked
-        │   └── RequestExpired
+        │   ├── RequestExpired
+        │   └── StopWouldTrigger
         ├── OutcomeUnknown
         │   └── DuplicateClientOrderId
         ├── ExchangeUnavailable
@@ -285,6 +286,10 @@ class ReduceOnlyBlocked(OrderRefused):
 
 class RequestExpired(OrderRefused):
     """The request reached the venue after its receive window and was refused unseen."""
+
+
+class StopWouldTrigger(OrderRefused):
+    """The price has passed the trigger price of this stop order already, so the venue does not let it rest."""
 
 
 class OutcomeUnknown(ExchangeError):

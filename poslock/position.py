@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 from poslock.errors import InvalidPosition
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
 
 Side: TypeAlias = Literal["long", "short"]
 State: TypeAlias = Literal["open", "closing", "closed", "forgotten"]
 Number: TypeAlias = Decimal | int | str
+Ladder: TypeAlias = "Sequence[tuple[Number, Number]]"
 
 EXACT = Context(prec=100)
 """For sums and products of what `exact` lets in and venues report, whatever the caller's own context rounds to."""
@@ -292,7 +294,8 @@ class ModifiedPosition:
     """What a change of a position led to, read from the venue afterwards.
 
     ``stop_loss`` and ``take_profit`` are the prices of those that rest now, None if none does; ``contracts`` is what is
-    left of the position.
+    left of the position. ``take_profits`` are the prices and contracts of all that rest, the nearest to the market
+    first; ``take_profit`` is None if they are several.
     """
 
     position_id: str
@@ -300,3 +303,4 @@ class ModifiedPosition:
     take_profit: Decimal | None
     contracts: Decimal
     token: int
+    take_profits: tuple[tuple[Decimal, Decimal], ...] = ()

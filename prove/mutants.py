@@ -403,7 +403,7 @@ MUTANTS = (
     ),
     Mutant(
         "a stop-loss replaces that of a later position",
-        _CHANGE,
+        "poslock/closing/resting.py",
         "            and decide(watch.tracked, reads).row in _OF_THE_POSITION\n",
         "",
         ("a change and a re-entry",),

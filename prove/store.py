@@ -30,7 +30,8 @@ class Store:
         self.subject = subject
         self._database = database
         self._tidy = tidy
-        database._mark = "SELECT 0"  # noqa: SLF001  # states come and go: a file is not known again by its newest row
+        # States come and go: a file is not known again by its newest row.
+        database._mark, database._place().mark = "SELECT 0", None  # noqa: SLF001  # as below
         self._connection = self._opened()
         self._connection.executescript(database._schema)  # noqa: SLF001  # as the database itself would
         self._states = [self._connection.serialize()]

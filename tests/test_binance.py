@@ -12,7 +12,14 @@ import pytest
 from awaited import Awaited
 from loopback.binance import RATE_LIMITED, UNAVAILABLE, UNKNOWN, Binance
 from loopback.server import Fault, Reply
-from poslock import AsyncPositionGuard, ChangeRefused, Position, PositionAlreadyClosingError, PositionGuard
+from poslock import (
+    AsyncPositionGuard,
+    ChangeRefused,
+    ClosedPosition,
+    Position,
+    PositionAlreadyClosingError,
+    PositionGuard,
+)
 from poslock.errors import (
     DuplicateClientOrderId,
     ExchangeError,
@@ -25,6 +32,7 @@ from poslock.errors import (
     RateLimited,
     ReduceOnlyBlocked,
     RequestExpired,
+    StopWouldTrigger,
     UnderMaintenance,
     UnsupportedMarket,
 )
@@ -378,7 +386,7 @@ REFUSALS: list[Any] = [
     (400, -1121, "Invalid symbol.", OrderRefused),
     (400, -2010, "NEW_ORDER_REJECTED", OrderRefused),
     (400, -2019, "Margin is insufficient.", OrderRefused),
-    (400, -2021, "Order would immediately trigger.", OrderRefused),
+    (400, -2021, "Order would immediately trigger.", StopWouldTrigger),
     (400, -2027, "Exceeded the maximum allowable position at current leverage.", OrderRefused),
     (400, -4005, "Quantity greater than max quantity.", OrderRefused),
     (400, -4015, "Client order id is not valid.", OrderRefused),
@@ -643,7 +651,7 @@ def test_a_stop_that_has_triggered_and_is_denied(desk: Desk) -> None:
 def test_a_stop_that_would_execute_at_once_is_refused(desk: Desk) -> None:
     """The venue says -2021, and nothing rests."""
     held(desk)
-    with pytest.raises(OrderRefused) as caught:
+    with pytest.raises(StopWouldTrigger) as caught:
         desk.exchange.place_stop(desk.stop("stop_loss", 61_000, "s1"))
     assert caught.value.code == "-2021"
     assert desk.exchange.open_orders(LONG) == []
@@ -1152,6 +1160,18 @@ def test_a_stop_on_the_wrong_side_of_a_moving_price_leaves_the_old_one(desk: Des
         guard.modify_position("btc-1", stop_loss=59_000)
     resting = {each.family: each.trigger_price for each in desk.venue.book.open_orders(leg)}
     assert resting == {"stop_loss": 57_000, "take_profit": 66_000}
+
+
+@both_modes
+def test_a_stop_that_comes_too_late_closes_the_position_if_that_is_wanted(desk: Desk, *, hedge: bool) -> None:
+    """The venue's -2021 is the word for it: no stop of ours rests, so it is closed at market."""
+    guard, leg = tracked(desk)
+    guard.modify_position("btc-1", stop_loss=None)
+    desk.venue.strike(Fault("/algoOrder$", lambda _: desk.venue.book.set_price(SYMBOL, 58_000), method="POST"))
+    closed = guard.modify_position("btc-1", stop_loss=59_000, or_close=True)
+    assert isinstance(closed, ClosedPosition)
+    assert closed.exit_price == 58_000
+    assert_closed_once(desk, guard, leg)
 
 
 @both_modes

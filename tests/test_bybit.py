@@ -22,6 +22,7 @@ from poslock.errors import (
     OutcomeUnknown,
     RateLimited,
     RequestExpired,
+    StopWouldTrigger,
     UnderMaintenance,
 )
 from poslock.exchange.port import Leg
@@ -209,6 +210,8 @@ def test_what_a_stop_order_says(desk: Desk) -> None:
         (refusal(110072), DuplicateClientOrderId),
         (refusal(10001), OrderRefused),
         (answer(110094), OrderRefused),
+        (answer(110092), StopWouldTrigger),
+        (refusal(110093), StopWouldTrigger),
         (answer(10000), OutcomeUnknown),
         (refusal(10016), OutcomeUnknown),
         (answer(10014), OutcomeUnknown),

@@ -11,7 +11,7 @@ import pytest
 from loopback import bybit, bybit_rows, okx, okx_rows
 from loopback.desk import LONG, SHORT, SYMBOL, Desk, desk_at, other, trigger
 from loopback.server import KEYS, Fault, Reply
-from poslock import ChangeRefused, Position, PositionAlreadyClosingError, UnsupportedMarket
+from poslock import ChangeRefused, ClosedPosition, Position, PositionAlreadyClosingError, UnsupportedMarket
 from poslock.errors import (
     DuplicateClientOrderId,
     ExchangeUnavailable,
@@ -596,6 +596,21 @@ def test_a_change_that_the_venue_refuses(desk: Desk, name: str) -> None:
     with pytest.raises(ChangeRefused):
         guard.modify_position("btc-1", stop_loss=59_500)
     assert [order.trigger_price for order in desk.exchange.open_orders(LONG)] == [59_000]
+
+
+@pytest.mark.parametrize("or_close", [True, False])
+def test_a_stop_that_comes_too_late(desk: Desk, name: str, *, or_close: bool) -> None:
+    """The price ran through it: the position is closed at market if that is wanted, else the caller is told."""
+    guard, position = tracked(desk)
+    desk.venue.strike(Fault(CREATE_STOP[name] + "$", lambda _: desk.book.set_price(SYMBOL, 58_000)))
+    if or_close:
+        closed = guard.modify_position("btc-1", stop_loss=59_000, or_close=True)
+        assert isinstance(closed, ClosedPosition)
+        desk.assert_closed_once(closed, position)
+        return
+    with pytest.raises(ChangeRefused):
+        guard.modify_position("btc-1", stop_loss=59_000)
+    assert desk.book.held(LONG) == 10
 
 
 @pytest.mark.parametrize("what", ["lose", "drop", "garbage"])

@@ -29,7 +29,7 @@ def venue(tmp_path: Path) -> PaperExchange:
     return found
 
 
-def dies_before(venue: PaperExchange, tmp_path: Path, method: str, **change: int) -> PositionGuard:
+def dies_before(venue: PaperExchange, tmp_path: Path, method: str, **change: Any) -> PositionGuard:
     """A guard after another one has tracked 10 contracts and died in a change of them, before *method*."""
     locks = tmp_path / "locks"
     struck = cast("Any", StruckExchange(venue, Strike(method, "before", DIED)))

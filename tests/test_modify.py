@@ -948,3 +948,27 @@ def test_recover_leaves_alone_what_somebody_is_at(account: Account, threads: Any
     thread.join(60)
     assert account.guard.recover() == []
     assert resting(account) == exits(58_000, 66_000)
+
+
+@pytest.mark.parametrize(("reduce_by", "why"), [(9, "would leave 1 contracts, .* smallest order is for 2"), (8, "")])
+def test_a_reduce_leaves_no_crumb(account: Account, reduce_by: int, why: str) -> None:
+    """Less than the smallest order could be closed by nobody: neither by a stop-loss nor by a close."""
+    account.open()
+    venue = Venue(account, smallest=2)
+    if not why:
+        assert venue.guard.modify_position("btc-1", reduce_by=reduce_by).contracts == 2
+        return
+    with pytest.raises(InvalidChange, match=why):
+        venue.guard.modify_position("btc-1", reduce_by=reduce_by)
+    assert change_steps(account) == []
+    assert account.exchange.held(LEG) == 10
+
+
+def test_a_reduce_that_was_left_leaves_no_crumb_either(account: Account, clock: Any) -> None:
+    """A hand has taken off five meanwhile: four fewer would leave one."""
+    account.open()
+    dies(account, "venue", Strike("place", "before", DIED), clock, reduce_by=4)
+    account.exchange.open_position(SYMBOL, "short", 5)
+    (refused,) = Venue(account, clock=clock, smallest=2).guard.recover()
+    assert "would leave 1 contracts" in str(refused.error)
+    assert account.exchange.held(LEG) == 5

@@ -26,6 +26,7 @@ from poslock.errors import (
     RateLimited,
     ReduceOnlyBlocked,
     RequestExpired,
+    StopWouldTrigger,
     UnderMaintenance,
 )
 from poslock.exchange.port import Leg
@@ -293,6 +294,7 @@ def test_a_close_that_resting_orders_block(desk: Desk, venue: Okx, code: int) ->
         (failed(51206), ReduceOnlyBlocked),
         (failed(51148), ReduceOnlyBlocked),
         (failed(51121), OrderRefused),
+        *((failed(code), StopWouldTrigger) for code in range(51277, 51281)),
         (refusal(51000), OrderRefused),
         (failed(51010), OrderRefused),
         (refusal(50004), OutcomeUnknown),

@@ -44,6 +44,7 @@ RAISED: list[errors.PoslockError] = [
     errors.NothingToReduce("why", code="2009"),
     errors.ReduceOnlyBlocked("why", code="-4118"),
     errors.RequestExpired("why"),
+    errors.StopWouldTrigger("why", code="-2021"),
     errors.OutcomeUnknown("why"),
     errors.DuplicateClientOrderId("why"),
     errors.ExchangeUnavailable("why"),

@@ -38,6 +38,7 @@ from poslock.errors import (
     RateLimited,
     ReduceOnlyBlocked,
     RequestExpired,
+    StopWouldTrigger,
     UnderMaintenance,
 )
 from poslock.exchange.port import CloseOrder, Holding, Leg, Order, StopOrder
@@ -536,7 +537,7 @@ SAID: dict[str, list[Any]] = {
         (400, -1102, "Mandatory parameter 'quantity' was not sent.", OrderRefused),
         (400, -1121, "Invalid symbol.", OrderRefused),
         (400, -2010, "This symbol is not permitted for this account.", OrderRefused),
-        (400, -2010, "Stop price would trigger immediately.", OrderRefused),
+        (400, -2010, "Stop price would trigger immediately.", StopWouldTrigger),
         (400, -2010, "This account may not place or cancel orders.", OrderRefused),
         (400, -2010, "Duplicate order sent.", DuplicateClientOrderId),
         (503, -1003, UNKNOWN["msg"], OutcomeUnknown),

@@ -1,17 +1,17 @@
-"""Changing an open position: its stop-loss, its take-profit, its size.
+"""Changing an open position: its stop-loss, its take-profits, its size.
 
 Purpose: whatever happened before, and wherever the last one died, running it once more under the lock ends in one
-stop-loss and one take-profit at the new price, or at the old one if the venue refused; never in none that nobody asked
-for, never in two.
+stop-loss and the take-profits at the new prices, or at the old ones if the venue refused; never in none that nobody
+asked for, never in both.
 
-Sequence: journal all changes; for each journal its order and only then send it; when the new order rests, and not
-before, cancel the other ones of its kind until a read shows none.
+Sequence: journal all changes; for each journal its order and only then send it; when the new order rests, of a ladder
+all of its rungs, and not before, cancel the other ones of its kind until a read shows none.
 
 Crash behaviour: a change that was journaled is finished by the next owner who comes to modify, or by `recover`; a close
-drops it. Until then the old order rests, or the new one, or both: reduce-only orders do not add up to more than the
-position.
+drops it. Until then the old orders rest, or the new ones, or both: reduce-only orders do not add up to more than the
+position. The rungs of a ladder are done, or given up, in one commit.
 
-Not protected: several stop-losses or take-profits of one position on purpose; setting one replaces them all.
+Not protected: several stop-losses of one position on purpose; setting one replaces them all.
 
 Errors: `InvalidChange` before anything is written; `ChangeRefused`, `ChangeUnsettled` for one change, after which the
 later ones of the same call are dropped.
@@ -20,12 +20,14 @@ later ones of the same call are dropped.
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from decimal import Decimal
+from itertools import groupby
 from typing import TYPE_CHECKING
 
-from poslock.closing.exits import decide
-from poslock.closing.session import LONGEST_PAUSE, Session, client_order_id, pauses, receive_window_ms
+from poslock.closing.resting import Resting
+from poslock.closing.session import LONGEST_PAUSE, Session, receive_window_ms
+from poslock.closing.wanted import Passed, Seen, Wanted, too_much
 from poslock.closing.watch import Watch
 from poslock.errors import (
     ChangeRefused,
@@ -36,38 +38,18 @@ from poslock.errors import (
     OrderRefused,
     OutcomeUnknown,
     RequestExpired,
+    StopWouldTrigger,
 )
 from poslock.exchange.port import CloseOrder, Order
-from poslock.ledger.journal import Change
-from poslock.position import ModifiedPosition
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from types import EllipsisType
 
-    from poslock.ledger.journal import Kind
-    from poslock.position import Side
+    from poslock.ledger.journal import Change
+    from poslock.ledger.ledger import Ledger
+    from poslock.position import ModifiedPosition
 
 _FRUITLESS_ORDERS = 3
-# The rows of the table in which what is held is the tracked position.
-_OF_THE_POSITION = frozenset({3, 4})
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """What is to be changed: prices, None to remove, ``...`` to leave it; contracts to take off, None for none."""
-
-    stop_loss: Decimal | EllipsisType | None
-    take_profit: Decimal | EllipsisType | None
-    reduce_by: Decimal | None
-
-    def prices(self) -> list[tuple[Kind, Decimal | None]]:
-        """The prices to set or remove."""
-        both: list[tuple[Kind, Decimal | EllipsisType | None]] = [
-            ("stop_loss", self.stop_loss),
-            ("take_profit", self.take_profit),
-        ]
-        return [(kind, price) for kind, price in both if price is None or isinstance(price, Decimal)]
 
 
 class Changes:
@@ -75,35 +57,54 @@ class Changes:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._ledger = session.means.ledger
+        self._resting = Resting(session)
         session.change = "change"
+        self._placed: dict[int, Order] = {}  # of the change under way, by its number; of a ladder, of each rung
+        self._doubted: set[int] = set()  # changes with a request of which it was not known what became of it
+        self._is_too_late = False  # whether the venue refused a stop-loss for the price, and nothing else
 
-    async def run(self, wanted: Wanted) -> ModifiedPosition:
-        """Finish what was begun before, then make these changes."""
+    @property
+    def _ledger(self) -> Ledger:
+        return self._session.means.ledger
+
+    async def run(self, wanted: Wanted) -> ModifiedPosition | Passed:
+        """Finish what was begun before, then make these changes; or say that the position is to be closed instead."""
         before = await self._session.read(self._ledger.changes)
         with suppress(ChangeRefused):  # that was said, or will be, to who asked for it; the audit trail has it
             await self.finish()
         await self._session.reload()
-        left, price = await self._left(wanted, before)
-        self._check_prices(wanted, price)
+        seen = await self._seen(wanted, before)
+        wanted.check(self._session.tracked, seen)
+        if why := wanted.passed(self._session.leg.side, seen.price):
+            return await self._passed(wanted, seen, why)
+        if wanted.prices:
+            await self._expect_no_targets_of_others(wanted)
         begun = await self._session.read(self._ledger.changes)
-        await self._session.tell(self._ledger.change, self._changes(wanted, left, first=len(begun) + 1))
-        await self.finish(looked=True)
-        return await self._outcome()
+        changes = wanted.changes(self._session.tracked, seen.left, first=len(begun) + 1)
+        await self._session.tell(self._ledger.change, changes)
+        self._is_too_late = False
+        try:
+            await self.finish(looked=True)
+        except ChangeRefused as error:
+            if wanted.or_close and self._is_too_late and not await self._resting.protecting(seen.left):
+                return Passed(f"stop_loss {wanted.stop_loss} is passed: {error.why}")
+            raise
+        return await self._resting.outcome()
 
     async def finish(self, *, looked: bool = False) -> None:
         """Finish the changes that were begun; unless the leg was *looked* at just now, look first."""
         await self._session.ask(self._session.exchange.prepare)
-        for change in await self._session.read(self._ledger.changes):
-            if change.is_unfinished:
-                self._session.change = change.kind
-                await self._make(change, looked=looked)
+        begun = [each for each in await self._session.read(self._ledger.changes) if each.is_unfinished]
+        for _, rungs in groupby(begun, key=lambda each: each.ladder or each.number):
+            changes = [*rungs]
+            self._session.change = changes[0].kind
+            await self._make(changes, looked=looked)
 
-    async def _left(self, wanted: Wanted, before: Sequence[Change]) -> tuple[Decimal, Decimal]:
-        """The contracts of the position that are held, and the price of the market if it matters.
+    async def _seen(self, wanted: Wanted, before: Sequence[Change]) -> Seen:
+        """What is left of the position, and the price of the market if it matters.
 
         Raises:
-            InvalidChange: nothing is left of it, or the wanted reduce leaves nothing.
+            InvalidChange: nothing is left of it, or an earlier reduce was under way.
         """
         session = self._session
         if wanted.reduce_by is not None and any(each.kind == "reduce" and each.is_unfinished for each in before):
@@ -122,63 +123,54 @@ class Changes:
         # What is not explained may be protected all the same, but nothing is taken off it.
         if decision.act != "send" and (wanted.reduce_by is not None or not min(seen.held, seen.ours)):
             raise self._session.unsettled("look", decision.reason)
-        if wanted.reduce_by is not None and wanted.reduce_by >= decision.contracts:
-            why = f"is not below the {decision.contracts} contracts left; close_position takes off all"
-            raise self._invalid("reduce_by", wanted.reduce_by, why)
-        price = await session.ask(session.exchange.price, session.leg) if wanted.prices() else Decimal(0)
+        price = await session.ask(session.exchange.price, session.leg) if wanted.needs_price else Decimal(0)
+        smallest = watch.holding.smallest if watch.holding else Decimal(0)
         # An exit order that is too large takes off what there is; one that is too small leaves contracts bare.
-        return seen.ours, price
+        return Seen(seen.ours, decision.contracts, smallest, price)
 
-    def _check_prices(self, wanted: Wanted, price: Decimal) -> None:
-        side = self._session.leg.side
-        for kind, wish in wanted.prices():
-            if wish is not None and (wish == price or (wish > price) is not is_above(kind, side)):
-                where = "above" if is_above(kind, side) else "below"
-                raise self._invalid(kind, wish, f"must be {where} the price of {price} for a {side} position")
+    async def _passed(self, wanted: Wanted, seen: Seen, why: str) -> Passed:
+        if not wanted.or_close:
+            raise self._invalid("stop_loss", wanted.stop_loss, why)
+        if (stop := await self._resting.protecting(seen.left)) is not None:
+            raise self._invalid("stop_loss", wanted.stop_loss, f"{why}; the one at {stop.trigger_price} protects it")
+        return Passed(f"stop_loss {wanted.stop_loss} is passed: the price is {seen.price}")
 
-    def _changes(self, wanted: Wanted, left: Decimal, *, first: int) -> tuple[Change, ...]:
-        # For all that is left, although a reduce may follow: that may be refused, or filled in part.
-        asked: list[tuple[Kind, Decimal, Decimal | None]] = [(kind, left, price) for kind, price in wanted.prices()]
-        if wanted.reduce_by is not None:
-            asked.append(("reduce", wanted.reduce_by, None))
-        return tuple(
-            Change(number, kind, contracts, price, self._client_id(kind, price, number))
-            for number, (kind, contracts, price) in enumerate(asked, start=first)
-        )
-
-    def _client_id(self, kind: Kind, price: Decimal | None, number: int) -> str | None:
-        return None if price is None and kind != "reduce" else client_order_id(self._session.tracked, "change", number)
-
-    async def _make(self, change: Change, *, looked: bool) -> None:
-        order = (await self._session.find(change)) if change.step == "sending" else None
-        is_reduced = change.kind == "reduce" and order is not None
-        if not looked and not is_reduced and (why := await self._obstacle(change)):
-            if order is None:
-                await self._refuse(change, why)
-            await self._end(change)  # it goes with the other orders of the position
-            return
-        if change.client_order_id is None:
-            await self._cancel_others(change, None)
-            await self._end(change)
-            return
-        for _ in range(_FRUITLESS_ORDERS):
-            if order is not None:
-                break
-            change, order = await self._send(change)
-        if order is None:
-            raise self._session.unsettled(
-                "sending", f"sent {_FRUITLESS_ORDERS} times, and the venue does not have the order"
+    async def _expect_no_targets_of_others(self, wanted: Wanted) -> None:
+        # Somebody has set them one by one, and one order for all of it is something else. A single one is replaced.
+        # (test_targets_that_somebody_else_has_set_are_not_replaced_silently)
+        others = await self._resting.targets_of_others()
+        if len(others) > 1:
+            named = ", ".join(f"{each.order_id} at {each.trigger_price}" for each in others)
+            why = (
+                f"would replace {len(others)} take-profits that were set, but not by poslock: {named}; "
+                "cancel them first, or remove all with take_profit=None"
             )
-        if change.kind == "reduce":
-            order = await self._session.wait_for_end(order)
-            if not order.filled:
-                await self._refuse(change, "it filled nothing of the order")
-            await self._end(change, order.filled)
+            raise self._invalid("take_profit", wanted.take_profit, why)
+
+    async def _make(self, changes: Sequence[Change], *, looked: bool) -> None:
+        """Make one change, or the rungs of one ladder, as far as it is not made yet."""
+        session, first = self._session, changes[0]
+        found = {each.number: await session.find(each) for each in changes if each.step == "sending"}
+        self._placed = {number: order for number, order in found.items() if order is not None}
+        is_reduced = first.kind == "reduce" and self._placed
+        if not looked and not is_reduced and (why := await self._obstacle(first)):
+            if not self._placed:
+                await self._refuse(first, why)
+            await self._end(*[replace(each, step="dropped") for each in changes])  # it goes with the position's others
             return
-        if order.state == "canceled":
-            await self._refuse(change, "it cancelled the order by itself")
-        await self._cancel_others(change, order)
-        await self._end(change)
+        if first.client_order_id is None:
+            await self._resting.replace(changes, {})
+            await self._end(replace(first, step="done"))
+            return
+        sent = [await self._sent(each) for each in changes]
+        if first.kind == "reduce":
+            order = await session.wait_for_end(self._placed[first.number])
+            if not order.filled:
+                await self._refuse(first, "it filled nothing of the order")
+            await self._end(replace(sent[0], step="done", filled=order.filled))
+            return
+        await self._resting.replace(sent, self._placed)
+        await self._end(*[replace(each, step="done") for each in sent])
 
     async def _obstacle(self, change: Change) -> str:
         """Why a change is not made that somebody has journaled and left; empty if it is."""
@@ -191,100 +183,76 @@ class Changes:
         seen = watch.view(watch.holding)
         if decision.act != "send" and (change.kind == "reduce" or not min(seen.held, seen.ours)):
             raise self._session.unsettled("look", decision.reason)
-        if change.kind == "reduce" and change.contracts >= decision.contracts:
-            return f"it is not below the {decision.contracts} contracts left"
+        if change.kind == "reduce":
+            smallest = watch.holding.smallest if watch.holding else Decimal(0)
+            why = too_much(change.contracts, decision.contracts, smallest)
+            return f"it {why}" if why else ""
         return ""
 
-    async def _send(self, change: Change) -> tuple[Change, Order | None]:
-        """Journal that the order may be out, then send it once; the order is None if the venue does not have it."""
-        stamp = self._session.stamp()
+    async def _sent(self, change: Change) -> Change:
+        """*change* as it is once the venue has its order, and keeps it."""
+        for _ in range(_FRUITLESS_ORDERS):
+            if change.number in self._placed:
+                break
+            change = await self._send(change)
+        order = self._placed.get(change.number)
+        if order is None:
+            raise self._session.unsettled(
+                "sending", f"sent {_FRUITLESS_ORDERS} times, and the venue does not have the order"
+            )
+        if order.state == "canceled" and change.kind != "reduce":
+            del self._placed[change.number]
+            await self._refuse(change, "it cancelled the order by itself")
+        return change
+
+    async def _send(self, change: Change) -> Change:
+        """Journal that the order may be out, then send it once; it is not placed if the venue does not have it."""
+        session, stamp = self._session, self._session.stamp()
         window_ms, client_id = receive_window_ms(stamp), change.client_order_id or ""
         # Durable before the request leaves, and under the token, as in a close.
         sending = replace(change, step="sending", expires_at_ms=stamp.at_ms + window_ms)
-        await self._session.tell(self._ledger.sending_change, sending)
+        await session.tell(self._ledger.sending_change, sending)
+        order: Order | None
         try:
             if change.trigger_price is None:
-                reduce = CloseOrder(self._session.leg, change.contracts, client_id, stamp.at_ms, window_ms)
-                return sending, (await self._session.venue(self._session.exchange.place, reduce))
-            stop = self._session.stop_order(change, change.trigger_price, stamp.at_ms, window_ms)
-            return sending, (await self._session.venue(self._session.exchange.place_stop, stop))
+                reduce = CloseOrder(session.leg, change.contracts, client_id, stamp.at_ms, window_ms)
+                order = await session.venue(session.exchange.place, reduce)
+            else:
+                stop = session.stop_order(change, change.trigger_price, stamp.at_ms, window_ms)
+                order = await session.venue(session.exchange.place_stop, stop)
         except (RequestExpired, NotServed):
             # This request was not taken. An earlier one with the same id may have been.
-            order = await self._session.look_up(sending)
+            order = await session.look_up(sending)
         except (NothingToReduce, OrderRefused) as error:
-            order = await self._session.look_up(sending)
+            order = await session.look_up(sending)
             if order is None:
+                # An earlier request of which nothing was heard might still come to rest.
+                # (test_any_other_refusal_closes_nothing)
+                is_known = change.kind == "stop_loss" and change.number not in self._doubted
+                self._is_too_late = is_known and isinstance(error, StopWouldTrigger)
                 await self._refuse(change, str(error))
         except (OutcomeUnknown, ExchangeUnavailable):
-            order = await self._session.find(sending)
+            self._doubted.add(change.number)
+            order = await session.find(sending)
         if order is None:
-            await self._session.wait(LONGEST_PAUSE)
-        return sending, order
-
-    async def _cancel_others(self, change: Change, new: Order | None) -> None:
-        """Cancel the orders of this kind but *new*, until a read shows none; the reads decide, not the cancels.
-
-        Where more is held than the position, or another one, only ours: the others may protect that.
-        """
-        session, others = self._session, list[Order]()
-        watch = await Watch.of(session)
-        reads = await watch.look()
-        is_all_ours = reads.holding is None or (
-            reads.held <= watch.view(reads.holding).ours
-            and not session.exchange.spot
-            and decide(watch.tracked, reads).row in _OF_THE_POSITION
-        )
-        for pause in (0.0, *pauses(session.exchange.settles_within)):
-            await session.wait(pause)
-            resting = await session.ask(session.exchange.open_orders, session.leg)
-            ours = await session.own_stops(resting)
-            same = [each for each in ([*resting, *ours] if is_all_ours else ours) if each.family == change.kind]
-            others = [*{each.order_id: each for each in same if not _is_same(each, new)}.values()]
-            if not others:
-                return
-            # A new one that cannot be seen protects nobody yet.
-            is_seen = new is None or any(_is_same(each, new) for each in resting)
-            if is_seen or (await self._has_triggered(change)):
-                for order in others:
-                    await self._session.cancel(order)
-        raise self._session.unsettled("sending", f"orders still rest: {', '.join(order.order_id for order in others)}")
-
-    async def _has_triggered(self, change: Change) -> bool:
-        now = await self._session.look_up(change)
-        return now is not None and now.state == "filled"
+            await session.wait(LONGEST_PAUSE)
+        else:
+            self._placed[change.number] = order
+        return sending
 
     async def _refuse(self, change: Change, why: str) -> None:
+        """Give up what was begun, in one commit; the rungs of a ladder that rest stay beside the orders before it."""
         # What came after it in the same call is given up too: the caller learns of one refusal, and asks anew.
-        for each in await self._session.read(self._ledger.changes):
-            if each.is_unfinished and each.number != change.number:
-                await self._session.tell(self._ledger.end_change, replace(each, step="dropped"))
-        refused = replace(change, step="refused")
-        await self._session.tell(self._ledger.end_change, refused)
+        begun = [each for each in await self._session.read(self._ledger.changes) if each.is_unfinished]
+        steps = dict.fromkeys(self._placed, "done") | {change.number: "refused"}
+        await self._end(*[replace(each, step=steps.get(each.number, "dropped")) for each in begun])  # type: ignore[arg-type]
+        if change.ladder is not None and self._placed:
+            rungs = sum(each.ladder == change.ladder for each in begun)
+            why += f"; {len(self._placed)} of {rungs} rungs rest beside it until the next modify_position"
         raise ChangeRefused(self._session.tracked.position.id, change.kind, why)
 
-    async def _end(self, change: Change, filled: Decimal | None = None) -> None:
-        ended = replace(change, step="done", filled=filled)
-        await self._session.tell(self._ledger.end_change, ended)
-
-    async def _outcome(self) -> ModifiedPosition:
-        session = self._session
-        await session.reload()
-        watch = await Watch.of(session)
-        reads = await watch.look()
-        resting = await session.ask(session.exchange.open_orders, session.leg)
-        prices = {order.family: order.trigger_price for order in resting}
-        stop_loss, take_profit = prices.get("stop_loss"), prices.get("take_profit")
-        left = watch.view(reads.holding).ours
-        return ModifiedPosition(session.key.position_id, stop_loss, take_profit, left, session.token)
+    async def _end(self, *changes: Change) -> None:
+        await self._session.tell(self._ledger.end_change, *changes)
 
     def _invalid(self, field: str, value: object, why: str) -> InvalidChange:
         return InvalidChange(self._session.tracked.position.id, field, value, why)
-
-
-def _is_same(order: Order, other: Order | None) -> bool:
-    return other is not None and order.order_id == other.order_id
-
-
-def is_above(kind: Kind, side: Side) -> bool:
-    """Whether an order of this kind has to be above the price."""
-    return (kind == "take_profit") == (side == "long")

@@ -70,6 +70,7 @@ class Close:
         self._whole = whole
         self._refusal = ""
         self._sent: set[str] = set()
+        session.change = ""  # whatever change led to this
 
     async def run(self) -> ClosedPosition:
         """Go from the journaled step to the booking."""

@@ -29,7 +29,7 @@ from poslock.ledger.journal import Change, CloseKey
 from poslock.text import quoted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
     from decimal import Decimal
 
     from poslock.bridge import Ports
@@ -238,17 +238,16 @@ class Session:
         except (OrderRefused, OutcomeUnknown, ExchangeUnavailable):
             return  # filled or gone meanwhile, or not
 
-    async def own_stops(self, listed: Sequence[Order] = ()) -> list[Order]:
-        """Exit orders that changes have placed and that still rest: those *listed* as they are, and any others."""
-        placed: dict[object, Change] = {}
-        for change in await self.read(self.means.ledger.changes):
-            if change.trigger_price is not None and change.step in {"sending", "done"}:
-                # The ones before were cancelled when this one was placed.
-                placed[change.kind if change.step == "done" else change.number] = change
+    async def own_stops(self, listed: Sequence[Order] = (), *, but: Collection[int] = ()) -> list[Order]:
+        """Exit orders that changes have placed and that still rest: those *listed* as they are, and any others.
+
+        Left out are those of the changes with the numbers *but*.
+        """
+        placed = [each for each in may_rest(await self.read(self.means.ledger.changes)) if each.number not in but]
         by_client_id = {each.client_order_id: each for each in listed}
         by_order_id = {(each.order_id, each.family): each for each in listed}  # a pair is two orders under one id
         found = []
-        for change in placed.values():
+        for change in placed:
             order = by_client_id.get(change.client_order_id) or await self.look_up(change)
             if order is not None and not order.ended:
                 found.append(by_order_id.get((order.order_id, order.family), order))
@@ -266,6 +265,30 @@ class Session:
             self._hold.renew()
         else:
             self._hold.check()
+
+
+def may_rest(changes: Sequence[Change]) -> list[Change]:
+    """Those of *changes* whose orders may rest: all that were sent since the latest ones that are done of their kind.
+
+    A ladder is done when all of its rungs are. Of one that the venue refused in part the rungs rest beside the orders
+    before it, and so does an order that was out when its position was found to have ended.
+    """
+    rungs = {each.ladder: {other.step for other in changes if other.ladder == each.ladder} for each in changes}
+    found: list[Change] = []
+    for each in changes:
+        is_first = each.ladder in {None, each.number}
+        if (
+            each.kind != "reduce"
+            and each.step == "done"
+            and is_first
+            and (not each.ladder or rungs[each.ladder] == {"done"})
+        ):
+            # The ones before were cancelled when this one was placed.
+            found = [other for other in found if other.kind != each.kind]
+        was_sent = each.step in {"sending", "done"} or (each.step == "dropped" and each.expires_at_ms)
+        if each.trigger_price is not None and was_sent:
+            found.append(each)
+    return found
 
 
 def pauses(total: float) -> Iterator[float]:

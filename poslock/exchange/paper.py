@@ -24,6 +24,7 @@ from poslock.errors import (
     OrderRefused,
     ReduceOnlyBlocked,
     RequestExpired,
+    StopWouldTrigger,
 )
 from poslock.exchange.contract import Contract
 from poslock.exchange.matching import Matching, Terms
@@ -168,7 +169,7 @@ class PaperExchange:
             self._judge(account, order)
             contracts, trigger = positive("contracts", order.contracts), positive("trigger_price", order.trigger_price)
             if account.would_trigger(order.leg, order.kind, trigger):
-                raise OrderRefused(f"a {order.kind} at {trigger} would execute at once", code="trigger")
+                raise StopWouldTrigger(f"a {order.kind} at {trigger} would execute at once", code="trigger")
             order_id = account.insert(
                 order.leg, order.kind, contracts, client_order_id=order.client_order_id, trigger_price=trigger
             )

@@ -163,6 +163,7 @@ class Exchange(Protocol):
 
         Raises:
             NothingToReduce, RequestExpired, OrderRefused: definitely not taken.
+            StopWouldTrigger: neither, and only because the price is at its trigger price, or beyond it.
             DuplicateClientOrderId, OutcomeUnknown: ask `order` by the client order id.
         """
 
@@ -224,6 +225,7 @@ class AsyncRequests(Protocol):
 
         Raises:
             NothingToReduce, RequestExpired, OrderRefused: definitely not taken.
+            StopWouldTrigger: neither, and only because the price is at its trigger price, or beyond it.
             DuplicateClientOrderId, OutcomeUnknown: ask `order` by the client order id.
         """
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, overload
 
 from poslock.bridge import TaskPorts
 from poslock.guard.operations import OpenClose, Operations, Recovery
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from poslock.exchange.port import AsyncExchange, Exchange, Sending
     from poslock.ledger.ledger import Ledger
     from poslock.lock.directory import LockDirectory
-    from poslock.position import ClosedPosition, Fill, ModifiedPosition, Number, Position, Side, TrackedPosition
+    from poslock.position import ClosedPosition, Fill, Ladder, ModifiedPosition, Number, Position, Side, TrackedPosition
 
 
 class AsyncPositionGuard:
@@ -105,21 +105,44 @@ class AsyncPositionGuard:
         """Close several, one after the other in the order of their ids; what became of each is in the list."""
         return await self._operations.close_positions(position_ids, reason)
 
+    @overload
     async def modify_position(
         self,
         position_id: str,
         *,
         stop_loss: Number | EllipsisType | None = ...,
-        take_profit: Number | EllipsisType | None = ...,
+        take_profit: Number | Ladder | EllipsisType | None = ...,
         reduce_by: Number | None = None,
-    ) -> ModifiedPosition:
+        or_close: Literal[False] = False,
+    ) -> ModifiedPosition: ...
+
+    @overload
+    async def modify_position(
+        self,
+        position_id: str,
+        *,
+        stop_loss: Number | EllipsisType | None = ...,
+        take_profit: Number | Ladder | EllipsisType | None = ...,
+        reduce_by: Number | None = None,
+        or_close: bool,
+    ) -> ModifiedPosition | ClosedPosition: ...
+
+    async def modify_position(
+        self,
+        position_id: str,
+        *,
+        stop_loss: Number | EllipsisType | None = ...,
+        take_profit: Number | Ladder | EllipsisType | None = ...,
+        reduce_by: Number | None = None,
+        or_close: bool = False,
+    ) -> ModifiedPosition | ClosedPosition:
         """Set the stop-loss or take-profit to a price, remove it with None, or take contracts off at market.
 
         Raises:
             InvalidChange, InvalidPosition, PositionAlreadyClosingError, ChangeRefused, ChangeUnsettled, LockTimeout: as
                 `PositionGuard.modify_position`, as all others.
         """
-        return await self._operations.modify_position(position_id, stop_loss, take_profit, reduce_by)
+        return await self._operations.modify_position(position_id, stop_loss, take_profit, reduce_by, or_close=or_close)
 
     @asynccontextmanager
     async def closing(self, position_id: str, *, reason: str = "") -> AsyncIterator[AsyncClosing]:

@@ -9,7 +9,7 @@ Not protected: several hosts on one account. Exits and entries that others make 
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, overload
 
 from poslock.bridge import ThreadPorts, finished
 from poslock.guard.operations import OpenClose, Operations, Recovery
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from poslock.exchange.port import Exchange, Sending
     from poslock.ledger.ledger import Ledger
     from poslock.lock.directory import LockDirectory
-    from poslock.position import ClosedPosition, Fill, ModifiedPosition, Number, Position, Side, TrackedPosition
+    from poslock.position import ClosedPosition, Fill, Ladder, ModifiedPosition, Number, Position, Side, TrackedPosition
 
 __all__ = ["Closing", "PositionGuard", "Recovery"]
 
@@ -146,14 +146,37 @@ class PositionGuard:
         """
         return finished(self._operations.close_positions(position_ids, reason))
 
+    @overload
     def modify_position(
         self,
         position_id: str,
         *,
         stop_loss: Number | EllipsisType | None = ...,
-        take_profit: Number | EllipsisType | None = ...,
+        take_profit: Number | Ladder | EllipsisType | None = ...,
         reduce_by: Number | None = None,
-    ) -> ModifiedPosition:
+        or_close: Literal[False] = False,
+    ) -> ModifiedPosition: ...
+
+    @overload
+    def modify_position(
+        self,
+        position_id: str,
+        *,
+        stop_loss: Number | EllipsisType | None = ...,
+        take_profit: Number | Ladder | EllipsisType | None = ...,
+        reduce_by: Number | None = None,
+        or_close: bool,
+    ) -> ModifiedPosition | ClosedPosition: ...
+
+    def modify_position(
+        self,
+        position_id: str,
+        *,
+        stop_loss: Number | EllipsisType | None = ...,
+        take_profit: Number | Ladder | EllipsisType | None = ...,
+        reduce_by: Number | None = None,
+        or_close: bool = False,
+    ) -> ModifiedPosition | ClosedPosition:
         """Set the position's stop-loss or take-profit to a price, remove it with None, or take contracts off at market.
 
         The old order rests until the new one does. A reduce has its P&L booked with the close.
@@ -166,7 +189,9 @@ class PositionGuard:
             LockTimeout: others hold the lock, for anything but a close, and do not come to an end.
             PositionNotFound, LockLost, LedgerError, LockFileError: as `close_position`.
         """
-        return finished(self._operations.modify_position(position_id, stop_loss, take_profit, reduce_by))
+        return finished(
+            self._operations.modify_position(position_id, stop_loss, take_profit, reduce_by, or_close=or_close)
+        )
 
     @contextmanager
     def closing(self, position_id: str, *, reason: str = "") -> Iterator[Closing]:

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from poslock.closing.change import Changes, Wanted
+from poslock.closing.change import Changes
 from poslock.closing.close import Close
 from poslock.closing.session import Means
+from poslock.closing.wanted import Wanted
 from poslock.closing.watch import Watch
 from poslock.errors import ExchangeError, InvalidPosition, LockTimeout, PositionAlreadyClosingError, PoslockError
 from poslock.exchange.port import AsyncExchange, Exchange, Leg
@@ -22,7 +23,7 @@ from poslock.ledger.ledger import Ledger
 from poslock.lock.directory import open_directory
 from poslock.lock.ids import check_position_id
 from poslock.lock.options import checked_lease_ns, checked_timeout
-from poslock.position import Position, name, positive, side_of
+from poslock.position import ModifiedPosition, Position, name, positive, side_of
 from poslock.text import printable, quoted
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from poslock.bridge import Ports
     from poslock.exchange.port import Sending
     from poslock.lock.directory import LockDirectory
-    from poslock.position import ClosedPosition, Fill, ModifiedPosition, Number, TrackedPosition
+    from poslock.position import ClosedPosition, Fill, Ladder, Number, TrackedPosition
 
 _log = logging.getLogger("poslock.guard")
 
@@ -108,15 +109,24 @@ class Operations:
         self,
         position_id: str,
         stop_loss: Number | EllipsisType | None,
-        take_profit: Number | EllipsisType | None,
+        take_profit: Number | Ladder | EllipsisType | None,
         reduce_by: Number | None,
-    ) -> ModifiedPosition:
-        wanted = _checked_wishes(stop_loss, take_profit, reduce_by)
+        *,
+        or_close: bool = False,
+    ) -> ModifiedPosition | ClosedPosition:
+        wanted = Wanted.of(stop_loss, take_profit, reduce_by, or_close=or_close)
         admitted = await self._admission.to_change(await self.position(position_id), "modify")
         try:
-            return await Changes(admitted.session()).run(wanted)
+            session = admitted.session()
+            made = await Changes(session).run(wanted)
+            if isinstance(made, ModifiedPosition):
+                return made
+            # Under the same lock: nobody sets a stop in between, and whoever waits is told once it is closing.
+            closed = await Close(session, reason=_as_log_text(made.why)).run()
         finally:
             admitted.release()
+        log_closed(closed)
+        return closed
 
     async def recover(self) -> list[Recovery]:
         self.directory.prepare()
@@ -286,14 +296,3 @@ def _checked_ids(order_ids: Iterable[object]) -> tuple[str, ...]:
     if len(found) < len(ids) or isinstance(order_ids, str):
         raise InvalidPosition("entry_order_ids", order_ids, "must be a list of order ids, as text")
     return found
-
-
-def _checked_wishes(
-    stop_loss: Number | EllipsisType | None, take_profit: Number | EllipsisType | None, reduce_by: Number | None
-) -> Wanted:
-    prices = {"stop_loss": stop_loss, "take_profit": take_profit}
-    checked = {field: each if each is None or each is ... else positive(field, each) for field, each in prices.items()}
-    reduce = None if reduce_by is None else positive("reduce_by", reduce_by)
-    if reduce is None and all(each is ... for each in checked.values()):
-        raise InvalidPosition("change", None, "is none: give stop_loss, take_profit or reduce_by")
-    return Wanted(checked["stop_loss"], checked["take_profit"], reduce)

@@ -7,7 +7,7 @@ INSERT INTO attempt SELECT position_id, generation, number, client_order_id, con
     FROM old_attempt;
 INSERT INTO growth SELECT position_id, generation, entry_price FROM old_growth;
 INSERT INTO change SELECT position_id, generation, number, kind, contracts, trigger_price, client_order_id, step,
-    expires_at_ms, filled FROM old_change;
+    expires_at_ms, filled, NULL, 0 FROM old_change;
 INSERT INTO booking SELECT position_id, generation, exit_price, gross_pnl, fees, funding, net_pnl, client_order_id, token,
     closed_at, '', NULL, '0', '0' FROM old_booking;
 INSERT INTO fill SELECT old_fill.account, old_fill.symbol, position.side, trade_id, position_id, generation,

@@ -96,6 +96,9 @@ class Change:
 
     Without a trigger price a stop-loss or take-profit is removed, and there is no order to send. ``expires_at_ms`` is
     as in `Attempt`, 0 until it is sent. ``filled`` is what a reduce has reduced by.
+
+    A rung of a take-profit in several names its *ladder*, by the number of its first rung: all of them are made, or the
+    orders before them stay. One that ``follows`` is the stop-loss at its old price for what is left of the position.
     """
 
     number: int
@@ -106,6 +109,8 @@ class Change:
     step: ChangeStep = "intent"
     expires_at_ms: int = 0
     filled: Decimal | None = None
+    ladder: int | None = None
+    follows: bool = False
 
     @property
     def is_unfinished(self) -> bool:

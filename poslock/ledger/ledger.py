@@ -285,7 +285,9 @@ class Ledger:
         with self._database.transaction() as db:
             self._fence(db, key, token)
             self._expect_open(db, key)
-            sql = f"SELECT 1 FROM change WHERE {_KEY} AND step IN ('sending', 'done') AND client_order_id IS NOT NULL"
+            # Dropped with its request out: the position had ended by then, and the order goes with it.
+            sent = "step IN ('sending', 'done') OR step = 'dropped' AND expires_at_ms > 0"
+            sql = f"SELECT 1 FROM change WHERE {_KEY} AND client_order_id IS NOT NULL AND ({sent})"
             if db.execute(sql, asdict(key)).fetchone():
                 raise self._unexpected(key, "nothing sent")
             db.execute(f"UPDATE position SET state = 'forgotten' WHERE {_KEY}", asdict(key))
@@ -314,7 +316,7 @@ class Ledger:
                 row = {**asdict(each), "contracts": str(each.contracts), "trigger_price": text(each.trigger_price)}
                 db.execute(
                     "INSERT INTO change VALUES (:position_id, :generation, :number, :kind, :contracts, :trigger_price,"
-                    " :client_order_id, :step, :expires_at_ms, :filled)",
+                    " :client_order_id, :step, :expires_at_ms, :filled, :ladder, :follows)",
                     {**asdict(key), **row},
                 )
                 audit(db, key, token, "change", described(each))
@@ -327,12 +329,13 @@ class Ledger:
             self._update_change(db, key, change)
             audit(db, key, token, "sending", f"{change.client_order_id} {described(change)}")
 
-    def end_change(self, key: CloseKey, token: int, change: Change) -> None:
-        """intent or sending → done or refused."""
+    def end_change(self, key: CloseKey, token: int, *changes: Change) -> None:
+        """intent or sending → done, refused or dropped: of several, all or none."""
         with self._database.transaction() as db:
             self._fence(db, key, token)
-            self._update_change(db, key, change)
-            audit(db, key, token, change.step, described(change))
+            for each in changes:
+                self._update_change(db, key, each)
+                audit(db, key, token, each.step, described(each))
 
     def held_price(self, key: CloseKey) -> Decimal | None:
         """What all that its leg ever held had cost on average when it was last resized, None if it never was."""

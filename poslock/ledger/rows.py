@@ -131,6 +131,8 @@ def changes_of(db: sqlite3.Connection, key: CloseKey) -> tuple[Change, ...]:
             step=row["step"],
             expires_at_ms=row["expires_at_ms"],
             filled=_decimal(row["filled"]),
+            ladder=row["ladder"],
+            follows=bool(row["follows"]),
         )
         for row in rows
     )

@@ -85,6 +85,8 @@ CREATE TABLE growth (
 ) STRICT;
 
 -- Changes of an open position. trigger_price: NULL where none is wanted. filled: what a reduce has reduced by.
+-- ladder: the number of the first rung of the take-profit that this is a rung of, NULL if it is none. follows: whether it is
+-- the stop-loss at its old price for what is left; only our own ones are replaced by it.
 CREATE TABLE change (
     position_id     TEXT NOT NULL,
     generation      INTEGER NOT NULL,
@@ -96,6 +98,8 @@ CREATE TABLE change (
     step            TEXT NOT NULL CHECK (step IN ('intent', 'sending', 'done', 'refused', 'dropped')),
     expires_at_ms   INTEGER NOT NULL,
     filled          TEXT,
+    ladder          INTEGER,
+    follows         INTEGER NOT NULL DEFAULT 0 CHECK (follows IN (0, 1)),
     PRIMARY KEY (position_id, generation, number),
     FOREIGN KEY (position_id, generation) REFERENCES position
 ) STRICT;

@@ -149,7 +149,10 @@ def described(change: Change) -> str:
     """A change as a line of the audit trail."""
     if change.kind == "reduce":
         return f"reduce by {change.contracts if change.filled is None else change.filled}"
-    return f"{change.kind} {'removed' if change.trigger_price is None else f'at {change.trigger_price}'}"
+    if change.trigger_price is None:
+        return f"{change.kind} removed"
+    amount = f" for {change.contracts}" if change.ladder is not None or change.follows else ""
+    return f"{change.kind} at {change.trigger_price}{amount}"
 
 
 def audit(db: sqlite3.Connection, key: CloseKey, token: int, event: str, detail: str) -> None:

@@ -41,6 +41,7 @@ _STATES: dict[int, _State] = {1: "open", 2: "open", 3: "filled", 4: "canceled", 
 _LIVE_TRACKS = {0, 1}
 _RISES = 1
 
+# None says that the price has passed a trigger price: 3004 ("Trigger price error") may be a malformed one as well.
 # Not here, so that their outcome is unknown: 500, 501, 503, 504, 506, 603 (repeated request), 9999.
 MEANINGS: dict[str, type[ExchangeError]] = {
     **dict.fromkeys(("401", "402", "403", "406", "511", "602", "701", "702", "703", "704", "1000"), KeysRefused),

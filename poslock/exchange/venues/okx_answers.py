@@ -15,6 +15,7 @@ from poslock.errors import (
     RateLimited,
     ReduceOnlyBlocked,
     RequestExpired,
+    StopWouldTrigger,
     UnderMaintenance,
     UnsupportedMarket,
 )
@@ -66,6 +67,8 @@ MEANINGS: dict[str, type[ExchangeError]] = {
     **dict.fromkeys(_codes(range(51027, 51031)), UnderMaintenance),
     **dict.fromkeys(_codes(51016, 51065, 51068), DuplicateClientOrderId),
     **dict.fromkeys(_codes(51023, 51127, 51169, 51170), NothingToReduce),
+    # "TP trigger price can not be higher than the last price", and the other three of its kind.
+    **dict.fromkeys(_codes(range(51277, 51281)), StopWouldTrigger),
     # Which of the two it is, the position tells: `Okx.place` looks.
     **dict.fromkeys(_codes(51112, 51115, 51117, 51148, 51165, 51168, 51206), ReduceOnlyBlocked),
     **dict.fromkeys(ENDED, OrderRefused),
@@ -74,7 +77,8 @@ MEANINGS: dict[str, type[ExchangeError]] = {
     **dict.fromkeys(_codes(range(51000, 51011), 51012, 51015, 51020, 51024, 51025, 51031, 51037), OrderRefused),
     **dict.fromkeys(_codes(range(51046, 51054), 51087, 51088, range(51100, 51107), 51109, 51110), OrderRefused),
     **dict.fromkeys(_codes(51116, 51120, 51121, 51124, 51131, 51135, 51136, 51150, 51155, 51174), OrderRefused),
-    **dict.fromkeys(_codes(51201, 51202, 51203, 51205, range(51250, 51310), 51327, 51328), OrderRefused),
+    **dict.fromkeys(_codes(51201, 51202, 51203, 51205, range(51250, 51277), range(51281, 51310)), OrderRefused),
+    **dict.fromkeys(_codes(51327, 51328), OrderRefused),
 }
 
 

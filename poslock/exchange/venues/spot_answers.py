@@ -15,6 +15,7 @@ from poslock.errors import (
     OrderRefused,
     RateLimited,
     RequestExpired,
+    StopWouldTrigger,
     UnderMaintenance,
 )
 from poslock.exchange.port import Leg, Order
@@ -54,7 +55,7 @@ _WORDS: dict[str, type[ExchangeError]] = {
     "Too many requests. Please try again later": RateLimited,
     "Rest API trading is not enabled": KeysRefused,
     "You don't have permission": KeysRefused,
-    "would trigger immediately": OrderRefused,
+    "would trigger immediately": StopWouldTrigger,
     "This account may not place or cancel orders": OrderRefused,
     "This order type is not possible": OrderRefused,
     "Filter failure": OrderRefused,

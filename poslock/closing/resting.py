@@ -1,0 +1,107 @@
+"""The exit orders that rest on a leg while it is changed: which of them protect, and which the new ones replace.
+
+Purpose: nothing is cancelled before everything that replaces it rests, and nothing that may protect what is not of the
+position. The reads decide, not the cancels.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from poslock.closing.exits import decide
+from poslock.closing.session import Session, pauses
+from poslock.closing.watch import Watch
+from poslock.exchange.port import Order
+from poslock.position import ModifiedPosition
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from decimal import Decimal
+
+    from poslock.ledger.journal import Change
+
+# The rows of the table in which what is held is the tracked position.
+_OF_THE_POSITION = frozenset({3, 4})
+
+
+class Resting:
+    """The exit orders of one position's leg."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    async def replace(self, changes: Sequence[Change], new: Mapping[int, Order]) -> None:
+        """Cancel the orders of the kind of *changes* but the *new* ones, until a read shows none.
+
+        Where more is held than the position, or another one, only ours: the others may protect that.
+        """
+        session, others, first = self._session, list[Order](), changes[0]
+        is_all_ours = not first.follows and (await self._is_all_ours())
+        ids = {order.order_id for order in new.values()}
+        for pause in (0.0, *pauses(session.exchange.settles_within)):
+            await session.wait(pause)
+            resting = await session.ask(session.exchange.open_orders, session.leg)
+            ours = await session.own_stops(resting, but=new)
+            same = [each for each in ([*resting, *ours] if is_all_ours else ours) if each.family == first.kind]
+            others = [*{each.order_id: each for each in same if each.order_id not in ids}.values()]
+            if not others:
+                return
+            # New ones that cannot be seen protect nobody yet.
+            shown = {each.order_id for each in resting}
+            unseen = [each for each in changes if each.number in new and new[each.number].order_id not in shown]
+            if all([await self._has_triggered(each) for each in unseen]):
+                for order in others:
+                    await session.cancel(order)
+        raise session.unsettled("sending", f"orders still rest: {', '.join(order.order_id for order in others)}")
+
+    async def targets_of_others(self) -> list[Order]:
+        """The take-profits that would be cancelled with ours, and that poslock has not placed."""
+        session = self._session
+        resting = await session.ask(session.exchange.open_orders, session.leg)
+        targets = [each for each in resting if each.family == "take_profit"]
+        if not targets or not await self._is_all_ours():
+            return []
+        ours = {each.order_id for each in await session.own_stops(resting)}
+        return [each for each in targets if each.order_id not in ours]
+
+    async def protecting(self, left: Decimal) -> Order | None:
+        """A stop-loss of ours that rests for all that is *left*."""
+        session = self._session
+        resting = await session.ask(session.exchange.open_orders, session.leg)
+        stops = [each for each in await session.own_stops(resting) if each.family == "stop_loss"]
+        return next((each for each in stops if each.contracts - each.filled >= left), None)
+
+    async def outcome(self) -> ModifiedPosition:
+        """What rests now, and what is left."""
+        session = self._session
+        await session.reload()
+        watch = await Watch.of(session)
+        reads = await watch.look()
+        resting = await session.ask(session.exchange.open_orders, session.leg)
+        prices = {order.family: order.trigger_price for order in resting}
+        targets = sorted(
+            (order.trigger_price, order.contracts - order.filled)
+            for order in resting
+            if order.family == "take_profit" and order.trigger_price is not None
+        )
+        return ModifiedPosition(
+            session.key.position_id,
+            prices.get("stop_loss"),
+            prices.get("take_profit") if len(targets) <= 1 else None,
+            watch.view(reads.holding).ours,
+            session.token,
+            tuple(targets if session.leg.side == "long" else targets[::-1]),
+        )
+
+    async def _is_all_ours(self) -> bool:
+        watch = await Watch.of(self._session)
+        reads = await watch.look()
+        return reads.holding is None or (
+            reads.held <= watch.view(reads.holding).ours
+            and not self._session.exchange.spot
+            and decide(watch.tracked, reads).row in _OF_THE_POSITION
+        )
+
+    async def _has_triggered(self, change: Change) -> bool:
+        now = await self._session.look_up(change)
+        return now is not None and now.state == "filled"

@@ -1,0 +1,201 @@
+"""What is to be changed of a position, and whether it can be: judged before anything is written or sent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal, localcontext
+from typing import TYPE_CHECKING, TypeAlias
+
+from poslock.closing.session import client_order_id
+from poslock.errors import InvalidChange, InvalidPosition
+from poslock.ledger.journal import Change
+from poslock.position import EXACT, positive
+
+if TYPE_CHECKING:
+    from types import EllipsisType
+
+    from poslock.ledger.journal import Kind
+    from poslock.position import Ladder, Number, Side, TrackedPosition
+
+Rung: TypeAlias = tuple[Decimal, Decimal]
+_MOST_RUNGS = 10
+_PAIR = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A leg as it was looked at for a change.
+
+    ``left`` is what is left of the position, and ``to_close`` what a close would take off now; ``smallest`` are the
+    fewest contracts of an order.
+    """
+
+    left: Decimal
+    to_close: Decimal
+    smallest: Decimal
+    price: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Passed:
+    """The wanted stop-loss cannot be set, because the price has passed it: the position is to be closed instead."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is to be changed: prices, None to remove, ``...`` to leave it; contracts to take off, None for none.
+
+    A take-profit may be a ladder, of pairs of price and contracts. ``or_close`` asks for a close where the price has
+    passed the stop-loss already.
+    """
+
+    stop_loss: Decimal | EllipsisType | None
+    take_profit: Decimal | tuple[Rung, ...] | EllipsisType | None
+    reduce_by: Decimal | None
+    or_close: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        stop_loss: Number | EllipsisType | None,
+        take_profit: Number | Ladder | EllipsisType | None,
+        reduce_by: Number | None,
+        *,
+        or_close: object = False,
+    ) -> Wanted:
+        """What a caller asks for.
+
+        Raises:
+            InvalidPosition: it is not of the right shape.
+        """
+        stop = stop_loss if stop_loss is None or stop_loss is ... else positive("stop_loss", stop_loss)
+        reduce = None if reduce_by is None else positive("reduce_by", reduce_by)
+        if reduce is None and stop is ... and take_profit is ...:
+            raise InvalidPosition("change", None, "is none: give stop_loss, take_profit or reduce_by")
+        if not isinstance(or_close, bool) or (or_close and not isinstance(stop, Decimal)):
+            raise InvalidPosition("or_close", or_close, "must be True or False, and True only with a stop_loss price")
+        return cls(stop, _targets(take_profit), reduce, or_close)
+
+    @property
+    def rungs(self) -> tuple[Rung, ...]:
+        """The rungs of the ladder, none if it is no ladder."""
+        return self.take_profit if isinstance(self.take_profit, tuple) else ()
+
+    @property
+    def prices(self) -> tuple[Decimal, ...]:
+        """Those at which take-profits are to be set."""
+        if isinstance(self.take_profit, Decimal):
+            return (self.take_profit,)
+        return tuple(price for price, _ in self.rungs)
+
+    @property
+    def needs_price(self) -> bool:
+        """Whether it depends on the price of the market."""
+        return self.stop_loss is not ... or self.take_profit is not ...
+
+    def check(self, tracked: TrackedPosition, seen: Seen) -> None:
+        """Whether it can be made, but for the price of the stop-loss.
+
+        Raises:
+            InvalidChange: naming what it is measured by.
+        """
+        position_id = tracked.position.id
+        if self.reduce_by is not None and (why := too_much(self.reduce_by, seen.to_close, seen.smallest)):
+            raise InvalidChange(position_id, "reduce_by", self.reduce_by, why)
+        side = tracked.position.side
+        for price in self.prices:
+            if not is_ahead("take_profit", side, price, seen.price):
+                raise InvalidChange(position_id, "take_profit", price, must_be("take_profit", side, seen.price))
+        for _, contracts in self.rungs:
+            if contracts < seen.smallest:
+                why = f"has a rung of {contracts} contracts, and the venue's smallest order is for {seen.smallest}"
+                raise InvalidChange(position_id, "take_profit", self._said(), why)
+        with localcontext(EXACT):
+            total = sum((contracts for _, contracts in self.rungs), Decimal(0))
+            left = seen.left - (self.reduce_by or 0)
+        if total > left:
+            after = " after the reduce" if self.reduce_by else ""
+            why = f"has rungs that add up to {total} contracts, and {left} are left{after}"
+            raise InvalidChange(position_id, "take_profit", self._said(), why)
+
+    def passed(self, side: Side, market: Decimal) -> str:
+        """What is wrong with the price of the stop-loss: the market is there already, or beyond it; empty if not."""
+        price = self.stop_loss
+        is_late = isinstance(price, Decimal) and not is_ahead("stop_loss", side, price, market)
+        return must_be("stop_loss", side, market) if is_late else ""
+
+    def changes(self, tracked: TrackedPosition, left: Decimal, *, first: int) -> tuple[Change, ...]:
+        """What is to be journaled, numbered from *first* on."""
+        # For all that is left, although a reduce may follow: that may be refused, or filled in part.
+        asked: list[tuple[Kind, Decimal, Decimal | None]] = []
+        if self.stop_loss is not ...:
+            asked.append(("stop_loss", left, self.stop_loss))
+        ladder = first + len(asked)
+        if isinstance(self.take_profit, tuple):
+            asked += [("take_profit", contracts, price) for price, contracts in self.take_profit]
+        elif self.take_profit is not ...:
+            asked.append(("take_profit", left, self.take_profit))
+        if self.reduce_by is not None:
+            asked.append(("reduce", self.reduce_by, None))
+        return tuple(
+            Change(
+                number,
+                kind,
+                contracts,
+                price,
+                None if price is None and kind != "reduce" else client_order_id(tracked, "change", number),
+                ladder=ladder if self.rungs and kind == "take_profit" else None,
+            )
+            for number, (kind, contracts, price) in enumerate(asked, start=first)
+        )
+
+    def _said(self) -> str:
+        return ", ".join(f"{contracts} at {price}" for price, contracts in self.rungs)
+
+
+def too_much(reduce_by: Decimal, to_close: Decimal, smallest: Decimal) -> str:
+    """Why so many contracts cannot be taken off; empty if they can."""
+    if reduce_by >= to_close:
+        return f"is not below the {to_close} contracts left; close_position takes off all"
+    left = EXACT.subtract(to_close, reduce_by)
+    if left < smallest:
+        # Nobody could close them: neither a stop-loss nor close_position. (test_a_reduce_leaves_no_crumb)
+        why = f"would leave {left} contracts, and the venue's smallest order is for {smallest}"
+        return f"{why}; close_position takes off all"
+    return ""
+
+
+def is_ahead(kind: Kind, side: Side, price: Decimal, market: Decimal) -> bool:
+    """Whether the market has still to move before such an order triggers."""
+    return price != market and (price > market) is is_above(kind, side)
+
+
+def is_above(kind: Kind, side: Side) -> bool:
+    """Whether an order of this kind has to be above the price."""
+    return (kind == "take_profit") == (side == "long")
+
+
+def must_be(kind: Kind, side: Side, market: Decimal) -> str:
+    """Where an order of this kind has to be."""
+    where = "above" if is_above(kind, side) else "below"
+    return f"must be {where} the price of {market} for a {side} position"
+
+
+def _targets(take_profit: Number | Ladder | EllipsisType | None) -> Decimal | tuple[Rung, ...] | EllipsisType | None:
+    if take_profit is None or take_profit is ...:
+        return take_profit
+    if not isinstance(take_profit, list | tuple):
+        return positive("take_profit", take_profit)
+    if not 1 <= len(take_profit) <= _MOST_RUNGS or not all(
+        isinstance(each, list | tuple) and len(each) == _PAIR for each in take_profit
+    ):
+        why = f"must be a price, None, or a ladder: 1 to {_MOST_RUNGS} pairs (price, contracts)"
+        raise InvalidPosition("take_profit", take_profit, why)
+    rungs = tuple(
+        (positive("take_profit", price), positive("take_profit", contracts)) for price, contracts in take_profit
+    )
+    if len({price for price, _ in rungs}) < len(rungs):
+        raise InvalidPosition("take_profit", take_profit, "must have distinct prices")
+    return rungs
