@@ -19,7 +19,9 @@ T = TypeVar("T")
 
 
 class Ports(Protocol):
-    """The ways out of a coroutine of the guards."""
+    """The ways out of a coroutine of the guards. ``asynchronous`` says whether an exchange may have coroutines."""
+
+    asynchronous: bool
 
     async def venue(self, method: Callable[..., Any], *args: object) -> Any:
         """The answer of a method of the exchange."""
@@ -36,6 +38,8 @@ class Ports(Protocol):
 
 class ThreadPorts:
     """Everything in the calling thread."""
+
+    asynchronous = False
 
     async def venue(self, method: Callable[..., Any], *args: object) -> Any:
         return method(*args)
@@ -56,6 +60,8 @@ class TaskPorts:
     Cancelled while a thread is at it, the call goes on, and that does no harm: what it writes carries the token, what
     it sends was journaled and has its receive window.
     """
+
+    asynchronous = True
 
     async def venue(self, method: Callable[..., Any], *args: object) -> Any:
         if iscoroutinefunction(method):

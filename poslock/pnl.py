@@ -16,6 +16,7 @@ Guide": closing P&L + funding - opening fee - closing fee) for the net. ``tests/
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import ROUND_HALF_EVEN, Context, Decimal, Inexact, localcontext
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -52,6 +53,14 @@ def realized_pnl(position: Position, fills: Sequence[Fill], funding: Decimal) ->
         net = gross - fees + funding
         exit_price = _exit_price(position, fills)
     return Pnl(exit_price, gross, fees, funding, net)
+
+
+def part_of(fill: Fill, contracts: Decimal) -> Fill:
+    """*fill*, or as much of it as *contracts*, with its share of the fee."""
+    if fill.contracts <= contracts:
+        return fill
+    share = Context(prec=28).divide(fill.fee * contracts, fill.contracts)
+    return replace(fill, contracts=contracts, fee=share)
 
 
 def _entry_fee(position: Position, fills: Sequence[Fill]) -> Decimal:

@@ -265,8 +265,10 @@ class TrackedPosition:
     """A position as the ledger has it. The same id opened again is a new ``generation``, counted from 1.
 
     ``closed`` is there once ``state`` is ``"closed"``. ``tracked_at_ms`` is the venue's time. ``reduced`` is how many
-    of the position's contracts `modify_position` has taken off; their fills are part of the close's booking.
-    ``unsettled`` says why its close cannot end, empty if nothing is in its way.
+    of the position's contracts are gone already: what `modify_position` has taken off, and other exits that a look at
+    the venue has shown; their fills are part of the close's booking. ``unsettled`` says why its close cannot end, empty
+    if nothing is in its way. ``realized_pnl`` is the net P&L of the exits that were seen so far, without funding, None
+    if there are none or the position is closed.
     """
 
     position: Position
@@ -277,6 +279,7 @@ class TrackedPosition:
     closed: ClosedPosition | None
     reduced: Decimal = Decimal(0)
     unsettled: str = ""
+    realized_pnl: Decimal | None = None
 
     @property
     def left(self) -> Decimal:

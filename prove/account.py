@@ -6,7 +6,7 @@ from decimal import Context, Decimal
 from fractions import Fraction
 from typing import TYPE_CHECKING, NamedTuple
 
-from poslock.closing.exits import part_of
+from poslock.pnl import part_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -24,6 +24,8 @@ LEASE = 6.0
 class Ports:
     """The ways out of a guard in a simulated process."""
 
+    asynchronous = False
+
     def __init__(self, me: Actor) -> None:
         self._me = me
 

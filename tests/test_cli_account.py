@@ -123,6 +123,7 @@ def test_positions_json_of_every_state(account: Account, start: Children) -> Non
         "left_at_venue": None,
         "written_off": None,
         "by_operator": None,
+        "realized_pnl": None,
         "unsettled": "",
         "lock": "held",
     }
@@ -397,7 +398,7 @@ def test_a_ledger_elsewhere_is_used(account: Account, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("option", "value"),
-    [("--timeout", "-1"), ("--timeout", "nan"), ("--timeout", "soon"), ("--reason", "x" * 129)],
+    [("--timeout", "-1"), ("--timeout", "nan"), ("--timeout", "soon")],
 )
 def test_an_option_out_of_range_is_a_usage_error(account: Account, option: str, value: str) -> None:
     """Exit 2, and the position is as it was."""

@@ -188,7 +188,6 @@ def test_settle_is_refused_while_an_order_may_still_be_taken(account: Account, m
     [
         ["settle", "btc-1", "--yes"],
         ["settle", "btc-1", "--yes", "--reason", " "],
-        ["settle", "btc-1", "--yes", "--reason", "x" * 129],
         ["settle", "btc-1", "--yes", "--reason", "a test", "--exit-price", "0"],
         ["settle", "btc-1", "--yes", "--reason", "a test", "--exit-price", "much\x1b[2J"],
         ["forget", "btc-1", "--yes"],

@@ -335,7 +335,7 @@ def test_a_ledger_put_aside_does_not_bring_back_client_order_ids(account: Accoun
     """Generations start at 1 again, yet an old filled order must not pass for the new close."""
     account.open()
     account.guard.close_position("btc-1")
-    Path(account.lock_dir, "ledger.db").unlink()
+    account.put_ledger_aside()
     account.guard = account.guard_on(account.exchange)
     position = account.open()
     account.guard.close_position("btc-1")
@@ -594,13 +594,13 @@ def test_a_guard_refuses_options_out_of_range(account: Account, options: dict[st
         account.guard_on(account.exchange, **options)
 
 
-@pytest.mark.parametrize("reason", [None, 7, "x" * 129])
-def test_a_reason_is_short_text(account: Account, reason: Any) -> None:
-    """Refused before anything is written or sent."""
-    account.open()
-    with pytest.raises(ValueError, match="reason"):
-        account.guard.close_position("btc-1", reason=reason)
-    assert account.guard.position("btc-1").state == "open"
+@pytest.mark.parametrize(("reason", "kept"), [(None, ""), (7, "7"), ("x" * 129, "x" * 128), ("a\nb", "a\\nb")])
+def test_a_log_text_never_keeps_a_close_from_happening(account: Account, reason: Any, kept: str) -> None:
+    """It is cut to what the history keeps, and made printable."""
+    position = account.open()
+    account.guard.close_position("btc-1", reason=reason)
+    account.assert_closed_once(position)
+    assert account.rows("SELECT reason FROM close") == [(kept,)]
 
 
 def test_a_close_makes_four_durable_commits(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,6 @@ from __future__ import annotations
 import threading
 import time
 from decimal import Context, Decimal, Inexact, localcontext
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -30,6 +29,8 @@ from systems import elsewhere
 from venue import DIED, LEG, SYMBOL, Venue, at_once
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from conftest import Account
     from poslock import Fill
     from poslock.guard.guard import Closing
@@ -486,8 +487,7 @@ def test_an_exit_order_that_fills_while_a_position_is_adopted_counts_once(
     """
     position = account.open()
     if not known:
-        account.rows("DELETE FROM audit")
-        Path(account.lock_dir, "ledger.db").unlink()
+        account.put_ledger_aside()
     account.exchange.protect(SYMBOL, "long", "take_profit", 4, 59_500)
     venue = Venue(account)
 
@@ -589,8 +589,6 @@ def test_several_are_closed_in_one_order_each_by_itself(account: Account) -> Non
     ]
     assert [each.closed is not None for each in results] == [False, True, False, True]
     assert venue.calls.count("place") == 2
-    with pytest.raises(ValueError, match="reason"):
-        venue.guard.close_positions(["p0"], reason="x" * 129)
     assert venue.guard.close_positions([]) == []
 
 
@@ -656,3 +654,49 @@ def test_recover_tells_what_it_finished_although_the_venue_lists_nothing(
         venue.guard.recover()
     (recovery,) = venue.guard.recover()
     assert (recovery.position_id, recovery.error) == (stopped.id, None)
+
+
+def test_order_code_that_sends_in_slices_has_an_id_for_each(account: Account) -> None:
+    """Each is announced by itself; all of their fills are booked together."""
+    position = account.open()
+    exchange = account.exchange
+    ids: list[str] = []
+    with account.guard.closing("btc-1", reason="in slices") as close:
+        for contracts in (4, 6):
+            sending = close.sending()
+            assert sending.client_order_id == close.client_order_id
+            ids.append(sending.client_order_id)
+            exchange.place(CloseOrder(LEG, Decimal(contracts), ids[-1], exchange.time_ms(), 5000))
+        closed = close.book([fill for fill in exchange.fills(LEG, 0) if fill.client_order_id in ids])
+    assert len({*ids}) == 2
+    assert [fill.contracts for fill in closed.fills] == [4, 6]
+    account.assert_closed_once(position, orders=2)
+
+
+def test_slices_of_a_bot_that_died_are_found_by_their_ids(account: Account) -> None:
+    """Two are out when it dies: what they filled counts, and recover closes the rest."""
+    position = account.open()
+    exchange = account.exchange
+    with pytest.raises(RuntimeError, match="dies"), account.guard.closing("btc-1") as close:
+        for contracts in (4, 3):
+            sending = close.sending()
+            exchange.place(CloseOrder(LEG, Decimal(contracts), sending.client_order_id, exchange.time_ms(), 5000))
+        raise RuntimeError("dies")
+    (recovery,) = account.guard.recover()
+    assert recovery.error is None
+    assert [order.filled for order in exchange.orders(LEG) if order.family == "order"] == [4, 3, 3]
+    account.assert_closed_once(position, orders=3)
+
+
+def test_what_is_left_and_what_was_gained_show_before_the_close(account: Account) -> None:
+    """A stop took four of ten: a look has seen it, and the position says so."""
+    account.open()
+    for order in account.exchange.open_orders(LEG):
+        account.exchange.cancel(order)
+    account.exchange.protect(LEG.symbol, "long", "stop_loss", 4, 58_000)
+    account.exchange.set_price(LEG.symbol, 58_000)
+    assert account.guard.recover() == []
+    tracked = account.guard.position("btc-1")
+    assert (tracked.reduced, tracked.left) == (Decimal(4), Decimal(6))
+    (fill,) = account.exchange.fills(LEG, 0)
+    assert tracked.realized_pnl == 4 * (58_000 - 60_000) - fill.fee

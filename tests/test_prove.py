@@ -254,7 +254,7 @@ def test_nothing_is_broken_in_the_first_states_of_a_scene(name: str) -> None:
     assert found.explored.states >= 400 * min(1, SCENES[name].share)
     assert found.explored.looks >= 9
     assert found.walks == 4
-    assert found.walked > 40
+    assert found.walked >= 40
 
 
 def test_a_search_leaves_this_process_as_it_was() -> None:

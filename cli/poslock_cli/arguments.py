@@ -12,21 +12,12 @@ from poslock.position import positive
 if TYPE_CHECKING:
     from decimal import Decimal
 
-_LONGEST_REASON = 128
-
-
-def checked_reason(context: click.Context, param: click.Parameter, reason: str) -> str:
-    """*reason* if a guard takes it, else a usage error."""
-    if len(reason) > _LONGEST_REASON:
-        raise click.BadParameter(f"must have at most {_LONGEST_REASON} characters, has {len(reason)}.", context, param)
-    return reason
-
 
 def spoken_reason(context: click.Context, param: click.Parameter, reason: str) -> str:
-    """As `checked_reason`, and it has to say something."""
+    """*reason* if it says something, else a usage error."""
     if not reason.strip():
         raise click.BadParameter("must say why; the history keeps it.", context, param)
-    return checked_reason(context, param, reason)
+    return reason
 
 
 def exact_price(context: click.Context, param: click.Parameter, price: str | None) -> Decimal | None:

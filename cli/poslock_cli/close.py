@@ -21,7 +21,6 @@ from poslock_cli.account import (
     ledger_option,
     moment,
 )
-from poslock_cli.arguments import checked_reason
 from poslock_cli.asking import (
     Sight,
     ask,
@@ -64,7 +63,6 @@ _YEAR = 366 * 86_400.0
     metavar="TEXT",
     default="operator",
     show_default=True,
-    callback=checked_reason,
     help="Why, for the history.",
 )
 @yes_option

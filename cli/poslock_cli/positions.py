@@ -129,6 +129,7 @@ def _as_object(tracked: TrackedPosition, lock: LockStatus | None) -> dict[str, o
         "left_at_venue": closed and closed.left_at_venue,
         "written_off": closed and closed.written_off,
         "by_operator": closed and closed.by_operator,
+        "realized_pnl": tracked.realized_pnl,
         "unsettled": tracked.unsettled,
         "lock": lock and lock.state,
         "holders": [asdict(holder) for holder in lock.holders] if lock and lock.state != "free" else [],

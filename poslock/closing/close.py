@@ -119,17 +119,22 @@ class Close:
         # (test_a_late_growth_of_the_position_is_closed_too)
         await session.reload()
 
+    @property
+    def client_order_id(self) -> str:
+        """The id of the bot's order that was announced last, before that of the first one."""
+        return client_order_id(self._session.tracked, len(self._sent) or 1)
+
     async def announce(self) -> Sending:
-        """Journal that the bot's order may be out from now on."""
+        """Journal that an order of the bot's may be out from now on; the next one has another id."""
         session = self._session
         watch = await Watch.of(session)
-        stamp = session.stamp()
-        sending = Sending(stamp.at_ms, receive_window_ms(stamp))
-        client_id, expires_at_ms = client_order_id(session.tracked, 1), stamp.at_ms + sending.receive_window_ms
-        attempt = Attempt(1, client_id, watch.view(None).ours, expires_at_ms)
+        number = len(self._sent) + 1
+        stamp, client_id = session.stamp(), client_order_id(session.tracked, number)
+        window_ms = receive_window_ms(stamp)
+        attempt = Attempt(number, client_id, watch.view(None).ours, stamp.at_ms + window_ms)
         self._sent.add(client_id)
         await session.tell(self._ledger.sending, attempt, None)
-        return sending
+        return Sending(stamp.at_ms, window_ms, client_id)
 
     async def finish(self, fills: Sequence[Fill]) -> ClosedPosition:
         """Book the exits of the position after a sweep; *fills* are what the bot believes its order did.
@@ -205,7 +210,10 @@ class Close:
         attempts = journal.attempts if journal else ()
         self._sent.update(each.client_order_id for each in attempts)
         for each in attempts[:-1]:
-            watch.ours[each.client_order_id] = each.filled or Decimal(0)
+            if each.filled is None:  # a slice of a bot's own order code, whose end nobody has seen
+                await self._ended(watch, await self._session.find(each))
+            else:
+                watch.ours[each.client_order_id] = each.filled
         if not attempts:
             return None, None
         return attempts[-1], await self._ended(watch, await self._session.find(attempts[-1]))

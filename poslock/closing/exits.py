@@ -21,6 +21,7 @@ from dataclasses import dataclass, field, replace
 from decimal import Context, Decimal, localcontext
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from poslock.pnl import part_of
 from poslock.position import EXACT
 
 if TYPE_CHECKING:
@@ -428,11 +429,3 @@ def is_as_reported(average: Decimal, reported: Decimal, prices: Sequence[Decimal
 
 def _prices(trades: Sequence[Trade]) -> list[Decimal]:
     return [trade.fill.price for trade in trades if trade.effect == "entry"]
-
-
-def part_of(fill: Fill, contracts: Decimal) -> Fill:
-    """*fill*, or as much of it as *contracts*, with its share of the fee."""
-    if fill.contracts <= contracts:
-        return fill
-    share = Context(prec=28).divide(fill.fee * contracts, fill.contracts)
-    return replace(fill, contracts=contracts, fee=share)

@@ -67,12 +67,13 @@ class StopOrder:
 class Sending:
     """How a bot must send an order of its own: signed as of ``signed_at_ms``, refused ``receive_window_ms`` later.
 
-    Both in milliseconds of the venue's time, and the request must carry both. A bot that was stopped and signed anew
-    when it went on would send under a lock that somebody else has by then.
+    Both in milliseconds of the venue's time, and the request must carry both, and ``client_order_id``. A bot that was
+    stopped and signed anew when it went on would send under a lock that somebody else has by then.
     """
 
     signed_at_ms: int
     receive_window_ms: int
+    client_order_id: str
 
 
 @dataclass(frozen=True, slots=True)

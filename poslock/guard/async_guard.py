@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import AsyncIterator, Iterable, Sequence
     from types import EllipsisType
+    from typing import Self
 
     from poslock.exchange.port import AsyncExchange, Exchange, Sending
     from poslock.ledger.ledger import Ledger
@@ -45,6 +46,19 @@ class AsyncPositionGuard:
         self._operations = Operations(
             TaskPorts(), exchange, lock_dir=lock_dir, ledger=ledger, timeout=timeout, stale_after=stale_after
         )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the guard's ledger, as `PositionGuard.close` says; `async with` does it at its end.
+
+        The exchange, and a `Ledger` that was handed to it, stay open. The guard can be used again.
+        """
+        await self._operations.close()
 
     async def track(
         self, position: Position, *, entry_order_ids: Iterable[str] = (), verify: bool = True
@@ -82,7 +96,7 @@ class AsyncPositionGuard:
 
         Raises:
             PositionAlreadyClosingError: somebody else is closing it, or has closed it. There is nothing left to do.
-            CloseUnsettled, PositionNotFound, LockTimeout, LockLost, LedgerError, LockFileError, ValueError: as
+            CloseUnsettled, PositionNotFound, LockTimeout, LockLost, LedgerError, LockFileError: as
                 `PositionGuard.close_position`.
         """
         return await self._operations.close_position(position_id, reason, whole=whole)
@@ -113,7 +127,7 @@ class AsyncPositionGuard:
 
         Raises:
             PositionAlreadyClosingError: somebody closes it or has closed it, or began to and died: then `recover`.
-            PositionNotFound, LockLost, LedgerError, LockFileError, ValueError: as `close_position`.
+            PositionNotFound, LockLost, LedgerError, LockFileError: as `close_position`.
         """
         begun = await self._operations.begin_closing(position_id, reason)
         try:
@@ -171,7 +185,7 @@ class AsyncClosing:
 
     @property
     def client_order_id(self) -> str:
-        """The id that the order must carry: by it the order is found if you die."""
+        """The id that the order must carry: by it the order is found if you die. `sending` returns it, too."""
         return self._begun.client_order_id
 
     @property
@@ -188,7 +202,9 @@ class AsyncClosing:
         self._begun.admitted.lock.renew()
 
     async def sending(self) -> Sending:
-        """Journal that the order may be out from now on; as of when it must be signed, and how long it may travel.
+        """Journal that an order may be out from now on: its id, as of when it must be signed, how long it may travel.
+
+        Call it before each order: one that sends in slices gets an id for each.
 
         Raises:
             LockLost, LedgerError: send nothing.

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterable, Iterator, Sequence
     from types import EllipsisType
+    from typing import Self
 
     from poslock.exchange.port import Exchange, Sending
     from poslock.ledger.ledger import Ledger
@@ -40,6 +41,7 @@ class PositionGuard:
 
     Raises:
         ValueError: timeout or stale_after is out of range.
+        TypeError: *exchange* is none, or has coroutines; the message has the line to write.
     """
 
     def __init__(
@@ -54,6 +56,20 @@ class PositionGuard:
         self._operations = Operations(
             ThreadPorts(), exchange, lock_dir=lock_dir, ledger=ledger, timeout=timeout, stale_after=stale_after
         )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the guard's ledger, in all threads, each when its transaction has ended; `with` does it at its end.
+
+        The exchange, and a `Ledger` that was handed to it, stay open: they are yours. The guard can be used again; it
+        opens the ledger anew.
+        """
+        finished(self._operations.close())
 
     def track(self, position: Position, *, entry_order_ids: Iterable[str] = (), verify: bool = True) -> TrackedPosition:
         """Enter *position* into the ledger, right after opening it; the same position again changes nothing.
@@ -110,7 +126,7 @@ class PositionGuard:
 
         Args:
             position_id: as it was tracked.
-            reason: for the history.
+            reason: for the history, which keeps 128 characters of it.
             whole: close all that the leg holds; what was added since becomes a part of the position.
 
         Raises:
@@ -120,7 +136,6 @@ class PositionGuard:
             LockTimeout: somebody holds it for something else, and does not come to an end; nothing was begun.
             LockLost: this process was silent for longer than its lease, and somebody else may have taken over.
             LedgerError, LockFileError: a file cannot be used; `recover` goes on once it can.
-            ValueError: *reason* is no text of at most 128 characters.
         """
         return finished(self._operations.close_position(position_id, reason, whole=whole))
 
@@ -161,7 +176,7 @@ class PositionGuard:
 
         Raises:
             PositionAlreadyClosingError: somebody closes it or has closed it, or began to and died: then `recover`.
-            PositionNotFound, LockLost, LedgerError, LockFileError, ValueError: as `close_position`.
+            PositionNotFound, LockLost, LedgerError, LockFileError: as `close_position`.
         """
         begun = finished(self._operations.begin_closing(position_id, reason))
         try:
@@ -207,7 +222,7 @@ class PositionGuard:
         Raises:
             OperationRefused: a request may still be taken, or `close_position` can end it; nothing was written.
             PositionAlreadyClosingError: somebody closes it, or it is closed.
-            PositionNotFound, InvalidPosition, LockTimeout, LockLost, LedgerError, ValueError: as `close_position`.
+            PositionNotFound, InvalidPosition, LockTimeout, LockLost, LedgerError: as `close_position`.
         """
         return finished(self._operations.settle(position_id, reason, exit_price))
 
@@ -217,7 +232,7 @@ class PositionGuard:
         Raises:
             OperationRefused: something was sent for it, or an order of its own rests; nothing was written.
             PositionAlreadyClosingError: it is closing or closed.
-            PositionNotFound, LockTimeout, LockLost, LedgerError, ValueError: as `close_position`.
+            PositionNotFound, LockTimeout, LockLost, LedgerError: as `close_position`.
         """
         return finished(self._operations.forget(position_id, reason))
 
@@ -233,7 +248,7 @@ class Closing:
 
     @property
     def client_order_id(self) -> str:
-        """The id that the order must carry: by it the order is found if you die."""
+        """The id that the order must carry: by it the order is found if you die. `sending` returns it, too."""
         return self._begun.client_order_id
 
     @property
@@ -250,7 +265,9 @@ class Closing:
         self._begun.admitted.lock.renew()
 
     def sending(self) -> Sending:
-        """Journal that the order may be out from now on; as of when it must be signed, and how long it may travel.
+        """Journal that an order may be out from now on: its id, as of when it must be signed, how long it may travel.
+
+        Call it before each order: one that sends in slices gets an id for each.
 
         Raises:
             LockLost, LedgerError: send nothing.

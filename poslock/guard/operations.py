@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 
 from poslock.closing.change import Changes, Wanted
 from poslock.closing.close import Close
-from poslock.closing.session import Means, client_order_id
+from poslock.closing.session import Means
 from poslock.closing.watch import Watch
 from poslock.errors import ExchangeError, InvalidPosition, LockTimeout, PositionAlreadyClosingError, PoslockError
 from poslock.exchange.port import AsyncExchange, Exchange, Leg
 from poslock.guard.admission import Admission, Admitted, expect_open
+from poslock.guard.exchange_kind import expect_port
 from poslock.guard.settling import Settling
 from poslock.guard.tracking import Tracking
 from poslock.ledger.ledger import Ledger
@@ -22,7 +23,7 @@ from poslock.lock.directory import open_directory
 from poslock.lock.ids import check_position_id
 from poslock.lock.options import checked_lease_ns, checked_timeout
 from poslock.position import Position, name, positive, side_of
-from poslock.text import printable, quoted, shown
+from poslock.text import printable, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterable, Sequence
@@ -63,13 +64,19 @@ class Operations:
         timeout: float | None,
         stale_after: float,
     ) -> None:
+        expect_port(exchange, asynchronous=ports.asynchronous)
         self.directory = open_directory(lock_dir)
         path = f"{self.directory.path}/ledger.db" if ledger is None else ledger
         books = path if isinstance(path, Ledger) else Ledger(str(Path(path).absolute()))
+        self._own = None if isinstance(path, Ledger) else books
         lease = checked_lease_ns(stale_after) / 1e9
         self.means = Means(ports, exchange, books, lease, checked_timeout(timeout))
         self._admission = Admission(self.means, self.directory)
         self._tracking = Tracking(self.means, self._admission)
+
+    async def close(self) -> None:
+        if self._own is not None:
+            await self.means.ports.ledger(self._own.close_file)
 
     async def track(self, position: Position, entry_order_ids: Iterable[str], *, verify: bool) -> TrackedPosition:
         check_position_id(position.id)
@@ -88,12 +95,12 @@ class Operations:
     async def close_position(
         self, position_id: str, reason: str, *, whole: bool = False, generation: int | None = None
     ) -> ClosedPosition:
-        why = _checked_reason(reason)
+        why = _as_log_text(reason)
         seen = await self._admission.position(position_id, generation)
         return await self._close(await self._admission.to_close(seen, why), why, whole=whole)
 
     async def close_positions(self, position_ids: Iterable[str], reason: str) -> list[Recovery]:
-        why = _checked_reason(reason)
+        why = _as_log_text(reason)
         # In one order for everybody: two bots that close the same legs do not hold each other up.
         return [await self._attempted(each, self.close_position(each, why)) for each in sorted(set(position_ids))]
 
@@ -138,7 +145,7 @@ class Operations:
             return []
 
     async def settle(self, position_id: str, reason: str, exit_price: Number | None) -> ClosedPosition:
-        why = _checked_reason(reason)
+        why = _as_log_text(reason)
         price = None if exit_price is None else positive("exit_price", exit_price)
         older = await self.means.ports.ledger(self.means.ledger.superseded, position_id)
         seen = await self._admission.position(position_id, older.generation if older else None)
@@ -151,7 +158,7 @@ class Operations:
         return closed
 
     async def forget(self, position_id: str, reason: str) -> TrackedPosition:
-        why = _checked_reason(reason)
+        why = _as_log_text(reason)
         seen = await self.position(position_id)
         admitted = await self._admission.to_change(seen, f"forget: {why}")
         try:
@@ -162,7 +169,7 @@ class Operations:
 
     async def begin_closing(self, position_id: str, reason: str) -> OpenClose:
         """Take the lock and begin a close that the bot's own code carries out; the caller releases it."""
-        why = _checked_reason(reason)
+        why = _as_log_text(reason)
         admitted = await self._admission.to_close(await self.position(position_id), why)
         try:
             expect_open(admitted.tracked)  # else an order may be out that this bot's code knows nothing of
@@ -187,7 +194,7 @@ class Operations:
         if decision.act != "send":
             raise session.unsettled("open", decision.reason)
         await close.begin()
-        return OpenClose(admitted, close, client_order_id(session.tracked, 1))
+        return OpenClose(admitted, close)
 
     async def _attempted(self, position_id: str, attempt: Awaitable[ClosedPosition | None]) -> Recovery:
         try:
@@ -229,7 +236,11 @@ class OpenClose:
 
     admitted: Admitted
     close: Close
-    client_order_id: str
+
+    @property
+    def client_order_id(self) -> str:
+        """The id of the order that was announced last."""
+        return self.close.client_order_id
 
     async def announce(self) -> Sending:
         """Journal it; how to send it."""
@@ -264,10 +275,9 @@ def _is_at_work(ended: Recovery) -> bool:
     return isinstance(ended.error, LockTimeout | PositionAlreadyClosingError)
 
 
-def _checked_reason(reason: object) -> str:
-    if not isinstance(reason, str) or len(reason) > _MAX_REASON:
-        raise ValueError(f"reason must be text of at most {_MAX_REASON} characters, not {shown(reason)}")
-    return printable(reason)
+def _as_log_text(reason: object) -> str:
+    """*reason* as a line for the history: a text for people must never keep a close from happening, so it is cut."""
+    return printable("" if reason is None else str(reason))[:_MAX_REASON]
 
 
 def _checked_ids(order_ids: Iterable[object]) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from datetime import datetime
 from decimal import Decimal, localcontext
 
 from poslock.ledger.journal import Attempt, Change, Close, CloseKey, Event, LegAtTracking, LegHistory
+from poslock.pnl import part_of, realized_pnl
 from poslock.position import EXACT, ClosedPosition, Fill, Position, Side, TrackedPosition, Trade
 from poslock.text import quoted
 
@@ -41,12 +42,26 @@ def _position_of(db: sqlite3.Connection, position_id: str, generation: int | Non
         entry_fee=row["entry_fee"],
     )
     generation, tracked_at_ms = row["generation"], row["tracked_at_ms"]
-    filled = (each.filled or Decimal(0) for each in changes_of(db, CloseKey(position_id, generation)))
+    key = CloseKey(position_id, generation)
     with localcontext(EXACT):
-        reduced = sum(filled, Decimal(0))
+        reduced = sum((each.filled or Decimal(0) for each in changes_of(db, key)), Decimal(0))
+        exits = _exits_of(db, key, position.contracts)
+        gone = max(reduced, sum((fill.contracts for fill in exits), Decimal(0)))
+    so_far = realized_pnl(position, exits, Decimal(0)).net if exits and closed is None else None
     return TrackedPosition(
-        position, generation, row["account"], row["state"], tracked_at_ms, closed, reduced, row["unsettled"]
+        position, generation, row["account"], row["state"], tracked_at_ms, closed, gone, row["unsettled"], so_far
     )
+
+
+def _exits_of(db: sqlite3.Connection, key: CloseKey, contracts: Decimal) -> tuple[Fill, ...]:
+    """The exits of a position that the venue has shown so far, the last one cut at its size."""
+    where = "WHERE position_id = :position_id AND generation = :generation AND effect = 'exit' AND NOT baseline"
+    found, missing = [], contracts
+    for row in db.execute(f"SELECT * FROM trade {where} ORDER BY number", _of(key)):
+        if missing > 0:
+            found.append(part_of(_fill(row), missing))
+            missing -= found[-1].contracts
+    return tuple(found)
 
 
 def leg_of(db: sqlite3.Connection, key: CloseKey) -> LegHistory:
