@@ -423,10 +423,10 @@ MUTANTS = (
         _NEXT,
     ),
     Mutant(
-        "grown by what only one of two reads shows",
-        _TRACKING,
-        '            if decision.act != "send" or decision.row == 4:',
-        '            if decision.act != "send":',
+        "exits count for what the entries have cost",
+        "poslock/closing/growth.py",
+        'entries = [trade for trade in watch.trades if trade.effect == "entry"]',
+        "entries = list(watch.trades)",
         ("adopt and a close",),
     ),
     Mutant(
