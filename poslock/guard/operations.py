@@ -16,6 +16,7 @@ from poslock.closing.watch import Watch
 from poslock.errors import ExchangeError, InvalidPosition, LockTimeout, PositionAlreadyClosingError, PoslockError
 from poslock.exchange.port import AsyncExchange, Exchange, Leg
 from poslock.guard.admission import Admission, Admitted, expect_open
+from poslock.guard.following import Following
 from poslock.guard.settling import Settling
 from poslock.guard.tracking import Tracking
 from poslock.ledger.ledger import Ledger
@@ -71,6 +72,7 @@ class Operations:
         self.means = Means(ports, exchange, books, lease, checked_timeout(timeout))
         self._admission = Admission(self.means, self.directory)
         self._tracking = Tracking(self.means, self._admission)
+        self._following = Following(self.means, self._admission)
 
     async def track(self, position: Position, entry_order_ids: Iterable[str], *, verify: bool) -> TrackedPosition:
         check_position_id(position.id)
@@ -134,6 +136,11 @@ class Operations:
                 log_closed(ended.closed)
             if not _is_at_work(ended):
                 found.append(ended)
+        at_fault = {each.position_id for each in found if each.error is not None}
+        for tracked in await self._following.larger_than_left():
+            if tracked.position.id not in at_fault:
+                followed = await self._attempted(tracked.position.id, self._following.follow(tracked))
+                found += [] if _is_at_work(followed) else [followed]
         return [each for each in found if not _is_done_by_others(each.error)]
 
     async def _ended(self, *, is_needed: bool) -> list[TrackedPosition]:
