@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 
 from poslock.closing.resting import Resting
 from poslock.closing.session import LONGEST_PAUSE, Session, receive_window_ms
-from poslock.closing.wanted import Passed, Seen, Wanted, too_much
+from poslock.closing.wanted import Passed, Seen, Wanted, following, too_much
 from poslock.closing.watch import Watch
 from poslock.errors import (
     ChangeRefused,
@@ -45,6 +45,7 @@ from poslock.exchange.port import CloseOrder, Order
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from poslock.closing.exits import Decision
     from poslock.ledger.journal import Change
     from poslock.ledger.ledger import Ledger
     from poslock.position import ModifiedPosition
@@ -79,6 +80,9 @@ class Changes:
             return await self._passed(wanted, seen, why)
         if wanted.prices:
             await self._expect_no_targets_of_others(wanted)
+        if wanted.stop_loss is ... and seen.is_sure:
+            with suppress(ChangeRefused):  # the old one stays, and nobody has asked for this one
+                await self._follow(seen.left, seen.smallest)
         begun = await self._session.read(self._ledger.changes)
         changes = wanted.changes(self._session.tracked, seen.left, first=len(begun) + 1)
         await self._session.tell(self._ledger.change, changes)
@@ -99,6 +103,27 @@ class Changes:
             changes = [*rungs]
             self._session.change = changes[0].kind
             await self._make(changes, looked=looked)
+
+    async def follow(self) -> None:
+        """Have a stop-loss of ours that is larger than what is left follow that, at its price."""
+        await self.finish()
+        await self._session.reload()
+        watch = await Watch.of(self._session)
+        decision = await watch.decision()
+        if _is_sure(decision):
+            await self._follow(watch.view(watch.holding).ours, _smallest(watch))
+
+    async def _follow(self, left: Decimal, smallest: Decimal) -> None:
+        session = self._session
+        found = following(session.tracked, await session.read(self._ledger.changes), left, smallest)
+        if found is None:
+            return
+        old, new = found
+        order = await session.look_up(old)
+        if order is None or order.ended or order.contracts - order.filled <= left:
+            return  # cancelled by hand, triggered, or cut down by the venue
+        await session.tell(self._ledger.change, (new,))
+        await self.finish(looked=True)
 
     async def _seen(self, wanted: Wanted, before: Sequence[Change]) -> Seen:
         """What is left of the position, and the price of the market if it matters.
@@ -124,9 +149,8 @@ class Changes:
         if decision.act != "send" and (wanted.reduce_by is not None or not min(seen.held, seen.ours)):
             raise self._session.unsettled("look", decision.reason)
         price = await session.ask(session.exchange.price, session.leg) if wanted.needs_price else Decimal(0)
-        smallest = watch.holding.smallest if watch.holding else Decimal(0)
         # An exit order that is too large takes off what there is; one that is too small leaves contracts bare.
-        return Seen(seen.ours, decision.contracts, smallest, price)
+        return Seen(seen.ours, decision.contracts, _smallest(watch), price, _is_sure(decision))
 
     async def _passed(self, wanted: Wanted, seen: Seen, why: str) -> Passed:
         if not wanted.or_close:
@@ -184,8 +208,7 @@ class Changes:
         if decision.act != "send" and (change.kind == "reduce" or not min(seen.held, seen.ours)):
             raise self._session.unsettled("look", decision.reason)
         if change.kind == "reduce":
-            smallest = watch.holding.smallest if watch.holding else Decimal(0)
-            why = too_much(change.contracts, decision.contracts, smallest)
+            why = too_much(change.contracts, decision.contracts, _smallest(watch))
             return f"it {why}" if why else ""
         return ""
 
@@ -256,3 +279,13 @@ class Changes:
 
     def _invalid(self, field: str, value: object, why: str) -> InvalidChange:
         return InvalidChange(self._session.tracked.position.id, field, value, why)
+
+
+def _smallest(watch: Watch) -> Decimal:
+    """The fewest contracts that an order can close."""
+    return watch.holding.smallest if watch.holding else Decimal(0)
+
+
+def _is_sure(decision: Decision) -> bool:
+    """Whether what is left is known: the holding and the trades agree."""
+    return (decision.act, decision.row) == ("send", 3)

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from decimal import Decimal, localcontext
 from typing import TYPE_CHECKING, TypeAlias
 
-from poslock.closing.session import client_order_id
+from poslock.closing.session import client_order_id, may_rest
 from poslock.errors import InvalidChange, InvalidPosition
 from poslock.ledger.journal import Change
 from poslock.position import EXACT, positive
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from types import EllipsisType
 
     from poslock.ledger.journal import Kind
@@ -27,13 +28,14 @@ class Seen:
     """A leg as it was looked at for a change.
 
     ``left`` is what is left of the position, and ``to_close`` what a close would take off now; ``smallest`` are the
-    fewest contracts of an order.
+    fewest contracts of an order. ``is_sure`` says that the holding and the trades agree on what is left.
     """
 
     left: Decimal
     to_close: Decimal
     smallest: Decimal
     price: Decimal
+    is_sure: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +167,30 @@ def too_much(reduce_by: Decimal, to_close: Decimal, smallest: Decimal) -> str:
         why = f"would leave {left} contracts, and the venue's smallest order is for {smallest}"
         return f"{why}; close_position takes off all"
     return ""
+
+
+def following(
+    tracked: TrackedPosition, changes: Sequence[Change], left: Decimal, smallest: Decimal = Decimal(0)
+) -> tuple[Change, Change] | None:
+    """The stop-loss of ours that is larger than what is *left*, and the one that is to follow it at its price.
+
+    None if there is none, or if the venue has refused that very one already.
+    """
+    stops = [each for each in may_rest(changes) if each.kind == "stop_loss" and each.step == "done"]
+    if not stops or not left or not smallest <= left < stops[-1].contracts:
+        return None
+    old, number = stops[-1], len(changes) + 1
+    new = Change(
+        number,
+        "stop_loss",
+        left,
+        old.trigger_price,
+        client_order_id(tracked, "change", number),
+        follows=True,
+    )
+    wish = (new.contracts, new.trigger_price)
+    refused = [each for each in changes if each.follows and each.step == "refused" and each.number > old.number]
+    return None if wish in {(each.contracts, each.trigger_price) for each in refused} else (old, new)
 
 
 def is_ahead(kind: Kind, side: Side, price: Decimal, market: Decimal) -> bool:

@@ -46,6 +46,19 @@ class Admitted:
         release(self.lock)
 
 
+class NoHold:
+    """A `Hold` of nobody, for looks that write nothing."""
+
+    def __init__(self, lease: float) -> None:
+        self.remaining = lease
+
+    def check(self) -> None:
+        """There is nothing to lose."""
+
+    def renew(self) -> None:
+        """There is nothing to renew."""
+
+
 class Admission:
     """Admits one caller at a time to a position, or many who only read."""
 

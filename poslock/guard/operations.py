@@ -17,6 +17,7 @@ from poslock.errors import ExchangeError, InvalidPosition, LockTimeout, Position
 from poslock.exchange.port import AsyncExchange, Exchange, Leg
 from poslock.guard.admission import Admission, Admitted, expect_open
 from poslock.guard.exchange_kind import expect_port
+from poslock.guard.following import Following
 from poslock.guard.settling import Settling
 from poslock.guard.tracking import Tracking
 from poslock.ledger.ledger import Ledger
@@ -74,6 +75,7 @@ class Operations:
         self.means = Means(ports, exchange, books, lease, checked_timeout(timeout))
         self._admission = Admission(self.means, self.directory)
         self._tracking = Tracking(self.means, self._admission)
+        self._following = Following(self.means, self._admission)
 
     async def close(self) -> None:
         if self._own is not None:
@@ -141,6 +143,11 @@ class Operations:
                 log_closed(ended.closed)
             if not _is_at_work(ended):
                 found.append(ended)
+        at_fault = {each.position_id for each in found if each.error is not None}
+        for tracked in await self._following.larger_than_left():
+            if tracked.position.id not in at_fault:
+                followed = await self._attempted(tracked.position.id, self._following.follow(tracked))
+                found += [] if _is_at_work(followed) else [followed]
         return [each for each in found if not _is_done_by_others(each.error)]
 
     async def _ended(self, *, is_needed: bool) -> list[TrackedPosition]:

@@ -26,6 +26,7 @@ from poslock.errors import (
     UnsupportedMarket,
 )
 from poslock.exchange.port import Holding, Leg
+from poslock.guard.admission import NoHold
 from poslock.guard.first_look import FirstLook, entry_fee, first_look, is_complete
 from poslock.ledger.journal import CloseKey, LegAtTracking
 from poslock.position import EXACT, Position
@@ -128,7 +129,7 @@ class Tracking:
 
         The venue is looked at without the lock: whoever wants to close the position meanwhile does not wait for us.
         """
-        session = Session(self._means, _NoHold(self._means.lease), seen, 0)
+        session = Session(self._means, NoHold(self._means.lease), seen, 0)
         watch = await Watch.of(session)
         decision = await watch.decision()
         if decision.act == "send" and not watch.has_news:
@@ -329,19 +330,6 @@ class Tracking:
 
     async def _ledger(self, method: Any, *args: object) -> Any:
         return await self._means.ports.ledger(method, *args)
-
-
-class _NoHold:
-    """A `Hold` of nobody, for looks that write nothing."""
-
-    def __init__(self, lease: float) -> None:
-        self.remaining = lease
-
-    def check(self) -> None:
-        """There is nothing to lose."""
-
-    def renew(self) -> None:
-        """There is nothing to renew."""
 
 
 def _check_facts(position: Position, look: FirstLook) -> None:

@@ -1,0 +1,61 @@
+"""Stop-losses that are larger than what is left of their position: which they are, and having them follow.
+
+A rung that has filled, a reduce or a hand has taken off a part. Most venues cut such a stop down to what is held; one
+refuses it when it triggers, and where others hold a part of the leg it would take theirs.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from poslock.closing.change import Changes
+from poslock.closing.exits import Reads, view
+from poslock.closing.session import Session
+from poslock.closing.wanted import following
+from poslock.closing.watch import filled, in_terms_of_the_table
+from poslock.guard.admission import NoHold
+from poslock.ledger.journal import CloseKey
+
+if TYPE_CHECKING:
+    from poslock.closing.session import Means
+    from poslock.guard.admission import Admission
+    from poslock.position import TrackedPosition
+
+
+class Following:
+    """Looks after the stop-losses of one account that poslock has set."""
+
+    def __init__(self, means: Means, admission: Admission) -> None:
+        self._means = means
+        self._admission = admission
+        self._exchange: Any = means.exchange  # as in `Session`
+
+    async def larger_than_left(self) -> list[TrackedPosition]:
+        """Open positions whose stop-loss is too large by what the ledger knows; the venue is not asked."""
+        found = await self._means.ports.ledger(self._means.ledger.positions, self._exchange.account)
+        return [each for each in found if each.state == "open" and await self._is_larger(each)]
+
+    async def follow(self, seen: TrackedPosition) -> None:
+        """Replace it by one of the right size.
+
+        Whether it rests is asked without the lock: whoever wants to close the position meanwhile does not wait for us.
+        """
+        session = Session(self._means, NoHold(self._means.lease), seen, 0)
+        await session.ask(session.exchange.prepare)
+        if not any(each.family == "stop_loss" for each in await session.own_stops()):
+            return
+        admitted = await self._admission.if_free(seen, "modify: recovery", "change")
+        try:
+            if admitted.tracked.state == "open":
+                await Changes(admitted.session()).follow()
+        finally:
+            admitted.release()
+
+    async def _is_larger(self, seen: TrackedPosition) -> bool:
+        ledger, key = self._means.ledger, CloseKey(seen.position.id, seen.generation)
+        changes = await self._means.ports.ledger(ledger.changes, key)
+        if not changes:
+            return False
+        history = await self._means.ports.ledger(ledger.leg, key)
+        table = in_terms_of_the_table(seen.position, history, filled(changes), spot=self._exchange.spot)
+        return following(seen, changes, view(table, Reads(None, history.trades)).ours) is not None
