@@ -181,6 +181,17 @@ class PositionGuard:
 
         The old order rests until the new one does. A reduce has its P&L booked with the close.
 
+        Args:
+            position_id: as it was tracked.
+            stop_loss: a price, or None to remove it. One that is larger than what is left follows that at the next
+                change or `recover`.
+            take_profit: a price, None, or a ladder ``[(price, contracts), ...]`` of at most ten rungs, which add up to
+                no more than is left. All rungs rest before what was there before goes. Targets that others have set are
+                not replaced.
+            reduce_by: contracts; it leaves none that are less than the venue's smallest order.
+            or_close: close the position at market, if the price has passed the wanted stop-loss already, by the venue's
+                own price or by its refusal for that reason, and no other stop-loss of ours protects it.
+
         Raises:
             InvalidChange, InvalidPosition: a price on the wrong side, a reduce that leaves nothing; nothing was sent.
             PositionAlreadyClosingError: it is closing or closed. A modify never waits for a close.
