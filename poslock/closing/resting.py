@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from poslock.closing.exits import decide
-from poslock.closing.session import Session, pauses
+from poslock.closing.session import Session, may_rest, pauses
 from poslock.closing.watch import Watch
 from poslock.exchange.port import Order
 from poslock.position import ModifiedPosition
@@ -55,14 +55,25 @@ class Resting:
         raise session.unsettled("sending", f"orders still rest: {', '.join(order.order_id for order in others)}")
 
     async def targets_of_others(self) -> list[Order]:
-        """The take-profits that would be cancelled with ours, and that poslock has not placed."""
+        """The take-profits that would be cancelled with ours, and that poslock has not placed.
+
+        One without a client order id counts as ours if it is just like one that we have placed: MEXC's have none, and
+        it denies new ones for a while.
+        """
         session = self._session
         resting = await session.ask(session.exchange.open_orders, session.leg)
         targets = [each for each in resting if each.family == "take_profit"]
         if not targets or not await self._is_all_ours():
             return []
-        ours = {each.order_id for each in await session.own_stops(resting)}
-        return [each for each in targets if each.order_id not in ours]
+        placed = may_rest(await session.read(session.means.ledger.changes))
+        ids = {each.client_order_id for each in placed}
+        like_ours = {(each.contracts, each.trigger_price) for each in placed if each.kind == "take_profit"}
+        return [
+            each
+            for each in targets
+            if each.client_order_id not in ids
+            and (each.client_order_id is not None or (each.contracts, each.trigger_price) not in like_ours)
+        ]
 
     async def protecting(self, left: Decimal) -> Order | None:
         """A stop-loss of ours that rests for all that is *left*."""
