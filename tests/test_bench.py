@@ -92,9 +92,8 @@ def assert_printed(row: dict[str, Any], table: list[str]) -> None:
     )
     judged = [line for line in below if re.search(r"  (ok|MISSED(: .+)?)$", line)]
     assert len(judged) == len(row["bounds"])
-    for bound in row["bounds"]:
-        assert bound["why"] in "\n".join(judged)
-        assert bound["why"] == "" or not bound["ok"]
+    for bound in row["bounds"]:  # met or missed, which depends on the machine; the excuse is for what is missed
+        assert bound["ok"] or bound["why"] in "\n".join(judged)
 
 
 def commands() -> list[str]:
