@@ -1,6 +1,6 @@
 """Contending for a lock, without I/O of its own: a generator that says how long to wait, and what to watch meanwhile.
 
-One machine serves threads and tasks alike; `poslock.lock.waking` drives it. A contender looks without the OS lock,
+One machine serves threads and tasks alike; `poslock.lock.waiting` drives it. A contender looks without the OS lock,
 takes a place in the queue when it must wait, and tries again when what it sees admits it. It leaves its place whatever
 ends the waiting: a grant, a time-out, an error, or the caller's cancellation.
 """
