@@ -168,14 +168,14 @@ MUTANTS = (
     ),
     Mutant(
         "a reader joins a writer",
-        "poslock/lock/sight.py",
+        _TRANSITIONS,
         'record.mode == "shared" and not',
         "not",
         ("a writer and readers",),
     ),
     Mutant(
         "a writer joins the readers",
-        "poslock/lock/sight.py",
+        _TRANSITIONS,
         "joins = shared and record is not None",
         "joins = record is not None",
         ("readers and a writer",),

@@ -13,11 +13,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from poslock.errors import LockFileError, LockTimeout, PoslockError
-from poslock.lock.grants import Denied, Grant, Request
-from poslock.lock.record import MAX_WAITING, Record, Waiting
+from poslock.lock.record import MAX_WAITING, Grant, Record, Waiting
 from poslock.lock.replacing import BUSY_NS
-from poslock.lock.sight import Judged, Sight
-from poslock.lock.verdict import GRACE_NS
+from poslock.lock.transitions import Denied, Request
+from poslock.lock.verdict import GRACE_NS, Judged, Sight
 from poslock.text import quoted
 
 if TYPE_CHECKING:

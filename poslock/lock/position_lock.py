@@ -21,11 +21,10 @@ from typing import TYPE_CHECKING, Self
 from poslock.errors import LockAlreadyHeld, LockError, LockFileError, LockLost
 from poslock.lock.contender import Contender
 from poslock.lock.directory import open_directory
-from poslock.lock.grants import Denied, Grant, Request
 from poslock.lock.keep_alive import Keeper
 from poslock.lock.options import checked_keep_alive, checked_lease_ns, checked_purpose, checked_timeout
 from poslock.lock.owner import Owner
-from poslock.lock.transitions import Transitions
+from poslock.lock.transitions import Denied, Request, Transitions
 from poslock.lock.waiting import wait_in_task, wait_in_thread
 from poslock.text import quoted
 
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
 
     from poslock.holder import Holder
     from poslock.lock.directory import LockDirectory
+    from poslock.lock.record import Grant
 
 _log = logging.getLogger("poslock.lock")
 

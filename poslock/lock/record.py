@@ -103,6 +103,28 @@ Content: TypeAlias = Record | Unreadable | None
 """What a lock file holds; None if nothing was ever written to it."""
 
 
+class Grant(NamedTuple):
+    """What an acquire got, and who was broken for it."""
+
+    holder: Holder
+    recovered_from: Holder | None
+
+
+def is_of(holder: Holder, grant: Grant) -> bool:
+    """Whether *holder* is the one whom *grant* made."""
+    # Not the token alone: in a wiped directory, under a clock that went back, a token can come a second time.
+    # (test_equal_tokens_are_not_enough)
+    mine = grant.holder
+    return holder.token == mine.token and holder.presence == mine.presence and holder.granted_ns == mine.granted_ns
+
+
+def carries(content: Content, grant: Grant) -> bool:
+    """Whether a record still says that *grant* holds."""
+    if not isinstance(content, Record) or content.state != "held":
+        return False
+    return any(is_of(each, grant) for each in content.holders)
+
+
 def encode(record: Record) -> bytes:
     """The bytes of *record*, a multiple of `RECORD_SIZE`.
 

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Literal
 from poslock.errors import LockFileError
 from poslock.lock.file import LockFile
 from poslock.lock.record import Record, Unreadable
-from poslock.lock.sight import Sight, judge
-from poslock.lock.transitions import Transitions
-from poslock.lock.verdict import Liveness
+from poslock.lock.transitions import Transitions, judge
+from poslock.lock.verdict import Liveness, Sight
 from poslock.text import quoted
 
 if TYPE_CHECKING:
