@@ -22,8 +22,8 @@ from poslock.guard.settling import Settling
 from poslock.guard.tracking import Tracking
 from poslock.ledger.ledger import Ledger
 from poslock.lock.directory import open_directory
-from poslock.lock.ids import check_position_id
-from poslock.lock.options import checked_lease_ns, checked_timeout
+from poslock.lock.position_lock import checked_lease_ns, checked_timeout
+from poslock.lock.record import check_position_id
 from poslock.position import ModifiedPosition, Position, name, positive, side_of
 from poslock.text import printable, quoted
 

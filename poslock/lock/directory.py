@@ -2,24 +2,64 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
-from typing import TYPE_CHECKING
+import re
+import sys
+import threading
+from functools import lru_cache
+from typing import Any, NamedTuple, Protocol
 from weakref import ReferenceType, ref
 
 from poslock.errors import LockFileError
-from poslock.lock.ids import lock_file_name
 from poslock.lock.mounts import is_network, mount_of
 from poslock.lock.open_file import OpenFiles
 from poslock.lock.presence import Presence
 from poslock.lock.safety import directory_fault, sharing_group
 from poslock.lock.system import SYSTEM, System
 
-if TYPE_CHECKING:
-    from poslock.lock.owner import Owner
-    from poslock.lock.position_lock import PositionLock
-
 ALLOW_NETWORK = "POSLOCK_ALLOW_NETWORK"
+_SLUG_LENGTH = 40
+_NOT_SLUG = re.compile(r"[^A-Za-z0-9]+")
 _WAY_OUT = "use a directory of your own (lock_dir=, --lock-dir, $POSLOCK_DIR)"
+
+
+class Owner(NamedTuple):
+    """The thread and task that acquired something. Objects, not numbers: those are used again.
+
+    Two are equal while they mean the same thread and the same task.
+    """
+
+    thread: threading.Thread
+    task: ReferenceType[Any] | None
+
+    @classmethod
+    def current(cls) -> Owner:
+        """Whoever calls."""
+        current_task = getattr(sys.modules.get("asyncio"), "current_task", None)
+        task = None
+        if current_task is not None:
+            try:
+                task = current_task()
+            except RuntimeError:  # no loop runs in this thread
+                task = None
+        return cls(threading.current_thread(), None if task is None else ref(task))
+
+
+class Hold(Protocol):
+    """A lock on a position, as whoever acquired it."""
+
+    @property
+    def position_id(self) -> str:
+        """The position it is for."""
+
+    @property
+    def held(self) -> bool:
+        """Whether it holds, as far as is known without looking."""
+
+    @property
+    def token(self) -> int | None:
+        """Its fencing token."""
 
 
 class LockDirectory:
@@ -32,18 +72,18 @@ class LockDirectory:
         self.open_files = OpenFiles()
         self.group: int | None = None  # who shares it, known once it is prepared
         self._is_prepared = False
-        self._holds: dict[tuple[str, Owner], ReferenceType[PositionLock]] = {}
+        self._holds: dict[tuple[str, Owner], ReferenceType[Hold]] = {}
 
-    def add_hold(self, owner: Owner, lock: PositionLock) -> None:
+    def add_hold(self, owner: Owner, lock: Hold) -> None:
         """Remember who holds what here. Each of these is one step of the interpreter, so needs no lock."""
         self._holds[lock.position_id, owner] = ref(lock)
 
-    def drop_hold(self, owner: Owner, lock: PositionLock) -> None:
+    def drop_hold(self, owner: Owner, lock: Hold) -> None:
         """Forget it, if nothing came after it."""
         if self.hold(owner, lock.position_id) is lock:
             self._holds.pop((lock.position_id, owner), None)
 
-    def hold(self, owner: Owner, position_id: str) -> PositionLock | None:
+    def hold(self, owner: Owner, position_id: str) -> Hold | None:
         """The lock with which *owner* holds a position, or did when it was last heard of."""
         found = self._holds.get((position_id, owner))
         return None if found is None else found()
@@ -137,6 +177,14 @@ def open_directory(lock_dir: str | os.PathLike[str] | LockDirectory | None) -> L
     if (identity := _identity(path)) is not None:
         _named[name] = identity, directory
     return directory
+
+
+@lru_cache(maxsize=1024)
+def lock_file_name(position_id: str) -> str:
+    """``<slug>-<hash16>.lock``: the slug is for people, the hash alone tells positions apart."""
+    slug = _NOT_SLUG.sub("-", position_id)[:_SLUG_LENGTH].strip("-")
+    digest = hashlib.sha256(position_id.encode()).hexdigest()[:16]
+    return f"{slug or 'position'}-{digest}.lock"
 
 
 def _identity(path: str) -> tuple[int, int] | None:

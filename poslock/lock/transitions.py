@@ -24,8 +24,17 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
 from poslock.errors import LockFileError, LockLost, LockStillHeld
 from poslock.holder import Holder, Intent
 from poslock.lock.file import SYSTEM_REFUSES, Busy, LockFile, Replaced
-from poslock.lock.ids import check_position_id
-from poslock.lock.record import LAST_TOKEN, MAX_WAITING, Content, Grant, Record, Waiting, carries, is_of
+from poslock.lock.record import (
+    LAST_TOKEN,
+    MAX_WAITING,
+    Content,
+    Grant,
+    Record,
+    Waiting,
+    carries,
+    check_position_id,
+    is_of,
+)
 from poslock.lock.replacing import BUSY_NS, replace_busy, withdraw_abandoned
 from poslock.lock.verdict import FREE, Judged, Liveness, Moment, Sight, ahead, is_foreign, still_waiting, verdict, waits
 
