@@ -69,7 +69,7 @@ MUTANTS = (
     ),
     Mutant(
         "a lock file with two names counts",
-        "poslock/lock/open_file.py",
+        _FILE,
         "== self._identity and named.st_nlink == 1",
         "== self._identity",
         ("a busy file is replaced", "three, one stopped"),
@@ -90,14 +90,14 @@ MUTANTS = (
     ),
     Mutant(
         "a living holder counts as dead",
-        "poslock/lock/presence.py",
+        "poslock/lock/directory.py",
         "return Liveness.DEAD if dead else Liveness.ALIVE",
         "return Liveness.DEAD",
         _LOCK,
     ),
     Mutant(
         "nobody proves that it lives",
-        "poslock/lock/presence.py",
+        "poslock/lock/directory.py",
         "if self._system.try_lock_presence(descriptor) and (",
         "if (",
         _LOCK,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from poslock import LockFileError, LockTimeout, PositionLock
-from poslock.lock.mounts import is_network, mount_of
+from poslock.lock.safety import is_network, mount_of
 from systems import Clock
 
 if TYPE_CHECKING:

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from poslock.lock.directory import LockDirectory
-    from poslock.lock.open_file import OpenFile
+    from poslock.lock.file import OpenFile
 
 T = TypeVar("T")
 
