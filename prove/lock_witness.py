@@ -17,7 +17,7 @@ from prove.explore import Violation
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
-    from poslock.holder import Holder
+    from poslock.errors import Holder
     from prove.disk import Disk
 
 POSITION = "btc"

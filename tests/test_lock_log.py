@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from poslock import LockFileError, LockLost, LockTimeout, PositionLock, PositionLockManager
-from poslock.holder import Holder
+from poslock.errors import Holder
 from poslock.lock.system import SYSTEM
 from systems import Amiss, Clock, elsewhere, failing
 

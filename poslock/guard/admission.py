@@ -18,7 +18,7 @@ from poslock.lock.position_lock import MAX_PURPOSE, PositionLock
 from poslock.lock.record import check_position_id
 
 if TYPE_CHECKING:
-    from poslock.holder import Intent
+    from poslock.errors import Intent
     from poslock.lock.directory import LockDirectory
     from poslock.position import TrackedPosition
 

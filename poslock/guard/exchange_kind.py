@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from inspect import iscoroutinefunction
 
-from poslock.text import shown
+from poslock.errors import shown
 
 _PORT = ("prepare", "time_ms", "holding", "trades", "place")
 

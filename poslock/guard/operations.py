@@ -13,7 +13,15 @@ from poslock.closing.close import Close
 from poslock.closing.session import Means
 from poslock.closing.wanted import Wanted
 from poslock.closing.watch import Watch
-from poslock.errors import ExchangeError, InvalidPosition, LockTimeout, PositionAlreadyClosingError, PoslockError
+from poslock.errors import (
+    ExchangeError,
+    InvalidPosition,
+    LockTimeout,
+    PositionAlreadyClosingError,
+    PoslockError,
+    printable,
+    quoted,
+)
 from poslock.exchange.port import AsyncExchange, Exchange, Leg
 from poslock.guard.admission import Admission, Admitted, expect_open
 from poslock.guard.exchange_kind import expect_port
@@ -25,7 +33,6 @@ from poslock.lock.directory import open_directory
 from poslock.lock.position_lock import checked_lease_ns, checked_timeout
 from poslock.lock.record import check_position_id
 from poslock.position import ModifiedPosition, Position, name, positive, side_of
-from poslock.text import printable, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterable, Sequence

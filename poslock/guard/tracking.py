@@ -24,13 +24,14 @@ from poslock.errors import (
     PositionAlreadyClosingError,
     PositionConflict,
     UnsupportedMarket,
+    quoted,
+    shown,
 )
 from poslock.exchange.port import Holding, Leg
 from poslock.guard.admission import NoHold
 from poslock.guard.first_look import FirstLook, entry_fee, first_look, is_complete
 from poslock.ledger.journal import CloseKey, LegAtTracking
 from poslock.position import EXACT, Position
-from poslock.text import quoted, shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -6,10 +6,10 @@ import sqlite3
 from datetime import datetime
 from decimal import Decimal, localcontext
 
+from poslock.errors import quoted
 from poslock.ledger.journal import Attempt, Change, Close, CloseKey, Event, LegAtTracking, LegHistory
 from poslock.pnl import part_of, realized_pnl
 from poslock.position import EXACT, ClosedPosition, Fill, Position, Side, TrackedPosition, Trade
-from poslock.text import quoted
 
 
 def position_of(db: sqlite3.Connection, position_id: str, generation: int | None = None) -> TrackedPosition | None:

@@ -12,12 +12,11 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from poslock.errors import LockFileError, LockTimeout, PoslockError
+from poslock.errors import LockFileError, LockTimeout, PoslockError, quoted
 from poslock.lock.record import MAX_WAITING, Grant, Record, Waiting
 from poslock.lock.replacing import BUSY_NS
 from poslock.lock.transitions import Denied, Request
 from poslock.lock.verdict import GRACE_NS, Judged, Sight
-from poslock.text import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Generator

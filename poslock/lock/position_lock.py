@@ -19,19 +19,18 @@ import threading
 from types import EllipsisType
 from typing import TYPE_CHECKING, Self, TypeGuard
 
-from poslock.errors import LockAlreadyHeld, LockError, LockFileError, LockLost
+from poslock.errors import LockAlreadyHeld, LockError, LockFileError, LockLost, quoted, shown
 from poslock.lock.contender import Contender
 from poslock.lock.directory import Owner, open_directory
 from poslock.lock.keep_alive import Keeper
 from poslock.lock.transitions import Denied, Request, Transitions
 from poslock.lock.waiting import wait_in_task, wait_in_thread
-from poslock.text import quoted, shown
 
 if TYPE_CHECKING:
     import os
     from types import TracebackType
 
-    from poslock.holder import Holder
+    from poslock.errors import Holder
     from poslock.lock.directory import LockDirectory
     from poslock.lock.record import Grant
 

@@ -14,9 +14,7 @@ from binascii import crc32
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
-from poslock.errors import InvalidPositionId
-from poslock.holder import Holder, Intent
-from poslock.text import shown
+from poslock.errors import Holder, Intent, InvalidPositionId, shown
 
 # An id and a purpose of 128 characters each, all of them escaped as surrogate pairs (12 bytes), and the longest
 # host name together stay below one page.

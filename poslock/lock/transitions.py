@@ -21,8 +21,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
 
-from poslock.errors import LockFileError, LockLost, LockStillHeld
-from poslock.holder import Holder, Intent
+from poslock.errors import Holder, Intent, LockFileError, LockLost, LockStillHeld
 from poslock.lock.file import SYSTEM_REFUSES, Busy, LockFile, Replaced
 from poslock.lock.record import (
     LAST_TOKEN,

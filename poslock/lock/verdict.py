@@ -18,7 +18,7 @@ from poslock.lock.record import Content, Record, Unreadable, Waiting
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from poslock.holder import Holder
+    from poslock.errors import Holder
 
 # Long enough for a waiter on a busy host to be scheduled, short against lease + 1 s.
 GRACE_NS = 250_000_000
