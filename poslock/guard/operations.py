@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from poslock.closing.change import Changes
 from poslock.closing.close import Close
+from poslock.closing.leg import Watch
 from poslock.closing.session import Means
 from poslock.closing.wanted import Wanted
-from poslock.closing.watch import Watch
 from poslock.errors import (
     ExchangeError,
     InvalidPosition,
