@@ -445,7 +445,7 @@ MUTANTS = (
     ),
     Mutant(
         "the baseline is not kept",
-        "poslock/ledger/writing.py",
+        "poslock/ledger/rows.py",
         "    insert_trades(db, key, leg.baseline, baseline=True)\n",
         "",
         ("two closes", *_NEXT),
