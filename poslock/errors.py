@@ -35,16 +35,62 @@
             └── KeysRefused
 
 Each docstring says what the caller should do. All of them pickle, so they cross process boundaries whole.
+An error of the lock names a `Holder`, and what came from outside stands in a message as `printable` text.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal, NamedTuple, TypeAlias
 
-from poslock.text import quoted, shown
+Intent: TypeAlias = Literal["close", "change", "read", "other"]
+"""What a holder holds the lock for. Only a guard says ``"close"``, ``"change"`` or ``"read"``."""
 
-if TYPE_CHECKING:
-    from poslock.holder import Holder
+
+class Holder(NamedTuple):
+    """One holder as it wrote itself into a lock record.
+
+    ``granted_ns`` and ``renewed_ns`` are CLOCK_MONOTONIC of the boot that the record names; ``granted_at`` is
+    wall-clock seconds since the epoch and is for people only. ``lease_ns`` is what this holder chose for itself.
+    ``purpose`` is for people too: who waits for whom is decided by ``intent``.
+    """
+
+    pid: int
+    host: str
+    presence: str
+    purpose: str
+    token: int
+    granted_at: float
+    granted_ns: int
+    renewed_ns: int
+    lease_ns: int
+    intent: Intent = "other"
+
+    @property
+    def ends_ns(self) -> int:
+        """The monotonic time at which the lease runs out."""
+        return self.renewed_ns + self.lease_ns
+
+    def __str__(self) -> str:
+        purpose = f" ({printable(self.purpose)})" if self.purpose else ""
+        return f"PID {self.pid} on {printable(self.host)}{purpose}"
+
+
+def printable(text: str) -> str:
+    """*text* with everything a terminal could act on, or hide, written as an escape."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def quoted(text: str) -> str:
+    """*text* made printable, in single quotes."""
+    return f"'{printable(text)}'"
+
+
+def shown(value: object) -> str:
+    """The start of *value*'s repr, for an error message."""
+    try:
+        return printable(repr(value)[:160])
+    except ValueError:  # an int too long for Python to print
+        return f"a huge {type(value).__name__}"
 
 
 class PoslockError(Exception):

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from greenlet import getcurrent, greenlet
 
 from poslock.errors import PoslockError
-from poslock.lock import open_file
+from poslock.lock import file as lock_file
 from poslock.lock.directory import LockDirectory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator
 
-    from poslock.lock.open_file import OpenFile
+    from poslock.lock.file import OpenFile
 
 FOLDER = "/locks"
 PRESENCE = f"{FOLDER}/.presence"
@@ -245,8 +245,8 @@ def _abandon(running: greenlet, actor: Actor) -> None:
 @contextmanager
 def _files_of(actor: Actor) -> Iterator[None]:
     """What a process keeps open is a module's, and here several processes are one: each has its own while it runs."""
-    ours, open_file._kept = open_file._kept, actor.kept  # noqa: SLF001  # there is no other way to it
+    ours, lock_file._kept = lock_file._kept, actor.kept  # noqa: SLF001  # there is no other way to it
     try:
         yield
     finally:
-        open_file._kept = ours  # noqa: SLF001  # as above
+        lock_file._kept = ours  # noqa: SLF001  # as above

@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
-from poslock.lock.ids import lock_file_name
+from poslock.lock.directory import lock_file_name
 from poslock.lock.record import Content, Record, Unreadable, decode
 from prove.actor import FOLDER
 from prove.explore import Violation
@@ -17,7 +17,7 @@ from prove.explore import Violation
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
-    from poslock.holder import Holder
+    from poslock.errors import Holder
     from prove.disk import Disk
 
 POSITION = "btc"

@@ -45,7 +45,7 @@ _REPLACING, _LEDGER = "poslock/lock/replacing.py", "poslock/ledger/ledger.py"
 _CLOSES = ("two closes", "two closes, partial fills", "two closes, one breakdown", "three closes")
 _EXITS, _LEGS, _TABLE = "poslock/closing/exits.py", ("legs",), ("table",)
 _TALK, _MACHINE = "poslock/closing/session.py", "poslock/closing/close.py"
-_SWEEP, _WATCH, _CHANGE = "poslock/closing/sweep.py", "poslock/closing/watch.py", "poslock/closing/change.py"
+_LEG, _CHANGE = "poslock/closing/leg.py", "poslock/closing/change.py"
 _ADMISSION, _TRACKING = "poslock/guard/admission.py", "poslock/guard/tracking.py"
 _SETTLING = "poslock/guard/settling.py"
 _HANDS = ("a close and a re-entry", "a close and a hand")
@@ -69,7 +69,7 @@ MUTANTS = (
     ),
     Mutant(
         "a lock file with two names counts",
-        "poslock/lock/open_file.py",
+        _FILE,
         "== self._identity and named.st_nlink == 1",
         "== self._identity",
         ("a busy file is replaced", "three, one stopped"),
@@ -90,14 +90,14 @@ MUTANTS = (
     ),
     Mutant(
         "a living holder counts as dead",
-        "poslock/lock/presence.py",
+        "poslock/lock/directory.py",
         "return Liveness.DEAD if dead else Liveness.ALIVE",
         "return Liveness.DEAD",
         _LOCK,
     ),
     Mutant(
         "nobody proves that it lives",
-        "poslock/lock/presence.py",
+        "poslock/lock/directory.py",
         "if self._system.try_lock_presence(descriptor) and (",
         "if (",
         _LOCK,
@@ -168,14 +168,14 @@ MUTANTS = (
     ),
     Mutant(
         "a reader joins a writer",
-        "poslock/lock/sight.py",
+        _TRANSITIONS,
         'record.mode == "shared" and not',
         "not",
         ("a writer and readers",),
     ),
     Mutant(
         "a writer joins the readers",
-        "poslock/lock/sight.py",
+        _TRANSITIONS,
         "joins = shared and record is not None",
         "joins = record is not None",
         ("readers and a writer",),
@@ -275,7 +275,7 @@ MUTANTS = (
     ),
     Mutant(
         "sweep without a second read",
-        _SWEEP,
+        _LEG,
         '                await session.cancel(order)\n        raise session.unsettled("filled", '
         'f"orders still rest: {_named(orders)}")\n\n    async def own',
         '                await session.cancel(order)\n            return "clean"\n'
@@ -333,14 +333,14 @@ MUTANTS = (
     ),
     Mutant(
         "the sweep does not see whether the leg is flat",
-        _SWEEP,
+        _LEG,
         "return reads.holding is None and watch.view(None).net <= 0",
         "return True",
         _HANDS,
     ),
     Mutant(
         "the sweep asks for the holding alone",
-        _SWEEP,
+        _LEG,
         "return reads.holding is None and watch.view(None).net <= 0",
         "return reads.holding is None",
         _HANDS,
@@ -354,14 +354,14 @@ MUTANTS = (
     ),
     Mutant(
         "on a leg of others all orders are cancelled",
-        _SWEEP,
+        _LEG,
         '            orders = [each for each in ours if each.family != "stop_loss" or is_protected]\n',
         "            orders = list(listed)\n",
         _HANDS,
     ),
     Mutant(
         "what is left goes without its only stop-loss",
-        _SWEEP,
+        _LEG,
         'if each.family != "stop_loss" or is_protected]',
         "if True]",
         ("a change and a larger leg",),
@@ -375,21 +375,21 @@ MUTANTS = (
     ),
     Mutant(
         "a first look is enough",
-        _WATCH,
+        _LEG,
         "settled=same >= settles_within",
         "settled=True",
         _HANDS,
     ),
     Mutant(
         "what another position has booked counts",
-        _WATCH,
+        _LEG,
         "            self._not_ours.update(booked)\n",
         "",
         _NEXT,
     ),
     Mutant(
         "trades that the venue does not show any more are forgotten",
-        _WATCH,
+        _LEG,
         "self.trades = merged(self.trades, [",
         "self.trades = tuple([",
         _NEXT,
@@ -410,7 +410,7 @@ MUTANTS = (
     ),
     Mutant(
         "a reduce that was under way is not asked for",
-        _SWEEP,
+        _LEG,
         '            if change.kind == "reduce" and change.step == "sending":',
         "            if False:",
         ("a reduce and a close",),
@@ -424,7 +424,7 @@ MUTANTS = (
     ),
     Mutant(
         "exits count for what the entries have cost",
-        "poslock/closing/growth.py",
+        _LEG,
         'entries = [trade for trade in watch.trades if trade.effect == "entry"]',
         "entries = list(watch.trades)",
         ("adopt and a close",),
@@ -445,7 +445,7 @@ MUTANTS = (
     ),
     Mutant(
         "the baseline is not kept",
-        "poslock/ledger/writing.py",
+        "poslock/ledger/rows.py",
         "    insert_trades(db, key, leg.baseline, baseline=True)\n",
         "",
         ("two closes", *_NEXT),

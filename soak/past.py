@@ -6,7 +6,7 @@ from dataclasses import replace
 from decimal import Decimal, localcontext
 from typing import TYPE_CHECKING
 
-from poslock.exchange.contract import Contract
+from poslock.exchange.matching import Contract
 from poslock.exchange.port import Holding
 from poslock.position import EXACT, exact
 

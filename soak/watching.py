@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from poslock.exchange.port import Exchange
     from poslock.ledger.journal import CloseKey
-    from poslock.lock.owner import Owner
+    from poslock.lock.directory import Hold, Owner
     from poslock.lock.position_lock import PositionLock
     from poslock.position import Position
     from soak.diary import Diary
@@ -60,12 +60,12 @@ class WatchedDirectory(LockDirectory):
         self._diary = diary
         self._tokens: dict[tuple[Owner, str], int | None] = {}
 
-    def add_hold(self, owner: Owner, lock: PositionLock) -> None:
+    def add_hold(self, owner: Owner, lock: Hold) -> None:
         """Remember its token, which the lock has forgotten by the end."""
         super().add_hold(owner, lock)
         self._tokens[owner, lock.position_id] = lock.token
 
-    def drop_hold(self, owner: Owner, lock: PositionLock) -> None:
+    def drop_hold(self, owner: Owner, lock: Hold) -> None:
         """Released, or found to be lost."""
         super().drop_hold(owner, lock)
         self._diary.answer("release", lock.position_id, 0, self._tokens.pop((owner, lock.position_id), None) or 0)

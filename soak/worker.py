@@ -30,7 +30,7 @@ from poslock import (
     PoslockError,
 )
 from poslock.closing.exits import Reads, view
-from poslock.closing.watch import in_terms_of_the_table
+from poslock.closing.leg import in_terms_of_the_table
 from poslock.exchange.port import CloseOrder
 from poslock.ledger.journal import CloseKey
 from poslock.ledger.ledger import Ledger

@@ -27,7 +27,7 @@ from reach import reached
 from systems import Amiss
 
 if TYPE_CHECKING:
-    from poslock.holder import Intent
+    from poslock.errors import Intent
 
 
 def say(**what: object) -> None:

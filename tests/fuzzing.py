@@ -23,8 +23,8 @@ import click
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from poslock.holder import Holder, Intent
-from poslock.lock.open_file import let_go
+from poslock.errors import Holder, Intent
+from poslock.lock.file import let_go
 from poslock.lock.record import Record, Waiting, encode
 from poslock.lock.system import SYSTEM
 

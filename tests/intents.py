@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from poslock import PositionLock
 
 if TYPE_CHECKING:
-    from poslock.holder import Intent
+    from poslock.errors import Intent
 
 
 def lock_for(intent: Intent, position_id: str, **options: Any) -> PositionLock:

@@ -53,10 +53,8 @@ from fuzzing import (
     valid_ids,
 )
 from poslock import InvalidPositionId, LockLost, PaperExchange, Position, PositionGuard, PositionLock
-from poslock.errors import LockFileError, LockTimeout, PoslockError
-from poslock.holder import Holder, Intent
-from poslock.lock.directory import open_directory
-from poslock.lock.ids import lock_file_name
+from poslock.errors import Holder, Intent, LockFileError, LockTimeout, PoslockError
+from poslock.lock.directory import lock_file_name, open_directory
 from poslock.lock.record import LAST_TOKEN, MAX_SIZE, RECORD_SIZE, Content, Record, Unreadable, decode, encode
 from poslock.lock.status import lock_status
 from poslock.lock.system import SYSTEM

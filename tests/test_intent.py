@@ -10,7 +10,7 @@ import pytest
 from intents import lock_for
 from poslock import LockTimeout, PositionAlreadyClosingError, PositionLock
 from poslock.bridge import ThreadPorts
-from poslock.holder import Holder
+from poslock.errors import Holder
 from poslock.lock.record import Record
 from poslock.lock.status import lock_status
 from systems import Clock, elsewhere
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from conftest import Account
     from poslock import PositionGuard
-    from poslock.holder import Intent
+    from poslock.errors import Intent
 
 HOLDER = Holder(
     pid=1, host="h", presence="1-a", purpose="", token=7, granted_at=0.0, granted_ns=0, renewed_ns=0, lease_ns=1

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from poslock import LockFileError, LockLost, LockTimeout, PositionLock, PositionLockManager
-from poslock.holder import Holder
+from poslock.errors import Holder
 from poslock.lock.system import SYSTEM
 from systems import Amiss, Clock, elsewhere, failing
 
@@ -235,7 +235,7 @@ def test_nothing_is_formatted_when_nobody_listens(
     def never(*_: object) -> str:
         raise AssertionError("formatted")
 
-    for name in ("position_lock", "contending"):
+    for name in ("position_lock", "contender"):
         monkeypatch.setattr(f"poslock.lock.{name}.quoted", never)
     clock = Clock()
     directory = clock.directory(tmp_path / "locks")

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from poslock import PositionLock
 from poslock.lock.directory import LockDirectory
-from poslock.lock.ids import MAX_LENGTH, check_position_id
+from poslock.lock.record import MAX_LENGTH, check_position_id
 from poslock.lock.system import SYSTEM
 from poslock_cli.main import main
 

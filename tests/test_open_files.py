@@ -12,8 +12,7 @@ import pytest
 
 from poslock import LockFileError, LockLost, LockTimeout, PositionLock
 from poslock.lock.directory import LockDirectory, open_directory
-from poslock.lock.file import LockFile
-from poslock.lock.open_file import let_go
+from poslock.lock.file import LockFile, let_go
 from poslock.lock.record import RECORD_SIZE, Record, Unreadable
 from poslock.lock.system import SYSTEM
 from systems import Amiss, descriptors_of, elsewhere, once_after, once_before

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from poslock.errors import TokenRefused
 from poslock.ledger.journal import CloseKey
-from poslock.lock import open_file
+from poslock.lock import file as lock_file
 from poslock.lock.system import PosixSystem
 from processes import PATIENCE
 from prove.actor import FOLDER, Call, Raised
@@ -259,9 +259,9 @@ def test_nothing_is_broken_in_the_first_states_of_a_scene(name: str) -> None:
 
 def test_a_search_leaves_this_process_as_it_was() -> None:
     """What it keeps open, and what it logs, is not that of the simulated ones."""
-    kept, disabled = open_file._kept, logging.root.manager.disable
+    kept, disabled = lock_file._kept, logging.root.manager.disable
     search("two, every interleaving", Setting(states=50, looks=5, walks=1))
-    assert open_file._kept is kept
+    assert lock_file._kept is kept
     assert logging.root.manager.disable == disabled
 
 

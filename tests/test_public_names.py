@@ -10,11 +10,11 @@ import pytest
 
 import poslock
 from poslock import AsyncPositionGuard, PositionGuard, errors
+from poslock.errors import Holder
 from poslock.exchange.port import AsyncExchange, Exchange
 from poslock.exchange.venues.adapter import AsyncCcxtExchange, CcxtExchange
 from poslock.guard.async_guard import AsyncClosing
 from poslock.guard.guard import Closing
-from poslock.holder import Holder
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poslock.holder import Holder, Intent
+from poslock.errors import Holder, Intent
 from poslock.lock.record import LAST_TOKEN, MAX_SIZE, RECORD_SIZE, Record, Unreadable, Waiting, decode, encode
 
 HOLDER = Holder(

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from poslock.holder import Holder
+from poslock.errors import Holder
 from poslock.lock.record import Content, Record, Unreadable, Waiting
 from poslock.lock.verdict import GRACE_NS, Liveness, Moment, ahead, verdict
 

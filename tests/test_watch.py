@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from faults import Strike
 from poslock import Fill, LockLost
-from poslock.closing.watch import merged
+from poslock.closing.leg import merged
 from poslock.exchange.port import CloseOrder
 from poslock.position import Trade
 from venue import DIED, LEG, Venue

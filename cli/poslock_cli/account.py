@@ -24,11 +24,12 @@ from poslock.errors import (
     OperationRefused,
     PositionAlreadyClosingError,
     PoslockError,
+    printable,
+    quoted,
 )
 from poslock.guard.guard import Recovery
 from poslock.ledger.ledger import Ledger
 from poslock.position import EXACT
-from poslock.text import printable, quoted
 from poslock_cli.configuration import configuration_of
 from poslock_cli.real_exchange import open_venue
 

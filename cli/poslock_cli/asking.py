@@ -14,12 +14,11 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from poslock.errors import InvalidPositionId, PoslockError
+from poslock.errors import InvalidPositionId, PoslockError, printable
 from poslock.exchange.port import Leg
 from poslock.lock.status import lock_status
 from poslock.pnl import realized_pnl
 from poslock.position import EXACT, Fill
-from poslock.text import printable
 from poslock_cli.account import amount
 from poslock_cli.table import duration
 

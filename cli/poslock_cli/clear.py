@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from poslock.errors import LedgerError, LockError, LockStillHeld
+from poslock.errors import LedgerError, LockError, LockStillHeld, printable
 from poslock.lock.status import LockStatus, lock_status, lock_statuses
 from poslock.lock.transitions import Transitions
-from poslock.text import printable
 from poslock_cli.account import amount, is_made, ledger_at
 from poslock_cli.asking import ask, holders
 from poslock_cli.configuration import configuration_of

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from poslock.text import printable
+from poslock.errors import printable
 from poslock_cli.configuration_checks import CHECKS, OF_VENUE, called, key_of_a_credential
 from poslock_cli.own_file import READ_BY_ALL, OwnFileError, read_own_file
 

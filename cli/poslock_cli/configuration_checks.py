@@ -7,9 +7,9 @@ import re
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from poslock.errors import quoted
 from poslock.exchange.venues.secrecy import CREDENTIALS
 from poslock.position import name
-from poslock.text import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from poslock.text import printable
+from poslock.errors import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from poslock.lock.ids import check_position_id
-from poslock.text import printable, quoted
+from poslock.errors import printable, quoted
+from poslock.lock.record import check_position_id
 from poslock_cli.account import as_json, is_made, ledger_at, ledger_option, moment
 from poslock_cli.table import table
 

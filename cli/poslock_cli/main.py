@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from poslock.errors import PoslockError
+from poslock.errors import PoslockError, printable
 from poslock.lock.directory import open_directory
-from poslock.text import printable
 from poslock_cli.clear import clear
 from poslock_cli.close import close
 from poslock_cli.configuration import load

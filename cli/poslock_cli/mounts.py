@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from poslock.lock.directory import ALLOW_NETWORK
-from poslock.lock.mounts import is_network, mount_of
+from poslock.lock.safety import is_network, mount_of
 from poslock_cli.findings import Finding, ok, refused, warning
 
 MOUNT_TABLE = "/proc/self/mountinfo"

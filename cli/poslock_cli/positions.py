@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from poslock.errors import InvalidPositionId
+from poslock.errors import InvalidPositionId, printable, quoted
 from poslock.lock.status import LockStatus, lock_status
-from poslock.text import printable, quoted
 from poslock_cli.account import amount, as_json, ending, is_made, ledger_at, ledger_option
 from poslock_cli.table import table
 

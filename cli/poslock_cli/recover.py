@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from poslock import PositionGuard
-from poslock.text import printable
+from poslock.errors import printable
 from poslock_cli.account import as_json, as_object, described, exchange_option, is_made, ledger_at, ledger_option
 from poslock_cli.configuration import configuration_of
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from poslock import LockTimeout, PositionLock
-from poslock.text import printable, quoted
+from poslock.errors import printable, quoted
 from poslock_cli.child import NOT_FOUND, Child, find_program
 from poslock_cli.seconds import Seconds
 from poslock_cli.supervisor import Supervisor, block_signals

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from poslock import PositionGuard
-from poslock.errors import PositionNotFound
-from poslock.text import printable
+from poslock.errors import PositionNotFound, printable
 from poslock_cli.account import (
     amount,
     as_json,

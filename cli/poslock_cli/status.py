@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from poslock.errors import printable
 from poslock.lock.status import LockStatus, lock_status, lock_statuses
-from poslock.text import printable
 from poslock_cli.seconds import Seconds
 from poslock_cli.table import duration, table
 from poslock_cli.watch import watch

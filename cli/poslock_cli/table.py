@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from poslock.text import printable
+from poslock.errors import printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -25,10 +25,10 @@ from decimal import Decimal
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+from poslock.closing.leg import Watch
 from poslock.closing.resting import Resting
 from poslock.closing.session import LONGEST_PAUSE, Session, receive_window_ms
 from poslock.closing.wanted import Passed, Seen, Wanted, following, too_much
-from poslock.closing.watch import Watch
 from poslock.errors import (
     ChangeRefused,
     ExchangeUnavailable,

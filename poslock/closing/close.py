@@ -27,10 +27,8 @@ from decimal import Decimal, localcontext
 from typing import TYPE_CHECKING
 
 from poslock.closing.exits import Reads, decide
-from poslock.closing.growth import enlarged
+from poslock.closing.leg import Sweep, Watch, enlarged
 from poslock.closing.session import LONGEST_PAUSE, Session, client_order_id, receive_window_ms
-from poslock.closing.sweep import Sweep
-from poslock.closing.watch import Watch
 from poslock.errors import (
     CloseUnsettled,
     ExchangeUnavailable,

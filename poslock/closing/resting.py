@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from poslock.closing.exits import decide
+from poslock.closing.leg import Watch
 from poslock.closing.session import Session, may_rest, pauses
-from poslock.closing.watch import Watch
 from poslock.exchange.port import Order
 from poslock.position import ModifiedPosition
 

@@ -23,10 +23,10 @@ from poslock.errors import (
     OrderRefused,
     OutcomeUnknown,
     PoslockError,
+    quoted,
 )
 from poslock.exchange.port import Leg, Order, StopOrder
 from poslock.ledger.journal import Change, CloseKey
-from poslock.text import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence

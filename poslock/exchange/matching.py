@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from decimal import Decimal
+from decimal import Context, Decimal, localcontext
 from typing import TYPE_CHECKING
 
 from poslock.errors import OrderRefused
@@ -13,12 +13,40 @@ from poslock.position import Fill, Side, Trade
 if TYPE_CHECKING:
     import sqlite3
 
-    from poslock.exchange.contract import Contract
-
 _REDUCING: dict[Side, str] = {"long": "sell", "short": "buy"}
 _OPENING: dict[Side, str] = {"long": "buy", "short": "sell"}
 _REDUCED: dict[str, Side] = {"sell": "long", "buy": "short"}
 _OPENED: dict[str, Side] = {"buy": "long", "sell": "short"}
+# What `poslock.position.exact` lets in: a reported entry price must be good for a `Position`.
+_PRICE_DIGITS = 30
+_PRICE_PLACES = 18
+_INVERSE_PLACES = Decimal("1e-12")
+
+
+@dataclass(frozen=True, slots=True)
+class Contract:
+    """A linear contract is *size* units of the base currency, an inverse one of the quote currency."""
+
+    size: Decimal
+    inverse: bool
+    settle: str
+
+    def notional(self, price: Decimal, contracts: Decimal) -> Decimal:
+        """Worth of *contracts* at *price* in the settle currency; of inverse ones rounded to 12 places."""
+        if self.inverse:
+            return (contracts * self.size / price).quantize(_INVERSE_PLACES)
+        return price * contracts * self.size
+
+    def average(self, entry: tuple[Decimal, Decimal], added: tuple[Decimal, Decimal]) -> Decimal:
+        """Entry price of two amounts together, each (contracts, price), that gives the P&L of both."""
+        (held, price), (more, at) = entry, added
+        # Exact products and one division, rounded once: the bot's own average of the same entries is the same.
+        with localcontext(Context(prec=250)):
+            if self.inverse:  # its P&L goes by 1 / price
+                mean = (held + more) * price * at / (held * at + more * price)
+            else:
+                mean = (held * price + more * at) / (held + more)
+        return Context(prec=min(_PRICE_DIGITS, mean.adjusted() + 1 + _PRICE_PLACES)).plus(mean)
 
 
 @dataclass(frozen=True, slots=True)

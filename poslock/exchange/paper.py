@@ -26,8 +26,7 @@ from poslock.errors import (
     RequestExpired,
     StopWouldTrigger,
 )
-from poslock.exchange.contract import Contract
-from poslock.exchange.matching import Matching, Terms
+from poslock.exchange.matching import Contract, Matching, Terms
 from poslock.exchange.port import CloseOrder, Holding, Leg, Order, StopOrder
 from poslock.position import EXACT, Fill, Number, Side, exact, name, positive, side_of
 

@@ -14,12 +14,11 @@ from typing import TYPE_CHECKING
 from poslock.closing.session import Means, Session
 from poslock.errors import LockError, LockTimeout, PositionAlreadyClosingError, PositionNotFound
 from poslock.ledger.journal import CloseKey
-from poslock.lock.ids import check_position_id
-from poslock.lock.options import MAX_PURPOSE
-from poslock.lock.position_lock import PositionLock
+from poslock.lock.position_lock import MAX_PURPOSE, PositionLock
+from poslock.lock.record import check_position_id
 
 if TYPE_CHECKING:
-    from poslock.holder import Intent
+    from poslock.errors import Intent
     from poslock.lock.directory import LockDirectory
     from poslock.position import TrackedPosition
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from poslock.closing.change import Changes
 from poslock.closing.exits import Reads, view
+from poslock.closing.leg import filled, in_terms_of_the_table
 from poslock.closing.session import Session
 from poslock.closing.wanted import following
-from poslock.closing.watch import filled, in_terms_of_the_table
 from poslock.guard.admission import NoHold
 from poslock.ledger.journal import CloseKey
 

@@ -5,27 +5,35 @@ from __future__ import annotations
 import logging
 import os
 from dataclasses import dataclass
+from inspect import iscoroutinefunction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from poslock.closing.change import Changes
 from poslock.closing.close import Close
+from poslock.closing.leg import Watch
 from poslock.closing.session import Means
 from poslock.closing.wanted import Wanted
-from poslock.closing.watch import Watch
-from poslock.errors import ExchangeError, InvalidPosition, LockTimeout, PositionAlreadyClosingError, PoslockError
+from poslock.errors import (
+    ExchangeError,
+    InvalidPosition,
+    LockTimeout,
+    PositionAlreadyClosingError,
+    PoslockError,
+    printable,
+    quoted,
+    shown,
+)
 from poslock.exchange.port import AsyncExchange, Exchange, Leg
 from poslock.guard.admission import Admission, Admitted, expect_open
-from poslock.guard.exchange_kind import expect_port
 from poslock.guard.following import Following
 from poslock.guard.settling import Settling
 from poslock.guard.tracking import Tracking
 from poslock.ledger.ledger import Ledger
 from poslock.lock.directory import open_directory
-from poslock.lock.ids import check_position_id
-from poslock.lock.options import checked_lease_ns, checked_timeout
+from poslock.lock.position_lock import checked_lease_ns, checked_timeout
+from poslock.lock.record import check_position_id
 from poslock.position import ModifiedPosition, Position, name, positive, side_of
-from poslock.text import printable, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterable, Sequence
@@ -39,6 +47,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("poslock.guard")
 
 _MAX_REASON = 128
+_PORT = ("prepare", "time_ms", "holding", "trades", "place")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +75,7 @@ class Operations:
         timeout: float | None,
         stale_after: float,
     ) -> None:
-        expect_port(exchange, asynchronous=ports.asynchronous)
+        _expect_port(exchange, asynchronous=ports.asynchronous)
         self.directory = open_directory(lock_dir)
         path = f"{self.directory.path}/ledger.db" if ledger is None else ledger
         books = path if isinstance(path, Ledger) else Ledger(str(Path(path).absolute()))
@@ -298,3 +307,25 @@ def _checked_ids(order_ids: Iterable[object]) -> tuple[str, ...]:
     if len(found) < len(ids) or isinstance(order_ids, str):
         raise InvalidPosition("entry_order_ids", order_ids, "must be a list of order ids, as text")
     return found
+
+
+def _expect_port(exchange: object, *, asynchronous: bool) -> None:
+    """Return if *exchange* answers the guard's questions, as coroutines only if the guard is *asynchronous*.
+
+    Raises:
+        TypeError: it does not; the message has the line to write instead.
+    """
+    guard = "AsyncPositionGuard" if asynchronous else "PositionGuard"
+    if callable(getattr(exchange, "fetch", None)) and callable(getattr(exchange, "sign", None)):
+        awaited = iscoroutinefunction(getattr(exchange, "fetch", None))
+        right = "AsyncPositionGuard" if awaited else guard
+        adapter = "AsyncCcxtExchange" if awaited else "CcxtExchange"
+        raise TypeError(f'a ccxt client is no exchange of poslock; write {right}({adapter}(client, account="main"))')
+    missing = [name for name in _PORT if isinstance(exchange, type) or not callable(getattr(exchange, name, None))]
+    if missing:
+        what = "PaperExchange(path), CcxtExchange(client, account=...) or another poslock.exchange.port.Exchange"
+        raise TypeError(
+            f"{shown(exchange)} is no exchange: it has no {missing[0]}(); write {guard}(exchange) with {what}"
+        )
+    if not asynchronous and any(iscoroutinefunction(getattr(exchange, name)) for name in _PORT):
+        raise TypeError("the requests of this exchange are coroutines; write AsyncPositionGuard(exchange)")

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from decimal import Decimal, localcontext
 from typing import TYPE_CHECKING
 
-from poslock.closing.watch import Watch
+from poslock.closing.leg import Watch
 from poslock.errors import ChangeUnsettled, CloseUnsettled, ExchangeError, LedgerError, OperationRefused
 from poslock.pnl import realized_pnl
 from poslock.position import EXACT, ClosedPosition, Fill

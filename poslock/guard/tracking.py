@@ -13,10 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from poslock.closing.close import Close
 from poslock.closing.exits import is_explained
-from poslock.closing.growth import enlarged
+from poslock.closing.leg import Sweep, Watch, enlarged, filled, in_terms_of_the_table, merged
 from poslock.closing.session import LONGEST_PAUSE, READ_PAUSES, Session, pauses
-from poslock.closing.sweep import Sweep
-from poslock.closing.watch import Watch, filled, in_terms_of_the_table, merged
 from poslock.errors import (
     CloseUnsettled,
     ExchangeUnavailable,
@@ -24,13 +22,14 @@ from poslock.errors import (
     PositionAlreadyClosingError,
     PositionConflict,
     UnsupportedMarket,
+    quoted,
+    shown,
 )
 from poslock.exchange.port import Holding, Leg
 from poslock.guard.admission import NoHold
 from poslock.guard.first_look import FirstLook, entry_fee, first_look, is_complete
 from poslock.ledger.journal import CloseKey, LegAtTracking
 from poslock.position import EXACT, Position
-from poslock.text import quoted, shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

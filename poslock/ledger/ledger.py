@@ -23,16 +23,22 @@ from typing import TYPE_CHECKING
 from poslock.database import Database
 from poslock.errors import LedgerError, PositionConflict, TokenRefused
 from poslock.ledger.journal import Attempt, Change, Close, CloseKey, Event, LegAtTracking, LegHistory, Step
-from poslock.ledger.rows import changes_of, close_of, events_of, highest_token, leg_of, open_on_leg, position_of
-from poslock.ledger.writing import KEY as _KEY
-from poslock.ledger.writing import (
+from poslock.ledger.rows import KEY as _KEY
+from poslock.ledger.rows import (
     audit,
+    changes_of,
     check_leg_free,
+    close_of,
     described,
+    events_of,
+    highest_token,
     insert_booking,
     insert_fill,
     insert_position,
     insert_trades,
+    leg_of,
+    open_on_leg,
+    position_of,
     resize,
     summary,
     text,

@@ -1,25 +1,72 @@
-"""The lock directory: where lock files and presence files live, safe from others."""
+"""The lock directory: where lock files and presence files live, safe from others.
+
+A presence is how a process proves that it lives. It locks a file of its own before its first grant and never lets go;
+the kernel drops that lock when the process ends, however it ends. A peer that gets a shared lock on the file knows that
+the process is dead, with no PID to be reused or hidden by a namespace. A missing file means unknown.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import os
-from typing import TYPE_CHECKING
+import re
+import sys
+import threading
+from dataclasses import dataclass
+from errno import EAGAIN
+from functools import lru_cache
+from typing import Any, NamedTuple, Protocol
 from weakref import ReferenceType, ref
 
 from poslock.errors import LockFileError
-from poslock.lock.ids import lock_file_name
-from poslock.lock.mounts import is_network, mount_of
-from poslock.lock.open_file import OpenFiles
-from poslock.lock.presence import Presence
-from poslock.lock.safety import directory_fault, sharing_group
+from poslock.lock.file import OpenFiles, file_fault
+from poslock.lock.safety import directory_fault, is_network, mount_of, sharing_group
 from poslock.lock.system import SYSTEM, System
-
-if TYPE_CHECKING:
-    from poslock.lock.owner import Owner
-    from poslock.lock.position_lock import PositionLock
+from poslock.lock.verdict import Liveness
 
 ALLOW_NETWORK = "POSLOCK_ALLOW_NETWORK"
+_SLUG_LENGTH = 40
+_TRIES = 3
+_NOT_SLUG = re.compile(r"[^A-Za-z0-9]+")
 _WAY_OUT = "use a directory of your own (lock_dir=, --lock-dir, $POSLOCK_DIR)"
+
+
+class Owner(NamedTuple):
+    """The thread and task that acquired something. Objects, not numbers: those are used again.
+
+    Two are equal while they mean the same thread and the same task.
+    """
+
+    thread: threading.Thread
+    task: ReferenceType[Any] | None
+
+    @classmethod
+    def current(cls) -> Owner:
+        """Whoever calls."""
+        current_task = getattr(sys.modules.get("asyncio"), "current_task", None)
+        task = None
+        if current_task is not None:
+            try:
+                task = current_task()
+            except RuntimeError:  # no loop runs in this thread
+                task = None
+        return cls(threading.current_thread(), None if task is None else ref(task))
+
+
+class Hold(Protocol):
+    """A lock on a position, as whoever acquired it."""
+
+    @property
+    def position_id(self) -> str:
+        """The position it is for."""
+
+    @property
+    def held(self) -> bool:
+        """Whether it holds, as far as is known without looking."""
+
+    @property
+    def token(self) -> int | None:
+        """Its fencing token."""
 
 
 class LockDirectory:
@@ -32,18 +79,18 @@ class LockDirectory:
         self.open_files = OpenFiles()
         self.group: int | None = None  # who shares it, known once it is prepared
         self._is_prepared = False
-        self._holds: dict[tuple[str, Owner], ReferenceType[PositionLock]] = {}
+        self._holds: dict[tuple[str, Owner], ReferenceType[Hold]] = {}
 
-    def add_hold(self, owner: Owner, lock: PositionLock) -> None:
+    def add_hold(self, owner: Owner, lock: Hold) -> None:
         """Remember who holds what here. Each of these is one step of the interpreter, so needs no lock."""
         self._holds[lock.position_id, owner] = ref(lock)
 
-    def drop_hold(self, owner: Owner, lock: PositionLock) -> None:
+    def drop_hold(self, owner: Owner, lock: Hold) -> None:
         """Forget it, if nothing came after it."""
         if self.hold(owner, lock.position_id) is lock:
             self._holds.pop((lock.position_id, owner), None)
 
-    def hold(self, owner: Owner, position_id: str) -> PositionLock | None:
+    def hold(self, owner: Owner, position_id: str) -> Hold | None:
         """The lock with which *owner* holds a position, or did when it was last heard of."""
         found = self._holds.get((position_id, owner))
         return None if found is None else found()
@@ -139,6 +186,14 @@ def open_directory(lock_dir: str | os.PathLike[str] | LockDirectory | None) -> L
     return directory
 
 
+@lru_cache(maxsize=1024)
+def lock_file_name(position_id: str) -> str:
+    """``<slug>-<hash16>.lock``: the slug is for people, the hash alone tells positions apart."""
+    slug = _NOT_SLUG.sub("-", position_id)[:_SLUG_LENGTH].strip("-")
+    digest = hashlib.sha256(position_id.encode()).hexdigest()[:16]
+    return f"{slug or 'position'}-{digest}.lock"
+
+
 def _identity(path: str) -> tuple[int, int] | None:
     """Which directory an absolute path leads to, None if to none yet."""
     try:
@@ -152,3 +207,99 @@ def _state_directory() -> str:
     from platformdirs import user_state_path  # noqa: PLC0415  # imported only where nobody named a directory
 
     return str(user_state_path("poslock"))
+
+
+@dataclass(frozen=True, slots=True)
+class _Mine:
+    """This process's presence file. The descriptor stays open on purpose: the kernel closes it at the end."""
+
+    pid: int
+    name: str
+    descriptor: int
+    identity: tuple[int, int]
+
+
+class Presence:
+    """The presence files in one folder, and this process's own among them."""
+
+    def __init__(self, directory: LockDirectory, folder: str) -> None:
+        self._directory = directory
+        self._folder = folder
+        self._system = directory.system
+        self._mine: _Mine | None = None
+        self._retired: dict[str, object] = {}
+
+    def name(self, *, thorough: bool = True) -> str:
+        """The name of this process's presence file, locked from here on until the process ends.
+
+        Two threads that come here first may each make one. Both stay locked, so either name tells the truth. Only a
+        *thorough* look finds out that the directory is another one by now.
+        """
+        mine = self._mine
+        if mine is None or mine.pid != self._system.process_id():  # the first grant, or a forked child's first
+            mine = self._mine = self._new()
+        elif not self._is_seen(mine, thorough=thorough):
+            # Somebody removed the file, or closed our descriptor: peers could not see us die, or not see us live.
+            # Of two threads that see this one closes it: to the other its number may be something else by now.
+            # (test_two_threads_that_find_their_presence_removed)
+            if self._retired.setdefault(mine.name, token := object()) is token and self._has(mine):
+                self._system.close(mine.descriptor)
+            mine = self._mine = self._new()
+        return mine.name
+
+    def path(self, name: str) -> str:
+        """Where the presence file *name* is."""
+        return f"{self._folder}/{name}"
+
+    def liveness(self, name: str) -> Liveness:
+        """Whether the process behind *name* lives; UNKNOWN when its file is gone or cannot be probed."""
+        mine = self._mine
+        if mine is not None and mine.name == name and mine.pid == self._system.process_id():
+            return Liveness.ALIVE
+        try:
+            # Read-only: closing a writable descriptor would wake everybody who waits for the process to end.
+            descriptor = self._system.open(self.path(name), write=False)
+            try:
+                status = self._system.status(descriptor)
+                if file_fault(status, self._system.user_id(), self._directory.group) is not None:
+                    return Liveness.UNKNOWN  # planted: it says nothing about a process of ours
+                dead = self._system.probe_presence(descriptor)
+            finally:
+                self._system.close(descriptor)
+        except OSError:
+            return Liveness.UNKNOWN
+        return Liveness.DEAD if dead else Liveness.ALIVE
+
+    def _is_seen(self, mine: _Mine, *, thorough: bool) -> bool:
+        try:
+            status = self._system.status(mine.descriptor)
+        except OSError:
+            return False
+        is_there = (status.st_dev, status.st_ino) == mine.identity and status.st_nlink == 1
+        return is_there and (not thorough or self._identity(self.path(mine.name)) == mine.identity)
+
+    def _has(self, mine: _Mine) -> bool:
+        return self._identity(mine.descriptor) == mine.identity
+
+    def _identity(self, target: str | int) -> tuple[int, int] | None:
+        try:
+            status = self._system.status(target) if isinstance(target, int) else self._system.stat(target)
+        except OSError:
+            return None
+        return (status.st_dev, status.st_ino)
+
+    def _new(self) -> _Mine:
+        for _ in range(_TRIES):
+            pid = self._system.process_id()
+            name = f"{pid}-{self._system.random_name()}"
+            descriptor = self._system.create(self.path(name))
+            try:
+                if self._directory.group is not None:
+                    self._system.share(descriptor)
+                if self._system.try_lock_presence(descriptor) and (identity := self._identity(descriptor)):
+                    return _Mine(pid, name, descriptor, identity)
+            except BaseException:
+                self._system.close(descriptor)
+                raise
+            self._system.close(descriptor)  # somebody probed the new file in this very moment
+        raise OSError(EAGAIN, "no presence file could be locked", self._folder)

@@ -6,10 +6,8 @@ import logging
 from typing import TYPE_CHECKING
 
 from poslock.errors import LockLost, LockTimeout
-from poslock.lock.directory import open_directory
-from poslock.lock.options import checked_lease_ns, checked_timeout
-from poslock.lock.owner import Owner
-from poslock.lock.position_lock import PositionLock, was_acquired_by
+from poslock.lock.directory import Owner, open_directory
+from poslock.lock.position_lock import PositionLock, checked_lease_ns, checked_timeout, was_acquired_by
 from poslock.lock.status import LockStatus, lock_status, lock_statuses
 from poslock.lock.transitions import Transitions
 

@@ -9,19 +9,19 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from binascii import crc32
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
-from poslock.holder import Holder, Intent
-from poslock.lock.ids import check_position_id
-from poslock.text import shown
+from poslock.errors import Holder, Intent, InvalidPositionId, shown
 
 # An id and a purpose of 128 characters each, all of them escaped as surrogate pairs (12 bytes), and the longest
 # host name together stay below one page.
 RECORD_SIZE = 4096
 MAX_SIZE = 64 * RECORD_SIZE
 MAX_WAITING = 16
+MAX_LENGTH = 128  # of an id
 
 _HEAD = b'{"format":1,"crc":"%08x",'
 _HEAD_LENGTH = len(_HEAD % 0)
@@ -53,6 +53,25 @@ _HOLDER_TYPES = {
 _INTENTS = frozenset(get_args(Intent))
 _WAITING_TYPES = {"presence": str, "ticket": int, "shared": bool, "renewed_ns": int, "lease_ns": int}
 _text = json.encoder.encode_basestring_ascii
+
+
+def check_position_id(position_id: object) -> str:
+    """Return *position_id* if it is 1 to 128 characters of text without control characters.
+
+    Raises:
+        InvalidPositionId: it is not.
+    """
+    if not isinstance(position_id, str):
+        raise InvalidPositionId(position_id, f"must be a string, not {type(position_id).__name__}")
+    if not 1 <= len(position_id) <= MAX_LENGTH:
+        raise InvalidPositionId(position_id, f"must have 1 to {MAX_LENGTH} characters, has {len(position_id)}")
+    if position_id.isascii() and position_id.isprintable():
+        return position_id
+    for character in position_id:
+        # Cs: half a surrogate pair has no UTF-8 form, so no hash and no place in a record.
+        if unicodedata.category(character) in {"Cc", "Cs"}:
+            raise InvalidPositionId(position_id, f"contains {character!r}")
+    return position_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +120,28 @@ class Unreadable:
 
 Content: TypeAlias = Record | Unreadable | None
 """What a lock file holds; None if nothing was ever written to it."""
+
+
+class Grant(NamedTuple):
+    """What an acquire got, and who was broken for it."""
+
+    holder: Holder
+    recovered_from: Holder | None
+
+
+def is_of(holder: Holder, grant: Grant) -> bool:
+    """Whether *holder* is the one whom *grant* made."""
+    # Not the token alone: in a wiped directory, under a clock that went back, a token can come a second time.
+    # (test_equal_tokens_are_not_enough)
+    mine = grant.holder
+    return holder.token == mine.token and holder.presence == mine.presence and holder.granted_ns == mine.granted_ns
+
+
+def carries(content: Content, grant: Grant) -> bool:
+    """Whether a record still says that *grant* holds."""
+    if not isinstance(content, Record) or content.state != "held":
+        return False
+    return any(is_of(each, grant) for each in content.holders)
 
 
 def encode(record: Record) -> bytes:

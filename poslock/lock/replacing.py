@@ -26,8 +26,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from poslock.errors import LockFileError
-from poslock.lock.open_file import read_all, write_all
-from poslock.lock.safety import PLANTED, file_fault
+from poslock.lock.file import PLANTED, file_fault, read_all, write_all
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -6,16 +6,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
-from poslock.errors import LockFileError
+from poslock.errors import LockFileError, quoted
 from poslock.lock.file import LockFile
 from poslock.lock.record import Record, Unreadable
-from poslock.lock.sight import Sight, judge
-from poslock.lock.transitions import Transitions
-from poslock.lock.verdict import Liveness
-from poslock.text import quoted
+from poslock.lock.transitions import Transitions, judge
+from poslock.lock.verdict import Liveness, Sight
 
 if TYPE_CHECKING:
-    from poslock.holder import Holder, Intent
+    from poslock.errors import Holder, Intent
     from poslock.lock.directory import LockDirectory
 
 _ALIVE = {Liveness.ALIVE: True, Liveness.DEAD: False, Liveness.UNKNOWN: None}

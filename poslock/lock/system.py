@@ -22,14 +22,28 @@ from filelock import lock_descriptor, unlock_descriptor
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from poslock.lock.waking import Watcher
-
 # O_NONBLOCK: opening a planted FIFO must not hang. O_NOFOLLOW: a planted symlink must not lead elsewhere.
 _SAFE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _STANDARD_ERROR = 2
 _LONGEST_HOST_NAME = 64
 _PRESENCE_HELD = portalocker.LockFlags.EXCLUSIVE | portalocker.LockFlags.NON_BLOCKING
 _PRESENCE_PROBE = portalocker.LockFlags.SHARED | portalocker.LockFlags.NON_BLOCKING
+
+
+class Watcher(Protocol):
+    """Watches files; its descriptor becomes readable when something happens to one of them."""
+
+    def watch(self, paths: frozenset[str]) -> bool:
+        """Watch these and no others; whether any of them is new."""
+
+    def fileno(self) -> int:
+        """The descriptor that becomes readable."""
+
+    def drain(self) -> None:
+        """Forget what has happened so far."""
+
+    def close(self) -> None:
+        """Give the descriptor back."""
 
 
 class System(Protocol):
@@ -222,7 +236,7 @@ class PosixSystem:
     def watcher(self) -> Watcher | None:
         try:
             with self._noting:  # as for the boot id: no fork in the middle of an import
-                from poslock.lock.watching import take_watcher  # noqa: PLC0415  # only who waits pays for it
+                from poslock.lock.inotify import take_watcher  # noqa: PLC0415  # only who waits pays for it
 
             return take_watcher()
         except (ImportError, AttributeError, OSError):  # no inotify here, or no descriptor left for it

@@ -18,23 +18,30 @@ mine (any more).
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Literal, TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
 
-from poslock.errors import LockFileError, LockLost, LockStillHeld
-from poslock.holder import Holder
+from poslock.errors import Holder, Intent, LockFileError, LockLost, LockStillHeld
 from poslock.lock.file import SYSTEM_REFUSES, Busy, LockFile, Replaced
-from poslock.lock.grants import Denied, Grant, Request, carries, is_of
-from poslock.lock.ids import check_position_id
-from poslock.lock.queue import still_waiting, take_place
-from poslock.lock.record import LAST_TOKEN, Content, Record, Waiting
+from poslock.lock.record import (
+    LAST_TOKEN,
+    MAX_WAITING,
+    Content,
+    Grant,
+    Record,
+    Waiting,
+    carries,
+    check_position_id,
+    is_of,
+)
 from poslock.lock.replacing import BUSY_NS, replace_busy, withdraw_abandoned
-from poslock.lock.sight import Judged, Sight, judge
+from poslock.lock.verdict import FREE, Judged, Liveness, Moment, Sight, ahead, is_foreign, still_waiting, verdict, waits
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from poslock.lock.directory import LockDirectory
-    from poslock.lock.open_file import OpenFile
+    from poslock.lock.file import OpenFile
 
 T = TypeVar("T")
 
@@ -42,6 +49,30 @@ T = TypeVar("T")
 _OWN_TRANSITION_NS = 3 * BUSY_NS
 _PAUSE = 0.001
 _TAMPERED = "poslock did not make it: look at the file, and remove it while no bot runs"
+
+
+class Request(NamedTuple):
+    """What a contender asks for. ``token_floor`` is the lowest token that will do, ``intent`` is that of the holder."""
+
+    lease_ns: int
+    purpose: str
+    token_floor: int
+    shared: bool
+    intent: Intent = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class Denied:
+    """Why an acquire got nothing, and who has it, where known.
+
+    ``busy``: nobody could even look. ``perhaps``: a grant that was written while the file was being replaced; `adopts`
+    tells, once it was, whether the copy has it.
+    """
+
+    why: str
+    holder: Holder | None
+    busy: bool = False
+    perhaps: Grant | None = None
 
 
 class Transitions:
@@ -79,7 +110,7 @@ class Transitions:
             seen = Sight(content, sight.unchanged_ns if sight.is_same(content) else 0)
             judged = self.judge(seen, request, place)
             if not judged.admits:
-                take_place(file, judged, place)
+                _take_place(file, judged, place)
                 return Denied(judged.why, judged.holder)
             record = self._granted(judged, request, presence, place)
             file.write(record)
@@ -298,3 +329,44 @@ class Transitions:
 
     def _lost(self, why: str, holder: Holder | None = None) -> LockLost:
         return LockLost(self.position_id, self.file.path, why, holder)
+
+
+def _take_place(file: OpenFile, judged: Judged, place: Waiting | None) -> None:
+    """Take *place*, if it is not taken; and if the lock is stale but others came first, free it for them."""
+    content = judged.sight.content
+    if not isinstance(content, Record):
+        return
+    renews = place is not None and place in judged.waiting
+    joins = place is not None and not renews and len(judged.waiting) < MAX_WAITING
+    waiting = tuple(each if place is None or each != place else place for each in judged.waiting)
+    record = content._replace(waiting=waiting if place is None or not joins else (*waiting, place))
+    if judged.needs_breaking:
+        record = record._replace(state="broken", freed_ns=judged.now_ns)
+    if renews or record != content:
+        file.write(record)
+
+
+def judge(
+    directory: LockDirectory, sight: Sight, *, patience_ns: int, place: Waiting | None = None, shared: bool = False
+) -> Judged:
+    """What *sight* means, as of now, to one who wants the lock *shared* or not and waits at *place*."""
+    # The clock is read before the presence: a holder that was silent for a lease at that time stays stale.
+    now_ns = directory.system.monotonic_ns()
+    content = sight.content
+    record = content if isinstance(content, Record) else None
+    if record is not None and record.state == "free" and not record.waiting:  # mostly: there is nobody to judge
+        return Judged(sight, FREE, (), (), now_ns, shared, joins=False)
+    liveness = _liveness(directory, record) if record else {}
+    moment = Moment(now_ns, directory.system.boot_id(), sight.unchanged_ns, patience_ns, liveness)
+    first = ahead(record, place, moment, shared=shared) if record else ()
+    waiting = tuple(each for each in record.waiting if waits(each, moment)) if record else ()
+    # Nobody joins readers of another boot: their clock and ours do not go into one record.
+    joins = shared and record is not None and record.mode == "shared" and not is_foreign(record, moment)
+    return Judged(sight, verdict(content, moment), first, waiting, now_ns, shared, joins)
+
+
+def _liveness(directory: LockDirectory, record: Record) -> dict[str, Liveness]:
+    named = {each.presence for each in record.waiting}
+    if record.state == "held":
+        named.update(holder.presence for holder in record.holders)
+    return {presence: directory.presence.liveness(presence) for presence in named}

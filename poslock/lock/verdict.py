@@ -11,14 +11,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from poslock.lock.record import Content, Record, Unreadable, Waiting
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from poslock.holder import Holder
+    from poslock.errors import Holder
 
 # Long enough for a waiter on a busy host to be scheduled, short against lease + 1 s.
 GRACE_NS = 250_000_000
@@ -59,6 +59,60 @@ class Verdict:
 FREE = Verdict("free", "released")
 
 
+class Sight(NamedTuple):
+    """What was read, and for how long the reader has seen the same holders."""
+
+    content: Content
+    unchanged_ns: int = 0
+
+    @property
+    def holder(self) -> Holder | None:
+        """The holder, or of a free record the last one, as far as it can be read."""
+        return self.content.holder if isinstance(self.content, Record) else None
+
+    def is_same(self, content: Content) -> bool:
+        """Whether *content* says the same of who holds, whoever else waits by now."""
+        mine = self.content
+        if isinstance(mine, Record) and isinstance(content, Record):
+            return (mine.state, mine.token, mine.holders) == (content.state, content.token, content.holders)
+        return mine == content
+
+
+class Judged(NamedTuple):
+    """A sight, the verdict on it, and who must be served before the one who asked."""
+
+    sight: Sight
+    verdict: Verdict
+    ahead: tuple[Waiting, ...]
+    waiting: tuple[Waiting, ...]
+    now_ns: int
+    shared: bool
+    joins: bool
+
+    @property
+    def holder(self) -> Holder | None:
+        """Who holds the lock at this moment, or one of those who share it; not one that let go, died or fell silent."""
+        return self.verdict.living[0] if self.verdict.living else None
+
+    @property
+    def admits(self) -> bool:
+        """Whether the one who asked may have the lock now."""
+        return not self.ahead and (self.verdict.state != "held" or self.joins)
+
+    @property
+    def needs_breaking(self) -> bool:
+        """Whether all holders are gone, and nobody has written that down."""
+        record = self.sight.content
+        return isinstance(record, Record) and record.state == "held" and self.verdict.state == "stale"
+
+    @property
+    def why(self) -> str:
+        """Why the one who asked cannot have the lock now, for people."""
+        if self.verdict.state == "held" and not (self.ahead and self.shared):
+            return self.verdict.why
+        return f"{len(self.ahead)} came first"
+
+
 def verdict(content: Content, moment: Moment) -> Verdict:
     """Judge *content*.
 
@@ -91,6 +145,16 @@ def waits(place: Waiting, moment: Moment) -> bool:
     """Whether somebody still is at *place*: not dead, and not silent for its lease."""
     alive = moment.liveness.get(place.presence) is not Liveness.DEAD
     return alive and moment.now_ns - place.renewed_ns < place.lease_ns
+
+
+def still_waiting(judged: Judged, place: Waiting | None) -> tuple[Waiting, ...]:
+    """Who waits on when the one at *place* is admitted: those behind it, and readers whom a reader passes."""
+    waiting = judged.waiting
+    if not waiting:
+        return ()
+    index = waiting.index(place) if place in waiting else len(waiting)
+    passed = tuple(each for each in waiting[:index] if judged.shared and each.shared)
+    return passed + waiting[index + 1 :]
 
 
 def _of_holders(record: Record, moment: Moment) -> Verdict:

@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from loopback.mexc import Mexc
-    from poslock.exchange.contract import Contract
-    from poslock.exchange.matching import Matching
+    from poslock.exchange.matching import Contract, Matching
     from poslock.position import Side
 
 Family = Literal["order", "plan", "stop"]

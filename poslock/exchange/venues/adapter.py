@@ -13,11 +13,10 @@ from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
 from poslock.bridge import finished
-from poslock.errors import UnsupportedMarket
+from poslock.errors import UnsupportedMarket, shown
 from poslock.exchange.venues.client import Client
 from poslock.exchange.venues.secrecy import hide_keys
 from poslock.position import name
-from poslock.text import shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

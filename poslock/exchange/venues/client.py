@@ -23,11 +23,11 @@ from poslock.errors import (
     PoslockError,
     RateLimited,
     RequestExpired,
+    printable,
 )
 from poslock.exchange.venues.clock import VenueClock
 from poslock.exchange.venues.pinned import carry, pinned
 from poslock.exchange.venues.secrecy import scrubbed
-from poslock.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

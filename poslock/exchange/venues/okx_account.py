@@ -7,13 +7,12 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from poslock.errors import ExchangeUnavailable, NothingToReduce, UnsupportedMarket
+from poslock.errors import ExchangeUnavailable, NothingToReduce, UnsupportedMarket, quoted
 from poslock.exchange.port import Leg
 from poslock.exchange.venues import okx_answers as answers
 from poslock.exchange.venues.client import Client, Endpoint
 from poslock.exchange.venues.venue import Held, Swap, decimal
 from poslock.position import EXACT
-from poslock.text import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -37,13 +37,13 @@ from poslock.errors import (
     OrderRefused,
     ReduceOnlyBlocked,
     UnsupportedMarket,
+    quoted,
 )
 from poslock.exchange.port import Holding
 from poslock.exchange.venues import spot_answers as answers
 from poslock.exchange.venues.client import Client, Dialect, Endpoint, Stamp
 from poslock.exchange.venues.spot_answers import SELL, Stock, plain
 from poslock.exchange.venues.venue import Inspection, decimal
-from poslock.text import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from poslock.errors import ExchangeUnavailable, UnsupportedMarket
+from poslock.errors import ExchangeUnavailable, UnsupportedMarket, quoted
 from poslock.exchange.port import AsyncRequests, Holding, Leg
-from poslock.text import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Waking who waits: drives a contender for a thread or a task, on inotify where there is one.
+"""Waiting for a lock: drives a contender for a thread or a task, on inotify where there is one.
 
 A waiter watches the lock file, which is written whenever something changes, and the presence files of those who are in
 its way: when a process ends, the kernel closes the file it had open there. Nothing is missed, because a contender looks
@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import select
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from poslock.lock.contending import Pause
-    from poslock.lock.system import System
+    from poslock.lock.contender import Pause
+    from poslock.lock.system import System, Watcher
 
 T = TypeVar("T")
 
@@ -23,22 +23,6 @@ _FIRST_POLL = 0.001
 _LONGEST_POLL = 0.05
 # The kernel reports a closed file a moment before it drops the lock on it: look again a few times.
 _SETTLING = (0.0001, 0.0002, 0.0004, 0.001, 0.002, 0.004)
-
-
-class Watcher(Protocol):
-    """Watches files; its descriptor becomes readable when something happens to one of them."""
-
-    def watch(self, paths: frozenset[str]) -> bool:
-        """Watch these and no others; whether any of them is new."""
-
-    def fileno(self) -> int:
-        """The descriptor that becomes readable."""
-
-    def drain(self) -> None:
-        """Forget what has happened so far."""
-
-    def close(self) -> None:
-        """Give the descriptor back."""
 
 
 class Waits:

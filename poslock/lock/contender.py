@@ -1,6 +1,6 @@
 """Contending for a lock, without I/O of its own: a generator that says how long to wait, and what to watch meanwhile.
 
-One machine serves threads and tasks alike; `poslock.lock.waking` drives it. A contender looks without the OS lock,
+One machine serves threads and tasks alike; `poslock.lock.waiting` drives it. A contender looks without the OS lock,
 takes a place in the queue when it must wait, and tries again when what it sees admits it. It leaves its place whatever
 ends the waiting: a grant, a time-out, an error, or the caller's cancellation.
 """
@@ -12,13 +12,11 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from poslock.errors import LockFileError, LockTimeout, PoslockError
-from poslock.lock.grants import Denied, Grant, Request
-from poslock.lock.record import MAX_WAITING, Record, Waiting
+from poslock.errors import LockFileError, LockTimeout, PoslockError, quoted
+from poslock.lock.record import MAX_WAITING, Grant, Record, Waiting
 from poslock.lock.replacing import BUSY_NS
-from poslock.lock.sight import Judged, Sight
-from poslock.lock.verdict import GRACE_NS
-from poslock.text import quoted
+from poslock.lock.transitions import Denied, Request
+from poslock.lock.verdict import GRACE_NS, Judged, Sight
 
 if TYPE_CHECKING:
     from collections.abc import Generator
