@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterator, Sequence
     from decimal import Decimal
+    from typing import Self
 
     from poslock.position import Trade
 
@@ -98,6 +99,7 @@ class PaperExchange:
             version=2,
             synchronous="OFF",
             failure=lambda why, way_out: ExchangeUnavailable(f"paper exchange {path}: {why}; {way_out}"),
+            mark="SELECT name FROM account WHERE name = ifnull(:key, name)",
         )
         with self._database.snapshot() as db:
             self.account, made_for_hedge = db.execute("SELECT name, hedge FROM account").fetchone()
@@ -107,6 +109,16 @@ class PaperExchange:
                 f"mode; pass hedge={not hedge}, or use another file",
                 code="mode",
             )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close its file, in all threads, each when its request has ended; the next request opens it anew."""
+        self._database.close()
 
     # What a closing poslock asks: the port.
 

@@ -6,7 +6,7 @@ from inspect import iscoroutinefunction
 
 from poslock.text import shown
 
-_PORT = ("prepare", "time_ms", "holding", "trades", "place")
+_PORT = ("prepare", "time_ms", "holding", "trades", "place", "order", "open_orders", "cancel")
 
 
 def expect_port(exchange: object, *, asynchronous: bool) -> None:

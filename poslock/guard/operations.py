@@ -70,11 +70,16 @@ class Operations:
         self.directory = open_directory(lock_dir)
         path = f"{self.directory.path}/ledger.db" if ledger is None else ledger
         books = path if isinstance(path, Ledger) else Ledger(str(Path(path).absolute()))
+        self._own = None if isinstance(path, Ledger) else books
         lease = checked_lease_ns(stale_after) / 1e9
         self.means = Means(ports, exchange, books, lease, checked_timeout(timeout))
         self._admission = Admission(self.means, self.directory)
         self._tracking = Tracking(self.means, self._admission)
         self._following = Following(self.means, self._admission)
+
+    async def close(self) -> None:
+        if self._own is not None:
+            await self.means.ports.ledger(self._own.close_file)
 
     async def track(self, position: Position, entry_order_ids: Iterable[str], *, verify: bool) -> TrackedPosition:
         check_position_id(position.id)

@@ -42,7 +42,13 @@ from poslock.position import ClosedPosition, Position, Side, TrackedPosition, Tr
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterable, Sequence
+    from typing import Self
 
+# By these columns a ledger is known again; the others are for people.
+_NEWEST_EVENT = """
+    SELECT number, position_id, generation, token, pid FROM audit
+    WHERE number = ifnull(:key, (SELECT max(number) FROM audit))
+"""
 _UNFINISHED = "step IN ('intent', 'sending')"
 
 
@@ -58,7 +64,21 @@ class Ledger:
             version=3,
             synchronous="EXTRA",
             failure=lambda why, way_out: LedgerError(path, why, way_out),
+            mark=_NEWEST_EVENT,
         )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close_file()
+
+    def close_file(self) -> None:
+        """Close its connections, those of all threads, each when its transaction has ended.
+
+        The ledger is opened again by the next call.
+        """
+        self._database.close()
 
     def track(
         self,
