@@ -95,7 +95,7 @@ class Database:
     @contextmanager
     def _scope(self, *, writes: bool) -> Iterator[sqlite3.Connection]:
         ends = time.monotonic() + _BUSY_SECONDS
-        with self._errors(), self._once_in_this_thread(), _turn(self._place(), ends) if writes else nullcontext():
+        with self.errors(), self._once_in_this_thread(), _turn(self._place(), ends) if writes else nullcontext():
             for pause in chain(_PAUSES, repeat(_LONGEST_PAUSE)):
                 with mine():
                     if (connection := self._begun(writes=writes)) is not None:
@@ -163,7 +163,8 @@ class Database:
         self._place().see(newest)
 
     @contextmanager
-    def _errors(self) -> Iterator[None]:
+    def errors(self) -> Iterator[None]:
+        """Raise what goes wrong with the file under a name of ours; for what is done with rows after they were read."""
         try:
             yield
         except _Unusable as error:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from bench.guard import COMMITS, InstantVenue
+from bench.guard import COMMITS
+from bench.instant import InstantVenue
 from poslock import Position, PositionGuard
 from poslock.database import Database
 

@@ -50,7 +50,7 @@ def positions(  # noqa: PLR0913  # one for each option
     Exit 0; 1 if the ledger does not know a POSITION that was named.
     """
     book = ledger_at(directory, ledger)
-    found = _found(book, positions) if is_made(book.path) else []
+    found = _found(book, positions, only_open=only_open) if is_made(book.path) else []
     shown = [each for each in found if not (only_open and each.state in _OVER)]
     seen = [_seen(directory, book, each) for each in shown]
     if as_objects:
@@ -65,17 +65,15 @@ def positions(  # noqa: PLR0913  # one for each option
     context.exit(1 if unknown else 0)
 
 
-def _found(ledger: Ledger, named: tuple[str, ...]) -> list[TrackedPosition]:
+def _found(ledger: Ledger, named: tuple[str, ...], *, only_open: bool) -> list[TrackedPosition]:
     """All positions, or the *named* ones, by id; before each the oldest generation that is not booked yet."""
-    found: list[TrackedPosition] = []
-    for tracked in ledger.positions():
-        if named and tracked.position.id not in named:
-            continue
-        older = ledger.superseded(tracked.position.id) if tracked.generation > 1 else None
-        if older is not None and older.generation != tracked.generation:
-            found.append(older)
-        found.append(tracked)
-    return found
+    if named:
+        asked = (each for name in sorted(set(named)) for each in (ledger.superseded(name), ledger.find(name)))
+        found = [each for each in asked if each is not None]
+    else:
+        found = ledger.all_superseded() + ledger.positions(only_open=only_open)
+    by_key = {(each.position.id, each.generation): each for each in found}
+    return [by_key[key] for key in sorted(by_key)]
 
 
 def _as_text(seen: list[tuple[TrackedPosition, LockStatus | None]]) -> str:

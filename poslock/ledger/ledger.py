@@ -23,7 +23,18 @@ from typing import TYPE_CHECKING
 from poslock.database import Database
 from poslock.errors import LedgerError, PositionConflict, TokenRefused
 from poslock.ledger.journal import Attempt, Change, Close, CloseKey, Event, LegAtTracking, LegHistory, Step
-from poslock.ledger.rows import changes_of, close_of, events_of, highest_token, leg_of, open_on_leg, position_of
+from poslock.ledger.rows import (
+    NOT_OVER,
+    changes_of,
+    close_of,
+    events_of,
+    highest_token,
+    leg_of,
+    open_on_leg,
+    position_of,
+    positions_of,
+    superseded_of,
+)
 from poslock.ledger.writing import KEY as _KEY
 from poslock.ledger.writing import (
     audit,
@@ -117,14 +128,16 @@ class Ledger:
         with self._database.snapshot() as db:
             return position_of(db, position_id, generation)
 
-    def positions(self, account: str | None = None) -> list[TrackedPosition]:
-        """The newest generation of every position, by id; of those on one account if given."""
-        where = "" if account is None else " WHERE account = :account"
-        sql = f"SELECT DISTINCT position_id FROM position{where} ORDER BY position_id"
-        with self._database.snapshot() as db:
-            rows = db.execute(sql, {"account": account}).fetchall()
-            found = [position_of(db, row["position_id"]) for row in rows]
-        return [each for each in found if each is not None and account in {None, each.account}]
+    def positions(self, account: str | None = None, *, only_open: bool = False) -> list[TrackedPosition]:
+        """The newest generation of every position, by id; of those on one account if given.
+
+        With *only_open* those that are open or closing, without a look at all the others.
+        """
+        with self._database.errors():
+            with self._database.snapshot() as db:
+                rows = positions_of(db, account, only_open=only_open)
+            # A writer waits for all who read, so it does not wait for this.
+            return rows.tracked()
 
     def on_leg(self, account: str, symbol: str, side: Side) -> TrackedPosition | None:
         """The position that is open or closing on one side of a market."""
@@ -135,14 +148,15 @@ class Ledger:
     def history(self, position_id: str | None = None) -> list[Event]:
         """The audit trail, oldest first; of one position if given."""
         with self._database.snapshot() as db:
-            return events_of(db, position_id)
+            rows = events_of(db, position_id)
+        return [Event(*row) for row in rows]
 
     def unfinished(self, account: str) -> list[CloseKey]:
         """Positions on *account* with a close that was begun and not booked, or a change not ended; by id."""
-        sql = """
-            SELECT position_id, generation FROM position WHERE account = :account AND (state = 'closing' OR
-                state = 'open' AND EXISTS (SELECT * FROM change WHERE change.position_id = position.position_id
-                 AND change.generation = position.generation AND step IN ('intent', 'sending')))
+        sql = f"""
+            SELECT position_id, generation FROM position WHERE {NOT_OVER} AND account = :account AND (state = 'closing'
+                OR EXISTS (SELECT * FROM change WHERE change.position_id = position.position_id
+                 AND change.generation = position.generation AND {_UNFINISHED}))
             ORDER BY position_id, generation
         """
         with self._database.snapshot() as db:
@@ -150,10 +164,13 @@ class Ledger:
 
     def superseded(self, position_id: str) -> TrackedPosition | None:
         """The oldest generation whose leg a later position has, and which is not booked; None if there is none."""
-        sql = "SELECT min(generation) FROM position WHERE position_id = ? AND state = 'closing' AND later IS NOT NULL"
         with self._database.snapshot() as db:
-            (generation,) = db.execute(sql, (position_id,)).fetchone()
-            return None if generation is None else position_of(db, position_id, generation)
+            return next(iter(superseded_of(db, position_id)), None)
+
+    def all_superseded(self) -> list[TrackedPosition]:
+        """The same of every position that has one, by id."""
+        with self._database.snapshot() as db:
+            return superseded_of(db, None)
 
     def leg(self, key: CloseKey) -> LegHistory:
         """What is known of the leg of a position."""

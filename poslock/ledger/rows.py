@@ -3,13 +3,47 @@
 from __future__ import annotations
 
 import sqlite3
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal, localcontext
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from poslock.ledger.journal import Attempt, Change, Close, CloseKey, Event, LegAtTracking, LegHistory
+from poslock.ledger.journal import Attempt, Change, Close, CloseKey, LegAtTracking, LegHistory
 from poslock.pnl import part_of, realized_pnl
 from poslock.position import EXACT, ClosedPosition, Fill, Position, Side, TrackedPosition, Trade
 from poslock.text import quoted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+
+_Key: TypeAlias = tuple[str, int]
+NOT_OVER = "state IN ('open', 'closing')"
+_NEWEST = "generation = (SELECT max(generation) FROM position AS any WHERE any.position_id = position.position_id)"
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Positions as they were read, by id; *tracked* may take its time, and needs no lock on the ledger."""
+
+    positions: list[sqlite3.Row]
+    bookings: dict[_Key, sqlite3.Row]
+    fills: dict[_Key, list[sqlite3.Row]]
+    changes: dict[_Key, list[sqlite3.Row]]
+    exits: dict[_Key, list[sqlite3.Row]]
+
+    def tracked(self) -> list[TrackedPosition]:
+        """They as values.
+
+        Raises:
+            sqlite3.DatabaseError: a row holds what cannot have been written there.
+        """
+        keyed = [((row["position_id"], row["generation"]), row) for row in self.positions]
+        return [
+            _tracked(row, self.bookings.get(key), *(rows.get(key, ()) for rows in (self.fills, self.changes, self.exits)))
+            for key, row in keyed
+        ]
 
 
 def position_of(db: sqlite3.Connection, position_id: str, generation: int | None = None) -> TrackedPosition | None:
@@ -18,46 +52,95 @@ def position_of(db: sqlite3.Connection, position_id: str, generation: int | None
     Raises:
         sqlite3.DatabaseError: a row holds what cannot have been written there.
     """
+    which = _NEWEST if generation is None else "generation = :generation"
+    values: dict[str, object] = {"position_id": position_id, "generation": generation}
+    found = _read(db, f"position_id = :position_id AND {which}", values).tracked()
+    return found[0] if found else None
+
+
+def positions_of(db: sqlite3.Connection, account: str | None, *, only_open: bool) -> Rows:
+    """The newest generation of every position; on one account if given, and not over if that is wanted."""
+    terms = [NOT_OVER] if only_open else []
+    terms += [] if account is None else ["account = :account"]
+    return _read(db, " AND ".join([*terms, _NEWEST]), {"account": account})
+
+
+def superseded_of(db: sqlite3.Connection, position_id: str | None) -> list[TrackedPosition]:
+    """Of every position, or of one, the oldest generation whose leg a later position has, and which is not booked."""
+    sql = f"SELECT position_id, min(generation) AS generation FROM position WHERE {NOT_OVER} AND later IS NOT NULL"
+    which = "" if position_id is None else " AND position_id = :position_id"
+    rows = db.execute(f"{sql}{which} GROUP BY position_id", {"position_id": position_id}).fetchall()
+    found = (position_of(db, row["position_id"], row["generation"]) for row in rows)
+    return [each for each in found if each is not None]
+
+
+def _read(db: sqlite3.Connection, where: str, values: dict[str, object]) -> Rows:
+    """Those positions, in as many statements for one as for all."""
+    rows = db.execute(f"SELECT * FROM position WHERE {where} ORDER BY position_id, generation", values).fetchall()
+    bookings: dict[_Key, sqlite3.Row] = {}
+    fills: dict[_Key, list[sqlite3.Row]] = {}
+    if any(row["state"] == "closed" for row in rows):
+        bookings = {(row["position_id"], row["generation"]): row for row in _rows_of(db, "booking", where, values)}
+        # As they were booked, which is the venue's order: its times may be whole seconds.
+        fills = _grouped(_rows_of(db, "fill", where, values))
+    changes = _grouped(_rows_of(db, "change", where, values))
+    exits = _grouped(_rows_of(db, "trade", where, values, "effect = 'exit' AND NOT baseline"))
+    return Rows(rows, bookings, fills, changes, exits)
+
+
+def _rows_of(
+    db: sqlite3.Connection, table: str, where: str, values: dict[str, object], only: str = "TRUE"
+) -> sqlite3.Cursor:
+    """The rows of *table* for those positions; these first, because they may be few where the table is large."""
+    chosen = f"(SELECT position_id, generation FROM position WHERE {where})"
+    sql = f"SELECT {table}.* FROM {chosen} CROSS JOIN {table} USING (position_id, generation)"
+    return db.execute(f"{sql} WHERE {only} ORDER BY {table}.rowid", values)
+
+
+def _tracked(
+    row: sqlite3.Row,
+    booking: sqlite3.Row | None,
+    fills: Sequence[sqlite3.Row],
+    changes: Sequence[sqlite3.Row],
+    exits: Sequence[sqlite3.Row],
+) -> TrackedPosition:
     try:
-        return _position_of(db, position_id, generation)
+        closed = _booking(booking, fills) if row["state"] == "closed" else None
+        position = Position(
+            row["position_id"],
+            row["symbol"],
+            row["side"],
+            row["contracts"],
+            row["entry_price"],
+            contract_size=row["contract_size"],
+            inverse=bool(row["inverse"]),
+            settle=row["settle"],
+            entry_fee=row["entry_fee"],
+        )
+        with localcontext(EXACT):
+            reduced = sum((_decimal(each["filled"]) or Decimal(0) for each in changes), Decimal(0))
+            shown = _within(sorted(exits, key=itemgetter("number")), position.contracts)
+            gone = max(reduced, sum((fill.contracts for fill in shown), Decimal(0)))
+        so_far = realized_pnl(position, shown, Decimal(0)).net if shown and closed is None else None
+        generation, tracked_at_ms = row["generation"], row["tracked_at_ms"]
+        return TrackedPosition(
+            position, generation, row["account"], row["state"], tracked_at_ms, closed, gone, row["unsettled"], so_far
+        )
     except (ArithmeticError, LookupError, ValueError, TypeError) as error:
-        raise sqlite3.DatabaseError(f"damaged row of position {quoted(position_id)}: {error}") from error
+        raise sqlite3.DatabaseError(f"damaged row of position {quoted(row['position_id'])}: {error}") from error
 
 
-def _position_of(db: sqlite3.Connection, position_id: str, generation: int | None) -> TrackedPosition | None:
-    sql = "SELECT * FROM position WHERE position_id = ? AND generation = ifnull(?, generation) ORDER BY generation DESC"
-    row = db.execute(f"{sql} LIMIT 1", (position_id, generation)).fetchone()
-    if row is None:
-        return None
-    closed = _booking(db, CloseKey(position_id, row["generation"])) if row["state"] == "closed" else None
-    position = Position(
-        row["position_id"],
-        row["symbol"],
-        row["side"],
-        row["contracts"],
-        row["entry_price"],
-        contract_size=row["contract_size"],
-        inverse=bool(row["inverse"]),
-        settle=row["settle"],
-        entry_fee=row["entry_fee"],
-    )
-    generation, tracked_at_ms = row["generation"], row["tracked_at_ms"]
-    key = CloseKey(position_id, generation)
-    with localcontext(EXACT):
-        reduced = sum((each.filled or Decimal(0) for each in changes_of(db, key)), Decimal(0))
-        exits = _exits_of(db, key, position.contracts)
-        gone = max(reduced, sum((fill.contracts for fill in exits), Decimal(0)))
-    so_far = realized_pnl(position, exits, Decimal(0)).net if exits and closed is None else None
-    return TrackedPosition(
-        position, generation, row["account"], row["state"], tracked_at_ms, closed, gone, row["unsettled"], so_far
-    )
+def _grouped(rows: Iterable[sqlite3.Row]) -> dict[_Key, list[sqlite3.Row]]:
+    groups: dict[_Key, list[sqlite3.Row]] = {}
+    for row in rows:
+        groups.setdefault((row["position_id"], row["generation"]), []).append(row)
+    return groups
 
 
-def _exits_of(db: sqlite3.Connection, key: CloseKey, contracts: Decimal) -> tuple[Fill, ...]:
+def _within(exits: Iterable[sqlite3.Row], contracts: Decimal) -> tuple[Fill, ...]:
     """The exits of a position that the venue has shown so far, the last one cut at its size."""
-    where = "WHERE position_id = :position_id AND generation = :generation AND effect = 'exit' AND NOT baseline"
     found, missing = [], contracts
-    for row in db.execute(f"SELECT * FROM trade {where} ORDER BY number", _of(key)):
+    for row in exits:
         if missing > 0:
             found.append(part_of(_fill(row), missing))
             missing -= found[-1].contracts
@@ -91,7 +174,7 @@ def open_on_leg(db: sqlite3.Connection, account: str, symbol: str, side: Side) -
     """The id of the position that is open or closing on one side of a market."""
     sql = (
         "SELECT position_id FROM position WHERE account = ? AND symbol = ? AND side = ?"
-        " AND state IN ('open', 'closing') AND later IS NULL"
+        f" AND {NOT_OVER} AND later IS NULL"
     )
     row = db.execute(sql, (account, symbol, side)).fetchone()
     return None if row is None else row["position_id"]
@@ -138,18 +221,16 @@ def changes_of(db: sqlite3.Connection, key: CloseKey) -> tuple[Change, ...]:
     )
 
 
-def events_of(db: sqlite3.Connection, position_id: str | None) -> list[Event]:
-    """The audit trail, oldest first; of one position if given."""
+def events_of(db: sqlite3.Connection, position_id: str | None) -> list[tuple[Any, ...]]:
+    """The audit trail, oldest first; of one position if given. Each row has what an `Event` takes."""
     sql = "SELECT at, position_id, generation, token, pid, event, detail FROM audit"
     where = "" if position_id is None else " WHERE position_id = :position_id"
-    return [Event(*row) for row in db.execute(f"{sql}{where} ORDER BY number", {"position_id": position_id})]
+    return db.execute(f"{sql}{where} ORDER BY number", {"position_id": position_id}).fetchall()
 
 
-def _booking(db: sqlite3.Connection, key: CloseKey) -> ClosedPosition:
-    where = "WHERE position_id = :position_id AND generation = :generation"
-    row = db.execute(f"SELECT * FROM booking {where}", _of(key)).fetchone()
-    # As they were booked, which is the venue's order: its times may be whole seconds.
-    fills = db.execute(f"SELECT * FROM fill {where} ORDER BY rowid", _of(key))
+def _booking(row: sqlite3.Row | None, fills: Sequence[sqlite3.Row]) -> ClosedPosition:
+    if row is None:
+        raise LookupError("it is closed, and not booked")
     return ClosedPosition(
         position_id=row["position_id"],
         exit_price=_decimal(row["exit_price"]),

@@ -32,6 +32,10 @@ CREATE TABLE position (
 CREATE UNIQUE INDEX one_open_position_per_leg ON position (account, symbol, side)
     WHERE state IN ('open', 'closing') AND later IS NULL;
 
+-- What is looked for with every close, however many positions were closed before: those that are not, and the token.
+CREATE INDEX positions_not_over ON position (position_id, generation) WHERE state IN ('open', 'closing');
+CREATE INDEX tokens ON position (position_id, token);
+
 -- Every trade that the venue ever showed on the leg of a position, in the venue's order: venues forget.
 -- baseline: what the venue held when the position was tracked contains it.
 CREATE TABLE trade (
@@ -158,5 +162,6 @@ CREATE TABLE audit (
     event       TEXT NOT NULL,
     detail      TEXT NOT NULL
 ) STRICT;
+CREATE INDEX events_of_a_position ON audit (position_id);
 
 PRAGMA user_version = 3;
