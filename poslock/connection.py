@@ -49,6 +49,7 @@ class Connection:
             uri = f"file:{quote(os.fsencode(path))}?mode=rw"
             # Its waits are the database's; and a thread that has ended does not close its own.
             self.sqlite = sqlite3.connect(uri, uri=True, timeout=0, isolation_level=None, check_same_thread=False)
+            _forks.kept.add(self.sqlite)
             new = _descriptors(self._file) - before
             self._descriptor = new.pop() if len(new) == 1 else None
             for other in list(_forks.connections):
@@ -76,12 +77,14 @@ class Connection:
             sqlite.close()
         else:
             _keep_for_ever(sqlite)
+        _forks.kept.discard(sqlite)
 
     def abandon(self) -> None:
         """Use it no more, and leave it open."""
         sqlite, self.sqlite = self.sqlite, None
         if sqlite is not None:
             _keep_for_ever(sqlite)
+            _forks.kept.discard(sqlite)
 
     def __del__(self) -> None:
         # Its thread has ended, or its database is gone.
@@ -114,6 +117,8 @@ class _Forks:
 
     def __init__(self) -> None:
         self.connections: WeakSet[Connection] = WeakSet()
+        # Whatever has one may be garbage as a whole: it would end with a warning before we get to close it.
+        self.kept: set[sqlite3.Connection] = set()
         self.opening = threading.Lock()
         self._locks: WeakSet[threading.RLock] = WeakSet()
         self._local = threading.local()

@@ -158,6 +158,22 @@ def test_closing_waits_for_a_write_of_another_thread(tmp_path: Path) -> None:
     assert ledger.highest_token("btc-1") == 9
 
 
+def test_one_that_is_garbage_with_its_owner_is_closed(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    """A bot that refers to itself, as with a clock of its own, is collected as a whole."""
+
+    class Bot:
+        def __init__(self) -> None:
+            self.exchange = PaperExchange(tmp_path / "exchange.db", clock=self.clock)
+
+        def clock(self) -> float:
+            return 1.0
+
+    Bot()
+    gc.collect()
+    assert opened(str(tmp_path / "exchange.db")) == 0
+    assert recwarn.list == []
+
+
 QUIET = """
 import asyncio, os, sys, threading
 from poslock import AsyncPositionGuard, PaperExchange, Position, PositionGuard
