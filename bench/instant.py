@@ -52,9 +52,16 @@ class InstantVenue:
         order = self._placed.get(leg.symbol)
         return trades_of(leg.symbol, None if order is None else order.client_order_id)
 
+    def order(self, _leg: Leg, _client_order_id: str) -> Order | None:
+        """None is ever asked for."""
+        return None
+
     def open_orders(self, _leg: Leg) -> list[Order]:
         """None."""
         return []
+
+    def cancel(self, _order: Order) -> None:
+        """None rests."""
 
     def funding(self, _leg: Leg, _since_ms: int, _until_ms: int) -> Decimal:
         """None."""
