@@ -29,7 +29,9 @@ Identity: TypeAlias = tuple[int, int]
 class Connection:
     """A connection of this thread to the file at *path*.
 
-    ``sqlite`` is None once it is closed. ``version`` is for the *owner*, who notes there what is prepared.
+    ``sqlite`` is None once it is closed. ``version`` is for the owner, who notes there what is prepared. *owner* tells
+    apart whose it is. It must not lead to the owner itself: that could then go only with the garbage, and as long as
+    nobody collects it the file stays open. (test_what_nobody_has_any_more_is_closed_at_once)
 
     Raises:
         OSError, sqlite3.Error: there is no such file, or it cannot be opened. None is made.

@@ -67,6 +67,7 @@ class Database:
         self._failure = failure
         self._mark = mark
         self._local = _OfThread()
+        self._owner = object()
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
@@ -86,7 +87,7 @@ class Database:
         The next transaction opens the file anew.
         """
         for each in connections_to(self.path):
-            if each.owner is self:
+            if each.owner is self._owner:
                 with each.lock:
                     each.close()
         if not connections_to(self.path):
@@ -206,7 +207,7 @@ class Database:
         except OSError as error:
             raise self._failure(error.strerror or str(error), "check the path and its permissions") from error
         try:
-            return Connection(self.path, self)
+            return Connection(self.path, self._owner)
         except OSError as error:
             raise self._failure(error.strerror or str(error), "check the path and its permissions") from error
 

@@ -10,11 +10,11 @@ import sys
 import threading
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from poslock import AsyncPositionGuard, PaperExchange, PositionGuard
+from poslock import AsyncPositionGuard, PaperExchange, Position, PositionGuard
 from poslock.ledger.ledger import Ledger
 from test_ledger import KEY, track, write
 
@@ -121,6 +121,41 @@ def test_what_an_ended_thread_had_open_goes_with_it(tmp_path: Path) -> None:
     del ledger
     gc.collect()
     assert opened(str(tmp_path / "ledger.db")) == 0
+
+
+@pytest.mark.parametrize("threads", [0, 3])
+def test_what_nobody_has_any_more_is_closed_at_once(tmp_path: Path, threads: int) -> None:
+    """A guard and a paper account that are dropped without `close` wait for no garbage collector, nor for threads."""
+    at_work, done = threading.Barrier(threads + 1), threading.Event()
+    paths = str(tmp_path / "exchange.db"), str(tmp_path / "locks" / "ledger.db")
+
+    def bot() -> None:
+        exchange = PaperExchange(paths[0])
+        exchange.set_price("BTC/USDT", 1)
+        exchange.open_position("BTC/USDT", "long", 1)
+        guard = PositionGuard(exchange, lock_dir=tmp_path / "locks")
+        guard.track(Position("btc-1", "BTC/USDT", "long", 1, 1))
+        for _ in range(threads):
+            threading.Thread(target=look, args=[[guard, exchange]]).start()
+        at_work.wait(10)
+        assert [opened(path) for path in paths] == [threads + 1] * 2
+        assert guard.close_position("btc-1").left_at_venue == 0
+
+    def look(bots: list[Any]) -> None:
+        guard, exchange = bots.pop(0), bots.pop(0)
+        guard.position("btc-1")
+        exchange.set_price("BTC/USDT", 1)
+        del guard, exchange
+        at_work.wait(10)
+        done.wait(10)
+
+    gc.disable()
+    try:
+        bot()
+        assert [opened(path) for path in paths] == [0, 0]
+    finally:
+        done.set()
+        gc.enable()
 
 
 def test_an_ended_thread_drops_no_lock_of_another(tmp_path: Path) -> None:

@@ -40,10 +40,8 @@ class Rows:
             sqlite3.DatabaseError: a row holds what cannot have been written there.
         """
         keyed = [((row["position_id"], row["generation"]), row) for row in self.positions]
-        return [
-            _tracked(row, self.bookings.get(key), *(rows.get(key, ()) for rows in (self.fills, self.changes, self.exits)))
-            for key, row in keyed
-        ]
+        several = (self.fills, self.changes, self.exits)
+        return [_tracked(row, self.bookings.get(key), *(rows.get(key, ()) for rows in several)) for key, row in keyed]
 
 
 def position_of(db: sqlite3.Connection, position_id: str, generation: int | None = None) -> TrackedPosition | None:
