@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from poslock.connection import Connection, connections_to, mine
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from poslock.errors import PoslockError
 
@@ -38,7 +38,7 @@ class Database:
     Args:
         path: the file; created with mode 0600, in a setgid directory with 0660.
         schema: a script for a new file, which sets ``user_version``.
-        upgrade: a script for a file of a lower version, which does the same.
+        upgrades: by the lower versions that are known, a script for a file of that version, which does the same.
         version: that number; a file with a higher one is refused.
         synchronous: EXTRA where an acknowledged commit must survive a power cut, OFF where a killed process is all.
         failure: makes the error to raise from what went wrong and the way out.
@@ -53,7 +53,7 @@ class Database:
         path: str,
         *,
         schema: str,
-        upgrade: str,
+        upgrades: Mapping[int, str],
         version: int,
         synchronous: Literal["EXTRA", "OFF"],
         failure: Callable[[str, str], PoslockError],
@@ -61,7 +61,7 @@ class Database:
     ) -> None:
         self.path = os.path.abspath(path)
         self._schema = schema
-        self._upgrade = upgrade
+        self._upgrades = upgrades
         self._version = version
         self._synchronous = synchronous
         self._failure = failure
@@ -261,7 +261,7 @@ class Database:
 
     def _version_of(self, connection: sqlite3.Connection) -> int:
         (version,) = connection.execute("PRAGMA user_version").fetchone()
-        if version > self._version:
+        if version not in {0, *self._upgrades, self._version}:
             raise self._failure(f"has schema {version}, this poslock knows {self._version}", "upgrade poslock")
         return int(version)
 
@@ -273,7 +273,7 @@ class Database:
             if not version and self._place().is_seen:
                 raise _Unusable("it was emptied", "put a copy back, while no bot runs")
             if version < self._version:
-                for statement in statements(self._upgrade if version else self._schema):
+                for statement in statements(self._upgrades[version] if version else self._schema):
                     connection.execute(statement)
             connection.execute("COMMIT")
         finally:

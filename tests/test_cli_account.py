@@ -225,7 +225,7 @@ def test_history_of_a_takeover_shows_who_was_broken(account: Account, start: Chi
     events = listed(account.lock_dir, "history", "btc-1")
     names = [event["event"] for event in events]
     assert names == ["tracked", "intent", "sending", "took over", "filled", "booked"]
-    fields = ["at", "position_id", "generation", "token", "pid", "event", "detail"]
+    fields = ["at", "position_id", "generation", "token", "pid", "event", "detail", "account"]
     assert all(list(event) == fields for event in events)
     assert [event["pid"] for event in events] == [os.getpid(), dead.pid, dead.pid, *[os.getpid()] * 3]
     assert events[3]["detail"] == f"from PID {dead.pid} on {os.uname().nodename} (close: test)"

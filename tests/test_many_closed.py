@@ -61,7 +61,7 @@ class Work:
             "close": lambda: self.guard.close_position(name),
             "recover after it": self.guard.recover,
             "positions": lambda: ledger.positions(only_open=True),
-            "all superseded": ledger.all_superseded,
+            "superseded": ledger.superseded,
             "history": lambda: ledger.history("new"),
         }
 
@@ -123,9 +123,11 @@ def asked_of(ledger: Ledger) -> None:
         "close": (key,),
         "held_price": (key,),
         "unfinished": (ACCOUNT,),
-        "superseded": ("other",),
+        "superseded": ("other", ACCOUNT),
+        "is_shared": ("other", ACCOUNT),
         "on_leg": (ACCOUNT, "other", "long"),
         "find": ("other", 1),
+        "history": ("other", ACCOUNT),
         "booked_elsewhere": (key, ("t1", "t2")),
         "booked_on": (ACCOUNT, "other", "long", ("t1",)),
         "sent": ("pl1",),

@@ -95,7 +95,7 @@ class PaperExchange:
         self._database = Database(
             str(path),
             schema=_schema(hedge=hedge),
-            upgrade=_schema(hedge=hedge),
+            upgrades={1: _schema(hedge=hedge)},
             version=2,
             synchronous="OFF",
             failure=lambda why, way_out: ExchangeUnavailable(f"paper exchange {path}: {why}; {way_out}"),

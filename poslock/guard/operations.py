@@ -164,8 +164,9 @@ class Operations:
     async def settle(self, position_id: str, reason: str, exit_price: Number | None) -> ClosedPosition:
         why = _as_log_text(reason)
         price = None if exit_price is None else positive("exit_price", exit_price)
-        older = await self.means.ports.ledger(self.means.ledger.superseded, position_id)
-        seen = await self._admission.position(position_id, older.generation if older else None)
+        account = self.means.exchange.account
+        older = await self.means.ports.ledger(self.means.ledger.superseded, position_id, account)
+        seen = await self._admission.position(position_id, older[0].generation if older else None)
         admitted = await self._admission.to_close(seen, f"settle: {why}")
         try:
             closed = await Settling(admitted.session()).settle(why, price)

@@ -30,6 +30,7 @@ from poslock.ledger.rows import (
     events_of,
     highest_token,
     leg_of,
+    next_generation,
     open_on_leg,
     position_of,
     positions_of,
@@ -70,9 +71,12 @@ class Ledger:
         self.path = path
         self._database = Database(
             path,
-            schema=_script("schema"),
-            upgrade="".join(map(_script, ("aside", "schema", "carried"))),
-            version=3,
+            schema=_script("schema", "indexes"),
+            upgrades={
+                **dict.fromkeys((1, 2), _script("aside", "schema", "carried", "indexes")),
+                3: _script("indexes"),
+            },
+            version=4,
             synchronous="EXTRA",
             failure=lambda why, way_out: LedgerError(path, why, way_out),
             mark=_NEWEST_EVENT,
@@ -108,34 +112,44 @@ class Ledger:
             PositionConflict: the id is closing, or the id or the leg is taken by another open position.
         """
         with self._database.transaction() as db:
-            known = position_of(db, position.id)
+            known = position_of(db, position.id, account=account)
             is_taken = known is not None and known.state in {"open", "closing"} and not _is_superseded(db, known)
             if known is not None and is_taken and (after is None or _key_of(known) != after[0]):
-                if (known.position, known.account, known.state) == (position, account, "open"):
+                if (known.position, known.state) == (position, "open"):
                     return known
-                raise PositionConflict(position.id, f"it is {known.state} on {known.account} as {known.position}")
+                raise PositionConflict(position.id, f"it is {known.state} as {known.position}")
             if after is not None:
                 self._supersede(db, *after, leg.held)
             check_leg_free(db, position, account)
-            tracked = TrackedPosition(
-                position, known.generation + 1 if known else 1, account, "open", tracked_at_ms, None
-            )
+            generation = next_generation(db, position.id)
+            tracked = TrackedPosition(position, generation, account, "open", tracked_at_ms, None)
             insert_position(db, tracked, leg, highest_token(db, position.id))
             return tracked
 
-    def find(self, position_id: str, generation: int | None = None) -> TrackedPosition | None:
-        """A generation of a position, the newest one if none is given."""
+    def find(
+        self, position_id: str, generation: int | None = None, account: str | None = None
+    ) -> TrackedPosition | None:
+        """A generation of a position, the newest one if none is given; None if it is not on that account, if given."""
         with self._database.snapshot() as db:
-            return position_of(db, position_id, generation)
+            return position_of(db, position_id, generation, account)
 
-    def positions(self, account: str | None = None, *, only_open: bool = False) -> list[TrackedPosition]:
-        """The newest generation of every position, by id; of those on one account if given.
+    def is_shared(self, position_id: str, account: str) -> bool:
+        """Whether another account has a position of this id, or ever had."""
+        sql = "SELECT 1 FROM position WHERE position_id = :id AND account {} :account"
+        with self._database.snapshot() as db:
+            asked = (db.execute(sql.format(each), {"id": position_id, "account": account}) for each in "<>")
+            return any(found.fetchone() for found in asked)
+
+    def positions(
+        self, account: str | None = None, *, position_id: str | None = None, only_open: bool = False
+    ) -> list[TrackedPosition]:
+        """The newest generation of each id on each account, by id; of those on one account, or of one id, if given.
 
         With *only_open* those that are open or closing, without a look at all the others.
         """
         with self._database.errors():
             with self._database.snapshot() as db:
-                rows = positions_of(db, account, only_open=only_open)
+                rows = positions_of(db, position_id, account, only_open=only_open)
             # A writer waits for all who read, so it does not wait for this.
             return rows.tracked()
 
@@ -145,10 +159,10 @@ class Ledger:
             position_id = open_on_leg(db, account, symbol, side)
             return None if position_id is None else position_of(db, position_id)
 
-    def history(self, position_id: str | None = None) -> list[Event]:
-        """The audit trail, oldest first; of one position if given."""
+    def history(self, position_id: str | None = None, account: str | None = None) -> list[Event]:
+        """The audit trail, oldest first; of one position, and of one account, if given."""
         with self._database.snapshot() as db:
-            rows = events_of(db, position_id)
+            rows = events_of(db, position_id, account)
         return [Event(*row) for row in rows]
 
     def unfinished(self, account: str) -> list[CloseKey]:
@@ -162,15 +176,13 @@ class Ledger:
         with self._database.snapshot() as db:
             return [CloseKey(*row) for row in db.execute(sql, {"account": account})]
 
-    def superseded(self, position_id: str) -> TrackedPosition | None:
-        """The oldest generation whose leg a later position has, and which is not booked; None if there is none."""
-        with self._database.snapshot() as db:
-            return next(iter(superseded_of(db, position_id)), None)
+    def superseded(self, position_id: str | None = None, account: str | None = None) -> list[TrackedPosition]:
+        """The oldest generation of each id on each account whose leg a later position has, and which is not booked.
 
-    def all_superseded(self) -> list[TrackedPosition]:
-        """The same of every position that has one, by id."""
+        By id; of one id, and of one account, if given.
+        """
         with self._database.snapshot() as db:
-            return superseded_of(db, None)
+            return superseded_of(db, position_id, account)
 
     def leg(self, key: CloseKey) -> LegHistory:
         """What is known of the leg of a position."""
@@ -178,7 +190,7 @@ class Ledger:
             return leg_of(db, key)
 
     def highest_token(self, position_id: str) -> int:
-        """The highest fencing token seen for a position, 0 if none."""
+        """The highest fencing token seen for an id, on all accounts, which share its lock; 0 if none."""
         with self._database.snapshot() as db:
             return highest_token(db, position_id)
 
@@ -435,5 +447,6 @@ def _key_of(tracked: TrackedPosition) -> CloseKey:
     return CloseKey(tracked.position.id, tracked.generation)
 
 
-def _script(name: str) -> str:
-    return resources.files("poslock.ledger").joinpath(f"{name}.sql").read_text("utf-8")
+def _script(*names: str) -> str:
+    folder = resources.files("poslock.ledger")
+    return "".join(folder.joinpath(f"{name}.sql").read_text("utf-8") for name in names)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal, localcontext
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from poslock.ledger.journal import Attempt, Change, Close, CloseKey, LegAtTracking, LegHistory
 from poslock.pnl import part_of, realized_pnl
@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
 _Key: TypeAlias = tuple[str, int]
 NOT_OVER = "state IN ('open', 'closing')"
-_NEWEST = "generation = (SELECT max(generation) FROM position AS any WHERE any.position_id = position.position_id)"
+_NEWEST = (
+    "generation = (SELECT max(generation) FROM position AS any"
+    " WHERE any.position_id = position.position_id AND any.account = position.account)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,32 +47,40 @@ class Rows:
         return [_tracked(row, self.bookings.get(key), *(rows.get(key, ()) for rows in several)) for key, row in keyed]
 
 
-def position_of(db: sqlite3.Connection, position_id: str, generation: int | None = None) -> TrackedPosition | None:
-    """A generation of a position, the newest one if none is given.
+def position_of(
+    db: sqlite3.Connection, position_id: str, generation: int | None = None, account: str | None = None
+) -> TrackedPosition | None:
+    """A generation of a position, the newest one if none is given; on one account if given.
 
     Raises:
         sqlite3.DatabaseError: a row holds what cannot have been written there.
     """
-    which = _NEWEST if generation is None else "generation = :generation"
-    values: dict[str, object] = {"position_id": position_id, "generation": generation}
-    found = _read(db, f"position_id = :position_id AND {which}", values).tracked()
+    of_id = _all_of(position_id=position_id, account=account)
+    which = f"(SELECT max(generation) FROM position WHERE {of_id})" if generation is None else ":generation"
+    values: dict[str, object] = {"position_id": position_id, "generation": generation, "account": account}
+    found = _read(db, f"{of_id} AND generation = {which}", values).tracked()
     return found[0] if found else None
 
 
-def positions_of(db: sqlite3.Connection, account: str | None, *, only_open: bool) -> Rows:
-    """The newest generation of every position; on one account if given, and not over if that is wanted."""
-    terms = [NOT_OVER] if only_open else []
-    terms += [] if account is None else ["account = :account"]
-    return _read(db, " AND ".join([*terms, _NEWEST]), {"account": account})
+def positions_of(db: sqlite3.Connection, position_id: str | None, account: str | None, *, only_open: bool) -> Rows:
+    """The newest generation of each id on each account, or on those given; not over if that is wanted."""
+    where = f"{NOT_OVER if only_open else 'TRUE'} AND {_all_of(position_id=position_id, account=account)} AND {_NEWEST}"
+    return _read(db, where, {"position_id": position_id, "account": account})
 
 
-def superseded_of(db: sqlite3.Connection, position_id: str | None) -> list[TrackedPosition]:
-    """Of every position, or of one, the oldest generation whose leg a later position has, and which is not booked."""
-    sql = f"SELECT position_id, min(generation) AS generation FROM position WHERE {NOT_OVER} AND later IS NOT NULL"
-    which = "" if position_id is None else " AND position_id = :position_id"
-    rows = db.execute(f"{sql}{which} GROUP BY position_id", {"position_id": position_id}).fetchall()
-    found = (position_of(db, row["position_id"], row["generation"]) for row in rows)
-    return [each for each in found if each is not None]
+def superseded_of(db: sqlite3.Connection, position_id: str | None, account: str | None) -> list[TrackedPosition]:
+    """The oldest generation of each id on each account whose leg a later position has, and which is not booked."""
+    # Not grouped by SQLite, which would visit all positions in the order of another index.
+    where = f"{NOT_OVER} AND later IS NOT NULL AND {_all_of(position_id=position_id, account=account)}"
+    found: dict[tuple[str, str], TrackedPosition] = {}
+    for each in _read(db, where, {"position_id": position_id, "account": account}).tracked():
+        found.setdefault((each.position.id, each.account), each)
+    return list(found.values())
+
+
+def _all_of(**given: str | None) -> str:
+    """The condition that these columns are as given; None is any."""
+    return " AND ".join(f"{column} = :{column}" for column, value in given.items() if value is not None) or "TRUE"
 
 
 def _read(db: sqlite3.Connection, where: str, values: dict[str, object]) -> Rows:
@@ -162,10 +173,17 @@ def leg_of(db: sqlite3.Connection, key: CloseKey) -> LegHistory:
 
 
 def highest_token(db: sqlite3.Connection, position_id: str) -> int:
-    """The highest fencing token that any write on the position carried, 0 if none."""
+    """The highest fencing token that any write on a position of this id carried, 0 if none."""
     sql = "SELECT coalesce(max(token), 0) AS token FROM position WHERE position_id = ?"
     token: int = db.execute(sql, (position_id,)).fetchone()["token"]
     return token
+
+
+def next_generation(db: sqlite3.Connection, position_id: str) -> int:
+    """The number of the next position under this id, counted over all accounts."""
+    sql = "SELECT coalesce(max(generation), 0) + 1 AS next FROM position WHERE position_id = ?"
+    number: int = db.execute(sql, (position_id,)).fetchone()["next"]
+    return number
 
 
 def open_on_leg(db: sqlite3.Connection, account: str, symbol: str, side: Side) -> str | None:
@@ -219,11 +237,15 @@ def changes_of(db: sqlite3.Connection, key: CloseKey) -> tuple[Change, ...]:
     )
 
 
-def events_of(db: sqlite3.Connection, position_id: str | None) -> list[tuple[Any, ...]]:
-    """The audit trail, oldest first; of one position if given. Each row has what an `Event` takes."""
-    sql = "SELECT at, position_id, generation, token, pid, event, detail FROM audit"
-    where = "" if position_id is None else " WHERE position_id = :position_id"
-    return db.execute(f"{sql}{where} ORDER BY number", {"position_id": position_id}).fetchall()
+def events_of(db: sqlite3.Connection, position_id: str | None, account: str | None) -> list[sqlite3.Row]:
+    """The audit trail, oldest first; of one position, and of one account, if given."""
+    sql = """
+        SELECT at, audit.position_id, generation, audit.token, pid, event, detail, coalesce(account, '')
+        FROM audit LEFT JOIN position USING (position_id, generation)
+    """
+    of_position = "TRUE" if position_id is None else "audit.position_id = :position_id"
+    where = f"WHERE {of_position} AND {_all_of(account=account)} ORDER BY number"
+    return db.execute(f"{sql}{where}", {"position_id": position_id, "account": account}).fetchall()
 
 
 def _booking(row: sqlite3.Row | None, fills: Sequence[sqlite3.Row]) -> ClosedPosition:

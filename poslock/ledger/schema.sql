@@ -1,3 +1,4 @@
+-- generation: counted up for each id, over all accounts that use it.
 -- token: the highest fencing token that any write on this position carried. A lower one is refused.
 -- held, held_price, venue_id: what the venue said of the leg when the position was tracked; held is its contracts.
 -- trades_since_ms: venue time from which on trades of the leg are asked for. entry_known: the bot named its entry orders.
@@ -31,10 +32,6 @@ CREATE TABLE position (
 -- A venue knows a position only as one side of one market. Two open ones there could not be told apart.
 CREATE UNIQUE INDEX one_open_position_per_leg ON position (account, symbol, side)
     WHERE state IN ('open', 'closing') AND later IS NULL;
-
--- What is looked for with every close, however many positions were closed before: those that are not, and the token.
-CREATE INDEX positions_not_over ON position (position_id, generation) WHERE state IN ('open', 'closing');
-CREATE INDEX tokens ON position (position_id, token);
 
 -- Every trade that the venue ever showed on the leg of a position, in the venue's order: venues forget.
 -- baseline: what the venue held when the position was tracked contains it.
@@ -162,6 +159,3 @@ CREATE TABLE audit (
     event       TEXT NOT NULL,
     detail      TEXT NOT NULL
 ) STRICT;
-CREATE INDEX events_of_a_position ON audit (position_id);
-
-PRAGMA user_version = 3;

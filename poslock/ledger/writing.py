@@ -26,8 +26,7 @@ def check_leg_free(db: sqlite3.Connection, position: Position, account: str) -> 
     """Raise `PositionConflict` if another position is open or closing there."""
     taken = open_on_leg(db, account, position.symbol, position.side)
     if taken is not None:
-        why = f"{taken!r} is open on that side of {position.symbol}; the venue holds both as one"
-        raise PositionConflict(position.id, why)
+        raise PositionConflict.on_leg(position.id, taken, position.symbol)
 
 
 def insert_position(db: sqlite3.Connection, tracked: TrackedPosition, leg: LegAtTracking, token: int) -> None:
