@@ -60,7 +60,7 @@ class Work:
             "recover": self.guard.recover,
             "close": lambda: self.guard.close_position(name),
             "recover after it": self.guard.recover,
-            "positions": lambda: ledger.positions(only_open=True),
+            "alive": ledger.alive,
             "superseded": ledger.superseded,
             "history": lambda: ledger.history("new"),
         }

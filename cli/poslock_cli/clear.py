@@ -79,7 +79,7 @@ def _shown(directory: LockDirectory, ledger: str | None, position_id: str) -> It
     yield f"{position_id}: {lock.state}{f', {by[lock.state]}' if lock.state in by else ''}"
     book = ledger_at(directory, ledger)
     try:
-        found = book.positions(position_id=position_id) if is_made(book.path) else []
+        found = book.positions(None, position_id) if is_made(book.path) else []
     except (LedgerError, click.ClickException) as error:
         yield f"  not seen: the position ({error})"
         return

@@ -72,12 +72,10 @@ def positions(  # noqa: PLR0913  # one for each option
 def _found(ledger: Ledger, named: tuple[str, ...], account: str | None, *, only_open: bool) -> list[TrackedPosition]:
     """All positions, or the *named* ones, by id; before each the oldest generation that is not booked yet."""
     if named:
-        asked = [
-            [*ledger.superseded(name, account), *ledger.positions(account, position_id=name)] for name in set(named)
-        ]
+        asked = [[*ledger.superseded(name, account), *ledger.positions(account, name)] for name in set(named)]
         found = [each for of_name in asked for each in of_name]
     else:
-        found = ledger.superseded(None, account) + ledger.positions(account, only_open=only_open)
+        found = ledger.superseded(None, account) + (ledger.alive(account) if only_open else ledger.positions(account))
     by_key = {(each.position.id, each.generation): each for each in found}
     return [by_key[key] for key in sorted(by_key)]
 

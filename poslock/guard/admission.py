@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import os
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
 from poslock.closing.session import Means, Session
@@ -74,7 +73,7 @@ class Admission:
         ledger, account = self.means.ledger, self.means.exchange.account
         tracked = await self.means.ports.ledger(ledger.find, position_id, generation, account)
         if tracked is None:
-            others = await self.means.ports.ledger(partial(ledger.positions, position_id=position_id))
+            others = await self.means.ports.ledger(ledger.positions, None, position_id)
             accounts = [each.account for each in others if each.account != account]
             raise PositionNotFound(position_id, ledger.path, accounts)
         return tracked

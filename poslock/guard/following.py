@@ -6,7 +6,6 @@ refuses it when it triggers, and where others hold a part of the leg it would ta
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from poslock.closing.change import Changes
@@ -33,8 +32,7 @@ class Following:
 
     async def larger_than_left(self) -> list[TrackedPosition]:
         """Open positions whose stop-loss is too large by what the ledger knows; the venue is not asked."""
-        alive = partial(self._means.ledger.positions, self._exchange.account, only_open=True)
-        found = await self._means.ports.ledger(alive)
+        found = await self._means.ports.ledger(self._means.ledger.alive, self._exchange.account)
         return [each for each in found if each.state == "open" and await self._is_larger(each)]
 
     async def follow(self, seen: TrackedPosition) -> None:

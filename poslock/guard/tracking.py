@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import os
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from poslock.closing.close import Close
@@ -117,7 +116,7 @@ class Tracking:
     async def ended(self) -> list[TrackedPosition]:
         """Open positions of the account that the venue does not hold as they were tracked: from one request."""
         ledger = self._means.ledger
-        found = await self._ledger(partial(ledger.positions, self._exchange.account, only_open=True))
+        found = await self._ledger(ledger.alive, self._exchange.account)
         still_open = {_leg(each): each for each in found if each.state == "open"}
         if not still_open:
             return []

@@ -140,18 +140,13 @@ class Ledger:
             asked = (db.execute(sql.format(each), {"id": position_id, "account": account}) for each in "<>")
             return any(found.fetchone() for found in asked)
 
-    def positions(
-        self, account: str | None = None, *, position_id: str | None = None, only_open: bool = False
-    ) -> list[TrackedPosition]:
-        """The newest generation of each id on each account, by id; of those on one account, or of one id, if given.
+    def positions(self, account: str | None = None, position_id: str | None = None) -> list[TrackedPosition]:
+        """The newest generation of each id on each account, by id; of those on one account, or of one id, if given."""
+        return self._positions(account, position_id, only_open=False)
 
-        With *only_open* those that are open or closing, without a look at all the others.
-        """
-        with self._database.errors():
-            with self._database.snapshot() as db:
-                rows = positions_of(db, position_id, account, only_open=only_open)
-            # A writer waits for all who read, so it does not wait for this.
-            return rows.tracked()
+    def alive(self, account: str | None = None) -> list[TrackedPosition]:
+        """Those that are open or closing, without a look at all the others."""
+        return self._positions(account, None, only_open=True)
 
     def on_leg(self, account: str, symbol: str, side: Side) -> TrackedPosition | None:
         """The position that is open or closing on one side of a market."""
@@ -387,6 +382,13 @@ class Ledger:
             sql = "INSERT OR REPLACE INTO growth VALUES (:position_id, :generation, :held)"
             db.execute(sql, {**asdict(key), "held": str(held_price)})
             audit(db, key, token, "adopted", f"{position.contracts} from {position.entry_price}")
+
+    def _positions(self, account: str | None, position_id: str | None, *, only_open: bool) -> list[TrackedPosition]:
+        with self._database.errors():
+            with self._database.snapshot() as db:
+                rows = positions_of(db, position_id, account, only_open=only_open)
+            # A writer waits for all who read, so it does not wait for this.
+            return rows.tracked()
 
     def _book(self, db: sqlite3.Connection, key: CloseKey, token: int, closed: ClosedPosition) -> None:
         db.execute(f"UPDATE position SET state = 'closed', unsettled = '' WHERE {_KEY}", asdict(key))
