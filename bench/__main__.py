@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from bench.alone import crowded, fill, fresh, reused
 from bench.commands import imports, status
+from bench.growth import growth
 from bench.guard import close
 from bench.machine import machine
 from bench.peers import arena, crowd, hand_over, idle, take_over
@@ -44,7 +45,7 @@ def measure(directory: str, settings: Settings) -> list[Row]:
     held = fill(many, settings.files)
     rows += [crowded(f"{directory}/few", many, settings), status(many, directory, settings)]
     del held
-    return [*rows, close(directory, settings), *imports(directory, settings)]
+    return [*rows, close(directory, settings), *growth(directory, settings), *imports(directory, settings)]
 
 
 def _options() -> argparse.Namespace:

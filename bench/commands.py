@@ -31,6 +31,17 @@ def status(many: str, directory: str, settings: Settings) -> Row:
     return Row(f"poslock status over {settings.files:,} lock files", "s", {POSLOCK.name: series}, (Bound(2.0),))
 
 
+def positions(lock_dir: str, directory: str, settings: Settings) -> Row:
+    """``poslock positions --open`` after very many closes."""
+    series = Series()
+    for _ in range(settings.statuses):
+        began = perf_counter_ns()
+        _run(["-m", "poslock_cli", "--lock-dir", lock_dir, "positions", "--open"], directory)
+        series.rounds.append([(perf_counter_ns() - began) / 1e9])
+    work = f"poslock positions --open, {settings.closed:,} closed"
+    return Row(work, "s", {POSLOCK.name: series}, (Bound(1.0),))
+
+
 def imports(directory: str, settings: Settings) -> list[Row]:
     """How long importing takes in a new process, and whether it loads what only few need."""
     series = {name: Series() for name in _IMPORTS}

@@ -20,10 +20,11 @@ class Settings:
     starts: int
     statuses: int
     closes: int
+    closed: int
 
 
 SIZES = {
-    "full": Settings(120, 20, 10_000, 40, 15, 3, 2.0, 10.0, 15, 3, 60),
-    "quick": Settings(15, 10, 1_000, 3, 2, 1, 0.4, 1.5, 3, 1, 10),
-    "tiny": Settings(2, 2, 20, 1, 1, 1, 0.1, 0.2, 1, 1, 2),
+    "full": Settings(120, 20, 10_000, 40, 15, 3, 2.0, 10.0, 15, 3, 60, 100_000),
+    "quick": Settings(15, 10, 1_000, 3, 2, 1, 0.4, 1.5, 3, 1, 10, 10_000),
+    "tiny": Settings(2, 2, 20, 1, 1, 1, 0.1, 0.2, 1, 1, 2, 20),
 }

@@ -40,7 +40,11 @@ An error of the lock names a `Holder`, and what came from outside stands in a me
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Self
 
 Intent: TypeAlias = Literal["close", "change", "read", "other"]
 """What a holder holds the lock for. Only a guard says ``"close"``, ``"change"`` or ``"read"``."""
@@ -127,12 +131,17 @@ class InvalidPosition(PoslockError, ValueError):
 
 
 class PositionNotFound(PoslockError, LookupError):
-    """The ledger knows no such position on this account. Call `track` first, or look at the id."""
+    """The ledger knows no such position on this account. Call `track` first, or look at the id.
 
-    def __init__(self, position_id: str, ledger: str) -> None:
-        super().__init__(f"position {quoted(position_id)} is not in the ledger {ledger}; track() it first")
+    ``accounts`` are the other ones that have a position of this id.
+    """
+
+    def __init__(self, position_id: str, ledger: str, accounts: Sequence[str] = ()) -> None:
+        others = f" for this account, only for {', '.join(map(quoted, accounts))}" if accounts else ""
+        super().__init__(f"position {quoted(position_id)} is not in the ledger {ledger}{others}; track() it first")
         self.position_id = position_id
         self.ledger = ledger
+        self.accounts = tuple(accounts)
 
 
 class PositionConflict(PoslockError):
@@ -142,6 +151,16 @@ class PositionConflict(PoslockError):
         super().__init__(f"position {quoted(position_id)} cannot be tracked: {why}")
         self.position_id = position_id
         self.why = why
+
+    @classmethod
+    def on_leg(cls, position_id: str, other_id: str, symbol: str) -> Self:
+        """Another position is open on the same side of the market."""
+        ways_out = (
+            "hedge mode if the two are to be on opposite sides, a sub-account for one of them, or one position with a"
+            " ladder for both: take_profit=[(price, contracts), ...]"
+        )
+        why = f"{quoted(other_id)} is open on that side of {symbol}; the venue holds both as one"
+        return cls(position_id, f"{why}. Ways out: {ways_out}")
 
 
 class PositionAlreadyClosingError(PoslockError):

@@ -49,8 +49,8 @@ FAULTS = ("answer lost", "request lost", "request late")
 LAGS = ("the holding is late", "the trades are late", "both are late")
 SETTLES_WITHIN = 2.0
 _READS = frozenset({
-    "booked_elsewhere", "changes", "close", "find", "held_price", "highest_token", "leg", "on_leg", "positions", "sent",
-    "superseded", "unfinished",
+    "alive", "booked_elsewhere", "changes", "close", "find", "held_price", "highest_token", "is_shared", "leg",
+    "on_leg", "positions", "sent", "superseded", "unfinished",
 })  # fmt: skip
 # What is judged when the ledger has taken it.
 _JUDGED = {"book": conduct.expect_swept, "resize": conduct.expect_grown, "settle": conduct.expect_unexplained}

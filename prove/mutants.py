@@ -327,8 +327,8 @@ MUTANTS = (
     Mutant(
         "any holder counts as one that closes",
         _ADMISSION,
-        'error.holder is not None and error.holder.intent == "close"',
-        "error.holder is not None",
+        'error.holder is None or error.holder.intent != "close"',
+        "error.holder is None",
         ("a change and a re-entry", "a close and a change"),
     ),
     Mutant(

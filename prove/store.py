@@ -6,9 +6,9 @@ same state.
 
 from __future__ import annotations
 
-import os
 import pickle
 import sqlite3
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from poslock.errors import PoslockError
@@ -30,6 +30,8 @@ class Store:
         self.subject = subject
         self._database = database
         self._tidy = tidy
+        # States come and go: a file is not known again by its newest row.
+        database._mark, database._place().mark = "SELECT 0", None  # noqa: SLF001  # as below
         self._connection = self._opened()
         self._connection.executescript(database._schema)  # noqa: SLF001  # as the database itself would
         self._states = [self._connection.serialize()]
@@ -76,5 +78,21 @@ class Store:
         connection = sqlite3.connect(":memory:", isolation_level=None)
         connection.row_factory = sqlite3.Row
         connection.execute("PRAGMA foreign_keys = ON")
-        self._database._local.connection = (os.getpid(), connection)  # noqa: SLF001  # it has no other seam for memory
+        local: Any = self._database._local  # noqa: SLF001  # it has no other seam for memory
+        local.connection = _InMemory(connection, self._database._version)  # noqa: SLF001  # as above
         return connection
+
+
+@dataclass
+class _InMemory:
+    """A connection as the database keeps it, to no file."""
+
+    sqlite: sqlite3.Connection
+    version: int
+
+    def is_current(self) -> bool:
+        """There is no other one."""
+        return True
+
+    def close(self) -> None:
+        """Its state is kept elsewhere."""

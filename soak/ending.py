@@ -36,7 +36,7 @@ def _finish(setting: Setting, diary: Diary, directory: WatchedDirectory, account
         _tell(outcomes, diary, began_ns)
         if all(each.error is not None for each in outcomes):
             break
-    alive = [each for each in Ledger(setting.ledger).positions(venue.account) if each.state in {"open", "closing"}]
+    alive = Ledger(setting.ledger).alive(venue.account)
     _tell(guard.close_positions(each.position.id for each in alive), diary, began_ns)
 
 

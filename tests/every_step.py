@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import sqlite3
 from contextlib import suppress
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -222,7 +221,7 @@ class World:
 
     def marks(self) -> tuple[object, ...]:
         """What is the same again only if nothing was written, sent or waited for; the time of a step does not count."""
-        changes = [database._connection().total_changes for database in self._databases()]
+        changes = [database._local.connection.sqlite.total_changes for database in self._databases()]  # type: ignore[union-attr]
         locks = [path.read_bytes() for path in Path(self.lock_dir).glob("*.lock")]
         return (*changes, *locks, *self._under_way, str(self.door.kept()), self._slept_ns)
 
@@ -233,7 +232,7 @@ class World:
     def end(self) -> None:
         """Remove it."""
         for database in self._databases():
-            database._connection().close()
+            database.close()
         shutil.rmtree(self.path)
 
     def sleep(self, seconds: float) -> None:
@@ -282,12 +281,13 @@ class World:
 
 def _keep_to_one_connection(database: Database) -> None:
     """Whoever asks, from whichever thread: one after the other, and never killed inside. It saves half the time."""
-    database._connection().close()
-    connection = sqlite3.connect(database.path, isolation_level=None, check_same_thread=False)
-    database._prepare(connection)
-    connection.execute("PRAGMA journal_mode = MEMORY")
-    connection.execute("PRAGMA locking_mode = EXCLUSIVE")
-    local: Any = SimpleNamespace(connection=(os.getpid(), connection))
+    with database.snapshot():
+        opened = database._local.connection
+    assert opened is not None
+    assert opened.sqlite is not None
+    opened.sqlite.execute("PRAGMA journal_mode = MEMORY")
+    opened.sqlite.execute("PRAGMA locking_mode = EXCLUSIVE")
+    local: Any = SimpleNamespace(connection=opened, is_inside=False)
     database._local = local
 
 

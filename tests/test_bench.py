@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from bench.guard import COMMITS, InstantVenue
+from bench.guard import COMMITS
+from bench.instant import InstantVenue
 from poslock import Position, PositionGuard
 from poslock.database import Database
 
@@ -40,6 +41,10 @@ ROWS = {
     "acquire + release with 20 lock files in the directory": ["poslock, 10 files"],
     "poslock status over 20 lock files": [None],
     "close_position at a venue that answers at once": ["its 4 commits and nothing else"],
+    "track, 20 closed positions in the ledger": ["poslock, empty ledger"],
+    "recover, all open, 20 closed positions in the ledger": ["poslock, empty ledger"],
+    "close_position, 20 closed positions in the ledger": ["poslock, empty ledger"],
+    "poslock positions --open, 20 closed": [None],
     "import poslock": ["import filelock and portalocker"],
     "import poslock: how many of asyncio, ccxt, sqlite3 it loads": [None],
 }

@@ -335,7 +335,7 @@ def test_a_ledger_put_aside_does_not_bring_back_client_order_ids(account: Accoun
     """Generations start at 1 again, yet an old filled order must not pass for the new close."""
     account.open()
     account.guard.close_position("btc-1")
-    Path(account.lock_dir, "ledger.db").unlink()
+    account.put_ledger_aside()
     account.guard = account.guard_on(account.exchange)
     position = account.open()
     account.guard.close_position("btc-1")

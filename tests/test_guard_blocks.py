@@ -6,7 +6,6 @@ from __future__ import annotations
 import threading
 import time
 from decimal import Context, Decimal, Inexact, localcontext
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -30,6 +29,8 @@ from systems import elsewhere
 from venue import DIED, LEG, SYMBOL, Venue, at_once
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from conftest import Account
     from poslock import Fill
     from poslock.guard.guard import Closing
@@ -486,8 +487,7 @@ def test_an_exit_order_that_fills_while_a_position_is_adopted_counts_once(
     """
     position = account.open()
     if not known:
-        account.rows("DELETE FROM audit")
-        Path(account.lock_dir, "ledger.db").unlink()
+        account.put_ledger_aside()
     account.exchange.protect(SYMBOL, "long", "take_profit", 4, 59_500)
     venue = Venue(account)
 

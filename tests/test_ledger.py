@@ -393,12 +393,11 @@ def test_a_later_position_takes_the_leg_of_one_that_cannot_be_settled(ledger: Le
     assert ledger.on_leg("account", "BTC/USDT", "long") == later
     assert (ledger.leg(KEY).later, ledger.leg(CloseKey(later_id, later.generation)).later) == (Decimal(12), None)
     assert ledger.unfinished("account") == [KEY]
-    old = ledger.superseded("btc-1")
-    assert old is not None
+    (old,) = ledger.superseded("btc-1")
     assert (old.generation, old.state) == (1, "closing")
     assert "with 12 held; nothing is sent" in dict(events(ledger))["later position"]
     ledger.settle(KEY, 6, SETTLED, "")
-    assert ledger.superseded("btc-1") is None
+    assert ledger.superseded("btc-1") == []
     assert tracked_of(ledger, later_id, later.generation).state == "open"
 
 

@@ -10,7 +10,8 @@ import sys
 from contextlib import closing
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,9 +21,6 @@ from poslock.exchange.port import CloseOrder, Leg
 from poslock.ledger.journal import CloseKey
 from poslock.ledger.ledger import Ledger
 from poslock.position import TrackedPosition
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 # Of poslock before version 3, word for word but for its comments.
 VERSION_2 = """
@@ -246,7 +244,7 @@ def test_every_row_is_there_after_an_upgrade(old: Old) -> None:
     assert all(before[table] for table in before if table != "growth")
     ledger = Ledger(str(old.path))
     assert len(ledger.positions()) == 6
-    assert (old.version(), old.content()) == (3, before)
+    assert (old.version(), old.content()) == (4, before)
     with closing(sqlite3.connect(old.path)) as db:
         assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         assert db.execute("PRAGMA foreign_key_check").fetchall() == []
@@ -373,6 +371,33 @@ def test_a_ledger_of_version_1_is_upgraded_too(tmp_path: Path) -> None:
     assert recovery.closed.gross_pnl == -10_000
 
 
+def test_a_ledger_of_version_3_keeps_every_row_and_gets_what_a_new_one_has(tmp_path: Path) -> None:
+    """It lacked indexes alone; its positions read as they did, and an order that was sent is sent no second time."""
+    script = (Path(__file__).parent / "ledger_version_3.sql").read_text("utf-8")
+    with closing(sqlite3.connect(tmp_path / "ledger.db")) as db:
+        db.executescript(script)
+        before = {line for line in db.iterdump() if line.startswith("INSERT")}
+    ledger, fresh = Ledger(str(tmp_path / "ledger.db")), Ledger(str(tmp_path / "fresh.db"))
+    assert fresh.positions() == []
+    found = {each.position.id: (each.generation, each.state, each.left) for each in ledger.positions()}
+    assert found == {
+        "again": (2, "open", 10),
+        "changed": (1, "open", 10),
+        "closed": (1, "closed", 0),
+        "closing": (1, "closing", 10),
+        "open": (1, "open", 10),
+    }
+    with closing(sqlite3.connect(ledger.path)) as db, closing(sqlite3.connect(fresh.path)) as empty:
+        assert {line for line in db.iterdump() if line.startswith("INSERT")} == before
+        schemas = [{row[0] for row in each.execute("SELECT sql FROM sqlite_master")} for each in (db, empty)]
+        assert schemas[0] == schemas[1]
+        assert [each.execute("PRAGMA user_version").fetchone() for each in (db, empty)] == [(4,), (4,)]
+        assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    close = ledger.close(CloseKey("closing", 1))
+    assert close is not None
+    assert (close.step, len(close.attempts), ledger.sent(close.attempts[0].client_order_id)) == ("sending", 1, True)
+
+
 # Several at once, and one that is killed.
 
 OPENS = """
@@ -418,8 +443,8 @@ def test_several_that_open_an_old_ledger_at_once_upgrade_it_once(old: Old) -> No
         assert [said_by(child) for child in children] == ["2"] * 4
         db.execute("ROLLBACK")
     said = sorted(child.communicate(timeout=60)[0].split() for child in children)
-    assert said == [["2", "6"], *[["3", "6"]] * 3]
-    assert (old.version(), old.content()) == (3, before)
+    assert said == [["2", "6"], *[["4", "6"]] * 3]
+    assert (old.version(), old.content()) == (4, before)
 
 
 def said_by(child: subprocess.Popen[str]) -> str:
@@ -438,4 +463,4 @@ def test_an_upgrade_that_is_killed_leaves_the_old_ledger_whole(old: Old, number:
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert (old.version(), old.content()) == (2, before)
     assert len(Ledger(str(old.path)).positions()) == 6
-    assert (old.version(), old.content()) == (3, before)
+    assert (old.version(), old.content()) == (4, before)

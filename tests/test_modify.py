@@ -302,15 +302,15 @@ def test_a_position_that_began_to_close_while_the_lock_was_waited_for_is_not_cha
     venue = Venue(account)
     find = venue.ledger.find
 
-    def found(position_id: str, generation: int | None = None) -> TrackedPosition | None:
-        seen = find(position_id, generation)
+    def found(*asked: Any) -> TrackedPosition | None:
+        seen = find(*asked)
         if venue.ledger.find is found:
             venue.ledger.find = find  # type: ignore[method-assign]
             with pytest.raises(LockLost):
                 Venue(account, Strike("place", "before", DIED)).guard.close_position("btc-1")
         return seen
 
-    venue.ledger.find = found  # type: ignore[method-assign]
+    venue.ledger.find = found  # type: ignore[method-assign, assignment]
     with pytest.raises(PositionAlreadyClosingError):
         venue.guard.modify_position("btc-1", stop_loss=58_000)
     assert venue.calls == []

@@ -91,6 +91,8 @@ ledger_option = click.option(
     help="The ledger; by default the one in poslock.toml, else ledger.db in the lock directory.",
 )
 
+account_option = click.option("--account", metavar="NAME", help="Only what is on this account.")
+
 
 def ledger_at(directory: LockDirectory, path: str | None) -> Ledger:
     """The ledger that ``--ledger`` names, or the one in *directory*; not opened yet."""

@@ -77,11 +77,9 @@ def unbooked(ledger: Ledger, exchange: Exchange, position_id: str, *, oldest: bo
 
     With *oldest* a generation whose leg a later position has comes first, as `settle` takes it.
     """
-    superseded = ledger.superseded(position_id) if oldest else None
-    tracked = superseded or ledger.find(position_id)
-    if tracked is None or tracked.account != exchange.account or tracked.state not in {"open", "closing"}:
-        return None
-    return tracked
+    superseded = ledger.superseded(position_id, exchange.account) if oldest else []
+    tracked = superseded[0] if superseded else ledger.find(position_id, account=exchange.account)
+    return tracked if tracked is not None and tracked.state in {"open", "closing"} else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,13 +78,13 @@ def _shown(directory: LockDirectory, ledger: str | None, position_id: str) -> It
     yield f"{position_id}: {lock.state}{f', {by[lock.state]}' if lock.state in by else ''}"
     book = ledger_at(directory, ledger)
     try:
-        tracked = book.find(position_id) if is_made(book.path) else None
+        found = book.positions(None, position_id) if is_made(book.path) else []
     except (LedgerError, click.ClickException) as error:
         yield f"  not seen: the position ({error})"
         return
-    if tracked is not None:
-        position = tracked.position
-        yield f"  {position.side} {amount(tracked.left)} contracts of {position.symbol}, {tracked.state}"
+    for tracked in found:
+        position, on = tracked.position, f" on {tracked.account}" if len(found) > 1 else ""
+        yield f"  {position.side} {amount(tracked.left)} contracts of {position.symbol}{on}, {tracked.state}"
 
 
 def _name(lock: LockStatus) -> None:

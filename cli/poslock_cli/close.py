@@ -110,7 +110,7 @@ def close(  # noqa: PLR0913  # one for each option
     elif outcome.closed is not None:
         click.echo(f"{printable(position)}: {described(outcome.closed)}")
     if outcome.error is not None:
-        click.echo(f"Error: {printable(str(outcome.error))}{_booked(book, outcome)}", err=True)
+        click.echo(f"Error: {printable(str(outcome.error))}{_booked(book, exchange.account, outcome)}", err=True)
     context.exit(_exit_code(outcome))
 
 
@@ -134,9 +134,9 @@ def _will_do(sight: Sight, *, whole: bool) -> str:
     return f"{sends}, cancels what rests, and books the P&L"
 
 
-def _booked(ledger: Ledger, outcome: Recovery) -> str:
+def _booked(ledger: Ledger, account: str, outcome: Recovery) -> str:
     """By whom, if it was closed before."""
     if not isinstance(outcome.error, PositionAlreadyClosingError) or outcome.error.state != "closed":
         return ""
-    bookings = [event for event in ledger.history(outcome.position_id) if event.event == "booked"]
+    bookings = [event for event in ledger.history(outcome.position_id, account) if event.event == "booked"]
     return f" (booked by PID {bookings[-1].pid} at {moment(bookings[-1].at)})" if bookings else ""

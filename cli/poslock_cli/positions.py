@@ -10,7 +10,7 @@ import click
 
 from poslock.errors import InvalidPositionId, printable, quoted
 from poslock.lock.status import LockStatus, lock_status
-from poslock_cli.account import amount, as_json, ending, is_made, ledger_at, ledger_option
+from poslock_cli.account import account_option, amount, as_json, ending, is_made, ledger_at, ledger_option
 from poslock_cli.table import table
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ _WAY_OUT = "'poslock close' or 'recover' looks afresh, 'poslock settle' ends it 
 @click.command()
 @click.argument("positions", nargs=-1, metavar="[POSITION]...")
 @ledger_option
+@account_option
 @click.option("--open", "only_open", is_flag=True, help="Leave out those that are closed or forgotten.")
 @click.option("--json", "as_objects", is_flag=True, help="Print a list of objects instead of a table.")
 @click.pass_obj
@@ -38,18 +39,20 @@ def positions(  # noqa: PLR0913  # one for each option
     positions: tuple[str, ...],
     *,
     ledger: str | None,
+    account: str | None,
     only_open: bool,
     as_objects: bool,
 ) -> None:
     """Show the positions in the ledger, or those named: what is left, the state, the P&L once closed, and the holder.
 
     Under its row stands why a close cannot end, and what it left at the venue. The ledger is only read. Of an id that
-    was opened again the newest generation is shown, and one before it that is not booked yet.
+    was opened again the newest generation is shown, and one before it that is not booked yet; of an id that several
+    accounts use, those of each.
 
     Exit 0; 1 if the ledger does not know a POSITION that was named.
     """
     book = ledger_at(directory, ledger)
-    found = _found(book, positions) if is_made(book.path) else []
+    found = _found(book, positions, account, only_open=only_open) if is_made(book.path) else []
     shown = [each for each in found if not (only_open and each.state in _OVER)]
     seen = [_seen(directory, book, each) for each in shown]
     if as_objects:
@@ -57,24 +60,23 @@ def positions(  # noqa: PLR0913  # one for each option
     elif seen:
         click.echo(_as_text(seen))
     elif found or not positions:
-        click.echo(f"no {'open ' if only_open else ''}positions in {printable(book.path)}")
+        where = printable(book.path if account is None else f"{book.path} on {account}")
+        click.echo(f"no {'open ' if only_open else ''}positions in {where}")
     unknown = [each for each in positions if each not in {tracked.position.id for tracked in found}]
     for each in unknown:
         click.echo(f"Error: position {quoted(each)} is not in the ledger {printable(book.path)}", err=True)
     context.exit(1 if unknown else 0)
 
 
-def _found(ledger: Ledger, named: tuple[str, ...]) -> list[TrackedPosition]:
+def _found(ledger: Ledger, named: tuple[str, ...], account: str | None, *, only_open: bool) -> list[TrackedPosition]:
     """All positions, or the *named* ones, by id; before each the oldest generation that is not booked yet."""
-    found: list[TrackedPosition] = []
-    for tracked in ledger.positions():
-        if named and tracked.position.id not in named:
-            continue
-        older = ledger.superseded(tracked.position.id) if tracked.generation > 1 else None
-        if older is not None and older.generation != tracked.generation:
-            found.append(older)
-        found.append(tracked)
-    return found
+    if named:
+        asked = [[*ledger.superseded(name, account), *ledger.positions(account, name)] for name in set(named)]
+        found = [each for of_name in asked for each in of_name]
+    else:
+        found = ledger.superseded(None, account) + (ledger.alive(account) if only_open else ledger.positions(account))
+    by_key = {(each.position.id, each.generation): each for each in found}
+    return [by_key[key] for key in sorted(by_key)]
 
 
 def _as_text(seen: list[tuple[TrackedPosition, LockStatus | None]]) -> str:

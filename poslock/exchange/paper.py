@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterator, Sequence
     from decimal import Decimal
+    from typing import Self
 
     from poslock.position import Trade
 
@@ -93,10 +94,11 @@ class PaperExchange:
         self._database = Database(
             str(path),
             schema=_schema(hedge=hedge),
-            upgrade=_schema(hedge=hedge),
+            upgrades={1: _schema(hedge=hedge)},
             version=2,
             synchronous="OFF",
             failure=lambda why, way_out: ExchangeUnavailable(f"paper exchange {path}: {why}; {way_out}"),
+            mark="SELECT name FROM account WHERE name = ifnull(:key, name)",
         )
         with self._database.snapshot() as db:
             self.account, made_for_hedge = db.execute("SELECT name, hedge FROM account").fetchone()
@@ -106,6 +108,16 @@ class PaperExchange:
                 f"mode; pass hedge={not hedge}, or use another file",
                 code="mode",
             )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close its file, in all threads, each when its request has ended; the next request opens it anew."""
+        self._database.close()
 
     # What a closing poslock asks: the port.
 

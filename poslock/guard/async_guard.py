@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import AsyncIterator, Iterable, Sequence
     from types import EllipsisType
+    from typing import Self
 
     from poslock.exchange.port import AsyncExchange, Exchange, Sending
     from poslock.ledger.ledger import Ledger
@@ -45,6 +46,19 @@ class AsyncPositionGuard:
         self._operations = Operations(
             TaskPorts(), exchange, lock_dir=lock_dir, ledger=ledger, timeout=timeout, stale_after=stale_after
         )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the guard's ledger, as `PositionGuard.close` says; `async with` does it at its end.
+
+        The exchange, and a `Ledger` that was handed to it, stay open. The guard can be used again.
+        """
+        await self._operations.close()
 
     async def track(
         self, position: Position, *, entry_order_ids: Iterable[str] = (), verify: bool = True

@@ -32,7 +32,7 @@ class Following:
 
     async def larger_than_left(self) -> list[TrackedPosition]:
         """Open positions whose stop-loss is too large by what the ledger knows; the venue is not asked."""
-        found = await self._means.ports.ledger(self._means.ledger.positions, self._exchange.account)
+        found = await self._means.ports.ledger(self._means.ledger.alive, self._exchange.account)
         return [each for each in found if each.state == "open" and await self._is_larger(each)]
 
     async def follow(self, seen: TrackedPosition) -> None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterable, Iterator, Sequence
     from types import EllipsisType
+    from typing import Self
 
     from poslock.exchange.port import Exchange, Sending
     from poslock.ledger.ledger import Ledger
@@ -55,6 +56,20 @@ class PositionGuard:
         self._operations = Operations(
             ThreadPorts(), exchange, lock_dir=lock_dir, ledger=ledger, timeout=timeout, stale_after=stale_after
         )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the guard's ledger, in all threads, each when its transaction has ended; `with` does it at its end.
+
+        The exchange, and a `Ledger` that was handed to it, stay open: they are yours. The guard can be used again; it
+        opens the ledger anew.
+        """
+        finished(self._operations.close())
 
     def track(self, position: Position, *, entry_order_ids: Iterable[str] = (), verify: bool = True) -> TrackedPosition:
         """Enter *position* into the ledger, right after opening it; the same position again changes nothing.

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("poslock.guard")
 
 _MAX_REASON = 128
-_PORT = ("prepare", "time_ms", "holding", "trades", "place")
+_PORT = ("prepare", "time_ms", "holding", "trades", "place", "order", "open_orders", "cancel")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +79,16 @@ class Operations:
         self.directory = open_directory(lock_dir)
         path = f"{self.directory.path}/ledger.db" if ledger is None else ledger
         books = path if isinstance(path, Ledger) else Ledger(str(Path(path).absolute()))
+        self._own = None if isinstance(path, Ledger) else books
         lease = checked_lease_ns(stale_after) / 1e9
         self.means = Means(ports, exchange, books, lease, checked_timeout(timeout))
         self._admission = Admission(self.means, self.directory)
         self._tracking = Tracking(self.means, self._admission)
         self._following = Following(self.means, self._admission)
+
+    async def close(self) -> None:
+        if self._own is not None:
+            await self.means.ports.ledger(self._own.close_file)
 
     async def track(self, position: Position, entry_order_ids: Iterable[str], *, verify: bool) -> TrackedPosition:
         check_position_id(position.id)
@@ -168,8 +173,9 @@ class Operations:
     async def settle(self, position_id: str, reason: str, exit_price: Number | None) -> ClosedPosition:
         why = _as_log_text(reason)
         price = None if exit_price is None else positive("exit_price", exit_price)
-        older = await self.means.ports.ledger(self.means.ledger.superseded, position_id)
-        seen = await self._admission.position(position_id, older.generation if older else None)
+        account = self.means.exchange.account
+        older = await self.means.ports.ledger(self.means.ledger.superseded, position_id, account)
+        seen = await self._admission.position(position_id, older[0].generation if older else None)
         admitted = await self._admission.to_close(seen, f"settle: {why}")
         try:
             closed = await Settling(admitted.session()).settle(why, price)

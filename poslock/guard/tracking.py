@@ -115,7 +115,7 @@ class Tracking:
     async def ended(self) -> list[TrackedPosition]:
         """Open positions of the account that the venue does not hold as they were tracked: from one request."""
         ledger = self._means.ledger
-        found = await self._ledger(ledger.positions, self._exchange.account)
+        found = await self._ledger(ledger.alive, self._exchange.account)
         still_open = {_leg(each): each for each in found if each.state == "open"}
         if not still_open:
             return []
@@ -148,10 +148,8 @@ class Tracking:
         """What is open or closing under the id, or on the leg."""
         ledger, account = self._means.ledger, self._exchange.account
         on_leg = await self._ledger(ledger.on_leg, account, leg.symbol, leg.side)
-        named: TrackedPosition | None = await self._ledger(ledger.find, position_id)
+        named: TrackedPosition | None = await self._ledger(ledger.find, position_id, None, account)
         if named is not None and named.state in {"open", "closing"}:
-            if named.account != account:
-                raise PositionConflict(position_id, f"it is {named.state} on {named.account}")
             if (await self._ledger(ledger.leg, _key(named))).later is not None:
                 named = None  # nothing is sent for it any more; the id is free
             elif named.state == "closing" and _leg(named) != leg:
@@ -251,10 +249,9 @@ class Tracking:
 
     def _as_known(self, known: TrackedPosition, position: Position) -> TrackedPosition:
         if known.position.id != position.id:
-            why = f"{quoted(known.position.id)} is open on that side of {position.symbol}; the venue holds both as one"
-            raise PositionConflict(position.id, why)
+            raise PositionConflict.on_leg(position.id, known.position.id, position.symbol)
         if known.position != position:
-            raise PositionConflict(position.id, f"it is {known.state} on {known.account} as {known.position}")
+            raise PositionConflict(position.id, f"it is {known.state} as {known.position}")
         return known
 
     async def _enter(

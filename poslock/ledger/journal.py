@@ -18,7 +18,7 @@ ChangeStep: TypeAlias = Literal["intent", "sending", "done", "refused", "dropped
 
 @dataclass(frozen=True, slots=True)
 class CloseKey:
-    """Which close: there is one per position and generation."""
+    """Which close: there is one per position and generation. Generations of an id are counted over all accounts."""
 
     position_id: str
     generation: int
@@ -120,7 +120,10 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One line of the audit trail. ``at`` is wall-clock seconds, for people; ``pid`` is who wrote it."""
+    """One line of the audit trail. ``at`` is wall-clock seconds, for people; ``pid`` is who wrote it.
+
+    ``account`` is the position's, '' if the ledger does not say.
+    """
 
     at: float
     position_id: str
@@ -129,3 +132,4 @@ class Event:
     pid: int
     event: str
     detail: str
+    account: str

@@ -25,6 +25,7 @@ from poslock.errors import LedgerError, PositionConflict, TokenRefused
 from poslock.ledger.journal import Attempt, Change, Close, CloseKey, Event, LegAtTracking, LegHistory, Step
 from poslock.ledger.rows import KEY as _KEY
 from poslock.ledger.rows import (
+    NOT_OVER,
     audit,
     changes_of,
     check_leg_free,
@@ -37,10 +38,13 @@ from poslock.ledger.rows import (
     insert_position,
     insert_trades,
     leg_of,
+    next_generation,
     open_on_leg,
     position_of,
+    positions_of,
     resize,
     summary,
+    superseded_of,
     text,
 )
 from poslock.position import ClosedPosition, Position, Side, TrackedPosition, Trade
@@ -48,7 +52,13 @@ from poslock.position import ClosedPosition, Position, Side, TrackedPosition, Tr
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterable, Sequence
+    from typing import Self
 
+# By these columns a ledger is known again; the others are for people.
+_NEWEST_EVENT = """
+    SELECT number, position_id, generation, token, pid FROM audit
+    WHERE number = ifnull(:key, (SELECT max(number) FROM audit))
+"""
 _UNFINISHED = "step IN ('intent', 'sending')"
 
 
@@ -59,12 +69,29 @@ class Ledger:
         self.path = path
         self._database = Database(
             path,
-            schema=_script("schema"),
-            upgrade="".join(map(_script, ("aside", "schema", "carried"))),
-            version=3,
+            schema=_script("schema", "indexes"),
+            upgrades={
+                **dict.fromkeys((1, 2), _script("aside", "schema", "carried", "indexes")),
+                3: _script("indexes"),
+            },
+            version=4,
             synchronous="EXTRA",
             failure=lambda why, way_out: LedgerError(path, why, way_out),
+            mark=_NEWEST_EVENT,
         )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close_file()
+
+    def close_file(self) -> None:
+        """Close its connections, those of all threads, each when its transaction has ended.
+
+        The ledger is opened again by the next call.
+        """
+        self._database.close()
 
     def track(
         self,
@@ -83,34 +110,41 @@ class Ledger:
             PositionConflict: the id is closing, or the id or the leg is taken by another open position.
         """
         with self._database.transaction() as db:
-            known = position_of(db, position.id)
+            known = position_of(db, position.id, account=account)
             is_taken = known is not None and known.state in {"open", "closing"} and not _is_superseded(db, known)
             if known is not None and is_taken and (after is None or _key_of(known) != after[0]):
-                if (known.position, known.account, known.state) == (position, account, "open"):
+                if (known.position, known.state) == (position, "open"):
                     return known
-                raise PositionConflict(position.id, f"it is {known.state} on {known.account} as {known.position}")
+                raise PositionConflict(position.id, f"it is {known.state} as {known.position}")
             if after is not None:
                 self._supersede(db, *after, leg.held)
             check_leg_free(db, position, account)
-            tracked = TrackedPosition(
-                position, known.generation + 1 if known else 1, account, "open", tracked_at_ms, None
-            )
+            generation = next_generation(db, position.id)
+            tracked = TrackedPosition(position, generation, account, "open", tracked_at_ms, None)
             insert_position(db, tracked, leg, highest_token(db, position.id))
             return tracked
 
-    def find(self, position_id: str, generation: int | None = None) -> TrackedPosition | None:
-        """A generation of a position, the newest one if none is given."""
+    def find(
+        self, position_id: str, generation: int | None = None, account: str | None = None
+    ) -> TrackedPosition | None:
+        """A generation of a position, the newest one if none is given; None if it is not on that account, if given."""
         with self._database.snapshot() as db:
-            return position_of(db, position_id, generation)
+            return position_of(db, position_id, generation, account)
 
-    def positions(self, account: str | None = None) -> list[TrackedPosition]:
-        """The newest generation of every position, by id; of those on one account if given."""
-        where = "" if account is None else " WHERE account = :account"
-        sql = f"SELECT DISTINCT position_id FROM position{where} ORDER BY position_id"
+    def is_shared(self, position_id: str, account: str) -> bool:
+        """Whether another account has a position of this id, or ever had."""
+        sql = "SELECT 1 FROM position WHERE position_id = :id AND account {} :account"
         with self._database.snapshot() as db:
-            rows = db.execute(sql, {"account": account}).fetchall()
-            found = [position_of(db, row["position_id"]) for row in rows]
-        return [each for each in found if each is not None and account in {None, each.account}]
+            asked = (db.execute(sql.format(each), {"id": position_id, "account": account}) for each in "<>")
+            return any(found.fetchone() for found in asked)
+
+    def positions(self, account: str | None = None, position_id: str | None = None) -> list[TrackedPosition]:
+        """The newest generation of each id on each account, by id; of those on one account, or of one id, if given."""
+        return self._positions(account, position_id, only_open=False)
+
+    def alive(self, account: str | None = None) -> list[TrackedPosition]:
+        """Those that are open or closing, without a look at all the others."""
+        return self._positions(account, None, only_open=True)
 
     def on_leg(self, account: str, symbol: str, side: Side) -> TrackedPosition | None:
         """The position that is open or closing on one side of a market."""
@@ -118,28 +152,30 @@ class Ledger:
             position_id = open_on_leg(db, account, symbol, side)
             return None if position_id is None else position_of(db, position_id)
 
-    def history(self, position_id: str | None = None) -> list[Event]:
-        """The audit trail, oldest first; of one position if given."""
+    def history(self, position_id: str | None = None, account: str | None = None) -> list[Event]:
+        """The audit trail, oldest first; of one position, and of one account, if given."""
         with self._database.snapshot() as db:
-            return events_of(db, position_id)
+            rows = events_of(db, position_id, account)
+        return [Event(*row) for row in rows]
 
     def unfinished(self, account: str) -> list[CloseKey]:
         """Positions on *account* with a close that was begun and not booked, or a change not ended; by id."""
-        sql = """
-            SELECT position_id, generation FROM position WHERE account = :account AND (state = 'closing' OR
-                state = 'open' AND EXISTS (SELECT * FROM change WHERE change.position_id = position.position_id
-                 AND change.generation = position.generation AND step IN ('intent', 'sending')))
+        sql = f"""
+            SELECT position_id, generation FROM position WHERE {NOT_OVER} AND account = :account AND (state = 'closing'
+                OR EXISTS (SELECT * FROM change WHERE change.position_id = position.position_id
+                 AND change.generation = position.generation AND {_UNFINISHED}))
             ORDER BY position_id, generation
         """
         with self._database.snapshot() as db:
             return [CloseKey(*row) for row in db.execute(sql, {"account": account})]
 
-    def superseded(self, position_id: str) -> TrackedPosition | None:
-        """The oldest generation whose leg a later position has, and which is not booked; None if there is none."""
-        sql = "SELECT min(generation) FROM position WHERE position_id = ? AND state = 'closing' AND later IS NOT NULL"
+    def superseded(self, position_id: str | None = None, account: str | None = None) -> list[TrackedPosition]:
+        """The oldest generation of each id on each account whose leg a later position has, and which is not booked.
+
+        By id; of one id, and of one account, if given.
+        """
         with self._database.snapshot() as db:
-            (generation,) = db.execute(sql, (position_id,)).fetchone()
-            return None if generation is None else position_of(db, position_id, generation)
+            return superseded_of(db, position_id, account)
 
     def leg(self, key: CloseKey) -> LegHistory:
         """What is known of the leg of a position."""
@@ -147,7 +183,7 @@ class Ledger:
             return leg_of(db, key)
 
     def highest_token(self, position_id: str) -> int:
-        """The highest fencing token seen for a position, 0 if none."""
+        """The highest fencing token seen for an id, on all accounts, which share its lock; 0 if none."""
         with self._database.snapshot() as db:
             return highest_token(db, position_id)
 
@@ -345,6 +381,13 @@ class Ledger:
             db.execute(sql, {**asdict(key), "held": str(held_price)})
             audit(db, key, token, "adopted", f"{position.contracts} from {position.entry_price}")
 
+    def _positions(self, account: str | None, position_id: str | None, *, only_open: bool) -> list[TrackedPosition]:
+        with self._database.errors():
+            with self._database.snapshot() as db:
+                rows = positions_of(db, position_id, account, only_open=only_open)
+            # A writer waits for all who read, so it does not wait for this.
+            return rows.tracked()
+
     def _book(self, db: sqlite3.Connection, key: CloseKey, token: int, closed: ClosedPosition) -> None:
         db.execute(f"UPDATE position SET state = 'closed', unsettled = '' WHERE {_KEY}", asdict(key))
         db.execute(f"UPDATE change SET step = 'dropped' WHERE {_KEY} AND {_UNFINISHED}", asdict(key))
@@ -404,5 +447,6 @@ def _key_of(tracked: TrackedPosition) -> CloseKey:
     return CloseKey(tracked.position.id, tracked.generation)
 
 
-def _script(name: str) -> str:
-    return resources.files("poslock.ledger").joinpath(f"{name}.sql").read_text("utf-8")
+def _script(*names: str) -> str:
+    folder = resources.files("poslock.ledger")
+    return "".join(folder.joinpath(f"{name}.sql").read_text("utf-8") for name in names)

@@ -5,68 +5,154 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from decimal import Decimal, localcontext
-from typing import TYPE_CHECKING
+from operator import itemgetter
+from typing import TYPE_CHECKING, TypeAlias
 
 from poslock.errors import PositionConflict, quoted
-from poslock.ledger.journal import Attempt, Change, Close, CloseKey, Event, LegAtTracking, LegHistory
+from poslock.ledger.journal import Attempt, Change, Close, CloseKey, LegAtTracking, LegHistory
 from poslock.pnl import part_of, realized_pnl
 from poslock.position import EXACT, ClosedPosition, Fill, Position, Side, TrackedPosition, Trade
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 KEY = "position_id = :position_id AND generation = :generation"
 
+_Key: TypeAlias = tuple[str, int]
+NOT_OVER = "state IN ('open', 'closing')"
+_NEWEST = (
+    "generation = (SELECT max(generation) FROM position AS any"
+    " WHERE any.position_id = position.position_id AND any.account = position.account)"
+)
 
-def position_of(db: sqlite3.Connection, position_id: str, generation: int | None = None) -> TrackedPosition | None:
-    """A generation of a position, the newest one if none is given.
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Positions as they were read, by id; *tracked* may take its time, and needs no lock on the ledger."""
+
+    positions: list[sqlite3.Row]
+    bookings: dict[_Key, sqlite3.Row]
+    fills: dict[_Key, list[sqlite3.Row]]
+    changes: dict[_Key, list[sqlite3.Row]]
+    exits: dict[_Key, list[sqlite3.Row]]
+
+    def tracked(self) -> list[TrackedPosition]:
+        """They as values.
+
+        Raises:
+            sqlite3.DatabaseError: a row holds what cannot have been written there.
+        """
+        keyed = [((row["position_id"], row["generation"]), row) for row in self.positions]
+        several = (self.fills, self.changes, self.exits)
+        return [_tracked(row, self.bookings.get(key), *(rows.get(key, ()) for rows in several)) for key, row in keyed]
+
+
+def position_of(
+    db: sqlite3.Connection, position_id: str, generation: int | None = None, account: str | None = None
+) -> TrackedPosition | None:
+    """A generation of a position, the newest one if none is given; on one account if given.
 
     Raises:
         sqlite3.DatabaseError: a row holds what cannot have been written there.
     """
+    of_id = _all_of(position_id=position_id, account=account)
+    which = f"(SELECT max(generation) FROM position WHERE {of_id})" if generation is None else ":generation"
+    values: dict[str, object] = {"position_id": position_id, "generation": generation, "account": account}
+    found = _read(db, f"{of_id} AND generation = {which}", values).tracked()
+    return found[0] if found else None
+
+
+def positions_of(db: sqlite3.Connection, position_id: str | None, account: str | None, *, only_open: bool) -> Rows:
+    """The newest generation of each id on each account, or on those given; not over if that is wanted."""
+    where = f"{NOT_OVER if only_open else 'TRUE'} AND {_all_of(position_id=position_id, account=account)} AND {_NEWEST}"
+    return _read(db, where, {"position_id": position_id, "account": account})
+
+
+def superseded_of(db: sqlite3.Connection, position_id: str | None, account: str | None) -> list[TrackedPosition]:
+    """The oldest generation of each id on each account whose leg a later position has, and which is not booked."""
+    # Not grouped by SQLite, which would visit all positions in the order of another index.
+    where = f"{NOT_OVER} AND later IS NOT NULL AND {_all_of(position_id=position_id, account=account)}"
+    found: dict[tuple[str, str], TrackedPosition] = {}
+    for each in _read(db, where, {"position_id": position_id, "account": account}).tracked():
+        found.setdefault((each.position.id, each.account), each)
+    return list(found.values())
+
+
+def _all_of(**given: str | None) -> str:
+    """The condition that these columns are as given; None is any."""
+    return " AND ".join(f"{column} = :{column}" for column, value in given.items() if value is not None) or "TRUE"
+
+
+def _read(db: sqlite3.Connection, where: str, values: dict[str, object]) -> Rows:
+    """Those positions, in as many statements for one as for all."""
+    rows = db.execute(f"SELECT * FROM position WHERE {where} ORDER BY position_id, generation", values).fetchall()
+    bookings: dict[_Key, sqlite3.Row] = {}
+    fills: dict[_Key, list[sqlite3.Row]] = {}
+    if any(row["state"] == "closed" for row in rows):
+        bookings = {(row["position_id"], row["generation"]): row for row in _rows_of(db, "booking", where, values)}
+        # As they were booked, which is the venue's order: its times may be whole seconds.
+        fills = _grouped(_rows_of(db, "fill", where, values))
+    changes = _grouped(_rows_of(db, "change", where, values))
+    exits = _grouped(_rows_of(db, "trade", where, values, "effect = 'exit' AND NOT baseline"))
+    return Rows(rows, bookings, fills, changes, exits)
+
+
+def _rows_of(
+    db: sqlite3.Connection, table: str, where: str, values: dict[str, object], only: str = "TRUE"
+) -> sqlite3.Cursor:
+    """The rows of *table* for those positions; these first, because they may be few where the table is large."""
+    chosen = f"(SELECT position_id, generation FROM position WHERE {where})"
+    sql = f"SELECT {table}.* FROM {chosen} CROSS JOIN {table} USING (position_id, generation)"
+    return db.execute(f"{sql} WHERE {only} ORDER BY {table}.rowid", values)
+
+
+def _tracked(
+    row: sqlite3.Row,
+    booking: sqlite3.Row | None,
+    fills: Sequence[sqlite3.Row],
+    changes: Sequence[sqlite3.Row],
+    exits: Sequence[sqlite3.Row],
+) -> TrackedPosition:
     try:
-        return _position_of(db, position_id, generation)
+        closed = _booking(booking, fills) if row["state"] == "closed" else None
+        position = Position(
+            row["position_id"],
+            row["symbol"],
+            row["side"],
+            row["contracts"],
+            row["entry_price"],
+            contract_size=row["contract_size"],
+            inverse=bool(row["inverse"]),
+            settle=row["settle"],
+            entry_fee=row["entry_fee"],
+        )
+        with localcontext(EXACT):
+            reduced = sum((_decimal(each["filled"]) or Decimal(0) for each in changes), Decimal(0))
+            shown = _within(sorted(exits, key=itemgetter("number")), position.contracts)
+            gone = max(reduced, sum((fill.contracts for fill in shown), Decimal(0)))
+        so_far = realized_pnl(position, shown, Decimal(0)).net if shown and closed is None else None
+        generation, tracked_at_ms = row["generation"], row["tracked_at_ms"]
+        return TrackedPosition(
+            position, generation, row["account"], row["state"], tracked_at_ms, closed, gone, row["unsettled"], so_far
+        )
     except (ArithmeticError, LookupError, ValueError, TypeError) as error:
-        raise sqlite3.DatabaseError(f"damaged row of position {quoted(position_id)}: {error}") from error
+        raise sqlite3.DatabaseError(f"damaged row of position {quoted(row['position_id'])}: {error}") from error
 
 
-def _position_of(db: sqlite3.Connection, position_id: str, generation: int | None) -> TrackedPosition | None:
-    sql = "SELECT * FROM position WHERE position_id = ? AND generation = ifnull(?, generation) ORDER BY generation DESC"
-    row = db.execute(f"{sql} LIMIT 1", (position_id, generation)).fetchone()
-    if row is None:
-        return None
-    closed = _booking(db, CloseKey(position_id, row["generation"])) if row["state"] == "closed" else None
-    position = Position(
-        row["position_id"],
-        row["symbol"],
-        row["side"],
-        row["contracts"],
-        row["entry_price"],
-        contract_size=row["contract_size"],
-        inverse=bool(row["inverse"]),
-        settle=row["settle"],
-        entry_fee=row["entry_fee"],
-    )
-    generation, tracked_at_ms = row["generation"], row["tracked_at_ms"]
-    key = CloseKey(position_id, generation)
-    with localcontext(EXACT):
-        reduced = sum((each.filled or Decimal(0) for each in changes_of(db, key)), Decimal(0))
-        exits = _exits_of(db, key, position.contracts)
-        gone = max(reduced, sum((fill.contracts for fill in exits), Decimal(0)))
-    so_far = realized_pnl(position, exits, Decimal(0)).net if exits and closed is None else None
-    return TrackedPosition(
-        position, generation, row["account"], row["state"], tracked_at_ms, closed, gone, row["unsettled"], so_far
-    )
+def _grouped(rows: Iterable[sqlite3.Row]) -> dict[_Key, list[sqlite3.Row]]:
+    groups: dict[_Key, list[sqlite3.Row]] = {}
+    for row in rows:
+        groups.setdefault((row["position_id"], row["generation"]), []).append(row)
+    return groups
 
 
-def _exits_of(db: sqlite3.Connection, key: CloseKey, contracts: Decimal) -> tuple[Fill, ...]:
+def _within(exits: Iterable[sqlite3.Row], contracts: Decimal) -> tuple[Fill, ...]:
     """The exits of a position that the venue has shown so far, the last one cut at its size."""
-    where = "WHERE position_id = :position_id AND generation = :generation AND effect = 'exit' AND NOT baseline"
     found, missing = [], contracts
-    for row in db.execute(f"SELECT * FROM trade {where} ORDER BY number", _of(key)):
+    for row in exits:
         if missing > 0:
             found.append(part_of(_fill(row), missing))
             missing -= found[-1].contracts
@@ -90,17 +176,24 @@ def leg_of(db: sqlite3.Connection, key: CloseKey) -> LegHistory:
 
 
 def highest_token(db: sqlite3.Connection, position_id: str) -> int:
-    """The highest fencing token that any write on the position carried, 0 if none."""
+    """The highest fencing token that any write on a position of this id carried, 0 if none."""
     sql = "SELECT coalesce(max(token), 0) AS token FROM position WHERE position_id = ?"
     token: int = db.execute(sql, (position_id,)).fetchone()["token"]
     return token
+
+
+def next_generation(db: sqlite3.Connection, position_id: str) -> int:
+    """The number of the next position under this id, counted over all accounts."""
+    sql = "SELECT coalesce(max(generation), 0) + 1 AS next FROM position WHERE position_id = ?"
+    number: int = db.execute(sql, (position_id,)).fetchone()["next"]
+    return number
 
 
 def open_on_leg(db: sqlite3.Connection, account: str, symbol: str, side: Side) -> str | None:
     """The id of the position that is open or closing on one side of a market."""
     sql = (
         "SELECT position_id FROM position WHERE account = ? AND symbol = ? AND side = ?"
-        " AND state IN ('open', 'closing') AND later IS NULL"
+        f" AND {NOT_OVER} AND later IS NULL"
     )
     row = db.execute(sql, (account, symbol, side)).fetchone()
     return None if row is None else row["position_id"]
@@ -147,18 +240,20 @@ def changes_of(db: sqlite3.Connection, key: CloseKey) -> tuple[Change, ...]:
     )
 
 
-def events_of(db: sqlite3.Connection, position_id: str | None) -> list[Event]:
-    """The audit trail, oldest first; of one position if given."""
-    sql = "SELECT at, position_id, generation, token, pid, event, detail FROM audit"
-    where = "" if position_id is None else " WHERE position_id = :position_id"
-    return [Event(*row) for row in db.execute(f"{sql}{where} ORDER BY number", {"position_id": position_id})]
+def events_of(db: sqlite3.Connection, position_id: str | None, account: str | None) -> list[sqlite3.Row]:
+    """The audit trail, oldest first; of one position, and of one account, if given."""
+    sql = """
+        SELECT at, audit.position_id, generation, audit.token, pid, event, detail, coalesce(account, '')
+        FROM audit LEFT JOIN position USING (position_id, generation)
+    """
+    of_position = "TRUE" if position_id is None else "audit.position_id = :position_id"
+    where = f"WHERE {of_position} AND {_all_of(account=account)} ORDER BY number"
+    return db.execute(f"{sql}{where}", {"position_id": position_id, "account": account}).fetchall()
 
 
-def _booking(db: sqlite3.Connection, key: CloseKey) -> ClosedPosition:
-    where = "WHERE position_id = :position_id AND generation = :generation"
-    row = db.execute(f"SELECT * FROM booking {where}", _of(key)).fetchone()
-    # As they were booked, which is the venue's order: its times may be whole seconds.
-    fills = db.execute(f"SELECT * FROM fill {where} ORDER BY rowid", _of(key))
+def _booking(row: sqlite3.Row | None, fills: Sequence[sqlite3.Row]) -> ClosedPosition:
+    if row is None:
+        raise LookupError("it is closed, and not booked")
     return ClosedPosition(
         position_id=row["position_id"],
         exit_price=_decimal(row["exit_price"]),
@@ -205,8 +300,7 @@ def check_leg_free(db: sqlite3.Connection, position: Position, account: str) -> 
     """Raise `PositionConflict` if another position is open or closing there."""
     taken = open_on_leg(db, account, position.symbol, position.side)
     if taken is not None:
-        why = f"{taken!r} is open on that side of {position.symbol}; the venue holds both as one"
-        raise PositionConflict(position.id, why)
+        raise PositionConflict.on_leg(position.id, taken, position.symbol)
 
 
 def insert_position(db: sqlite3.Connection, tracked: TrackedPosition, leg: LegAtTracking, token: int) -> None:

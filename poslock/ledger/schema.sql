@@ -1,3 +1,4 @@
+-- generation: counted up for each id, over all accounts that use it.
 -- token: the highest fencing token that any write on this position carried. A lower one is refused.
 -- held, held_price, venue_id: what the venue said of the leg when the position was tracked; held is its contracts.
 -- trades_since_ms: venue time from which on trades of the leg are asked for. entry_known: the bot named its entry orders.
@@ -158,5 +159,3 @@ CREATE TABLE audit (
     event       TEXT NOT NULL,
     detail      TEXT NOT NULL
 ) STRICT;
-
-PRAGMA user_version = 3;
