@@ -153,7 +153,7 @@ def _lines(name: str, args: tuple[Any, ...]) -> tuple[str, str]:
         case "change":
             return ",".join(["change"] * len(args[2])), ""
         case "end_change":
-            return args[2].step, ""
+            return ",".join(each.step for each in args[2:]), ""
         case "note":
             return args[2], ""
         case _:

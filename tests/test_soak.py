@@ -8,13 +8,16 @@ import subprocess
 import sys
 import time
 from contextlib import closing, suppress
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from poslock.ledger.journal import Change, CloseKey
 from soak.diary import Diary
 from soak.operations import operations_of
+from soak.watching import _lines
 
 ROOT = Path(__file__).parent.parent
 RUN = ["--seconds", "10", "--processes", "4", "--positions", "12", "--lease", "1", "--seed", "7"]
@@ -251,6 +254,19 @@ def test_a_write_that_may_leave_no_line_has_a_place_only_if_it_did(tmp_path: Pat
     assert contradictions == []
     kinds = [(each.kind, each.place) for each in sorted(operations, key=lambda each: each.invoked_ns)]
     assert kinds == [("touch", None), ("write", 1), ("touch", None)]
+
+
+def test_changes_that_end_together_are_one_write_with_a_line_each(tmp_path: Path) -> None:
+    """A stop-loss that the venue refuses takes the other changes of its call along."""
+    steps: list[Any] = ["refused", "dropped", "dropped"]
+    changes = [Change(n, "stop_loss", Decimal(1), None, None, step) for n, step in enumerate(steps)]
+    diary = Diary(str(tmp_path), "bot-1")
+    made = _lines("end_change", (CloseKey("p0", 1), 7, *changes))
+    diary.returned(diary.invoke("write", "p0", "end_change", 7, 1, *made), "done")
+    line = {"position_id": "p0", "generation": 1, "token": 7, "detail": ""}
+    audit = [{**line, "number": number, "event": event} for number, event in enumerate(steps, start=3)]
+    operations, contradictions = operations_of(str(tmp_path), audit)
+    assert (contradictions, len(operations)) == ([], 1)
 
 
 def test_a_killed_process_leaves_what_it_began(tmp_path: Path) -> None:
