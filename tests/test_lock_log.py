@@ -26,10 +26,12 @@ PID = os.getpid()
 def lines(caplog: pytest.LogCaptureFixture) -> Callable[..., list[tuple[str, str]]]:
     """What the lock has logged since the last look: levels and lines; each line's own fields are *with_fields*."""
     caplog.set_level(logging.DEBUG, "poslock.lock")
+    seen = 0
 
     def told(*with_fields: str) -> list[Any]:
-        records = [each for each in caplog.records if each.name == "poslock.lock"]
-        caplog.clear()
+        nonlocal seen
+        records = [each for each in caplog.records if each.name == "poslock.lock"][seen:]
+        seen += len(records)  # not cleared: what a keeper logs right now would be lost
         assert all((each.position, each.pid) == ("btc-1", PID) for each in records)  # type: ignore[attr-defined]
         fields = [[getattr(each, name, None) for name in with_fields] for each in records]
         return [(each.levelname, each.getMessage(), *own) for each, own in zip(records, fields, strict=True)]
@@ -176,7 +178,7 @@ def test_a_loss_inside_a_block_is_told_once_and_an_error_at_its_end_too(tmp_path
 
 def test_a_kept_lease_that_is_lost_is_told_once(lock_dir: str, lines: Any) -> None:
     """By the thread that renews it, without waiting for the next check."""
-    lock = PositionLock("btc-1", lock_dir=lock_dir, stale_after=0.2, keep_alive=60)
+    lock = PositionLock("btc-1", lock_dir=lock_dir, stale_after=2, keep_alive=60)
     lock.acquire()
     assert lock._keeper is not None
     PositionLock("btc-1", lock_dir=elsewhere(lock_dir))._transitions.clear(force=True)
@@ -193,7 +195,7 @@ def test_a_kept_lease_that_is_lost_is_told_once(lock_dir: str, lines: Any) -> No
 def test_a_release_during_a_renewal_is_no_loss(lock_dir: str, lines: Any) -> None:
     """The keeper is about to renew what its owner has just released."""
     begun, released = threading.Event(), threading.Event()
-    lock = PositionLock("btc-1", lock_dir=lock_dir, stale_after=0.4, keep_alive=60)
+    lock = PositionLock("btc-1", lock_dir=lock_dir, stale_after=2, keep_alive=60)
     renew, release = lock._transitions.renew, lock._transitions.release
 
     def late(grant: Any) -> Any:
