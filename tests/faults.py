@@ -86,7 +86,7 @@ class StruckExchange:
 class StruckLedger(Ledger):
     """A Ledger whose writes strike."""
 
-    WRITES = ("begin", "sending", "filled", "book")
+    WRITES = ("begin", "sending", "filled", "book", "change", "sending_change", "end_change")
 
     def __init__(self, path: str, *strikes: Strike) -> None:
         super().__init__(path)
