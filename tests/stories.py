@@ -192,8 +192,11 @@ def assert_ladder(world: World) -> None:
     """Of what was there before, or of the ladders, one rests whole; and one stop-loss."""
     rungs = {(each.trigger_price, each.contracts) for each in world.exchange.open_orders(LEG)}
     filled = {each.trigger_price for each in world.exchange.orders(LEG) if each.filled}
-    ladders = [{rung for rung in each if rung[0] not in filled} for each in (LADDER, OTHER_LADDER)]
-    assert any(rungs >= each for each in (*ladders, {(_OLD["take_profit"][0], CONTRACTS)}))
+    before = ((66_000, CONTRACTS),)
+    ladders: list[set[Any]] = [
+        {rung for rung in each if rung[0] not in filled} for each in (LADDER, OTHER_LADDER, before)
+    ]
+    assert any(rungs >= each for each in ladders)
     assert world.resting("stop_loss")
 
 

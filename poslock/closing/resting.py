@@ -88,6 +88,7 @@ class Resting:
         await session.reload()
         watch = await Watch.of(session)
         reads = await watch.look()
+        await watch.keep(session)
         resting = await session.ask(session.exchange.open_orders, session.leg)
         prices = {order.family: order.trigger_price for order in resting}
         targets = sorted(

@@ -44,12 +44,22 @@ def _position_of(db: sqlite3.Connection, position_id: str, generation: int | Non
     generation, tracked_at_ms = row["generation"], row["tracked_at_ms"]
     key = CloseKey(position_id, generation)
     with localcontext(EXACT):
-        reduced = sum((each.filled or Decimal(0) for each in changes_of(db, key)), Decimal(0))
         exits = _exits_of(db, key, position.contracts)
-        gone = max(reduced, sum((fill.contracts for fill in exits), Decimal(0)))
+        # What reduces have filled, and the venue has not shown among its trades yet, is gone too.
+        gone = sum((fill.contracts for fill in exits), Decimal(0)) + sum(
+            max(Decimal(0), (each.filled or Decimal(0)) - _shown(exits, each)) for each in changes_of(db, key)
+        )
     so_far = realized_pnl(position, exits, Decimal(0)).net if exits and closed is None else None
     return TrackedPosition(
-        position, generation, row["account"], row["state"], tracked_at_ms, closed, gone, row["unsettled"], so_far
+        position,
+        generation,
+        row["account"],
+        row["state"],
+        tracked_at_ms,
+        closed,
+        min(gone, position.contracts),
+        row["unsettled"],
+        so_far,
     )
 
 
@@ -62,6 +72,10 @@ def _exits_of(db: sqlite3.Connection, key: CloseKey, contracts: Decimal) -> tupl
             found.append(part_of(_fill(row), missing))
             missing -= found[-1].contracts
     return tuple(found)
+
+
+def _shown(exits: tuple[Fill, ...], change: Change) -> Decimal:
+    return sum((each.contracts for each in exits if each.client_order_id == change.client_order_id), Decimal(0))
 
 
 def leg_of(db: sqlite3.Connection, key: CloseKey) -> LegHistory:
