@@ -138,7 +138,10 @@ def assert_changed(world: World) -> None:
     world.settle()
     assert {step for (step,) in world.rows("SELECT step FROM change")} <= {"done"}
     rest = {family: sorted(world.resting(family), key=str) for family in _OLD}
-    triggered = [each for each in world.exchange.orders(LEG) if each.family in _OLD and each.filled]
+    [(since_ms,)] = world.rows("SELECT tracked_at_ms FROM position")
+    since = {fill.price for fill in world.exchange.fills(LEG, since_ms)}  # not those of a position before this one
+    filled = [each for each in world.exchange.orders(LEG) if each.family in _OLD and each.filled]
+    triggered = [each for each in filled if each.trigger_price in since]
     assert rest == _prices(world, [each.trigger_price for each in triggered])
     sql = "SELECT client_order_id, filled FROM change WHERE kind = 'reduce' ORDER BY number"
     journaled = [(client_id, Decimal(filled)) for client_id, filled in world.rows(sql)]
