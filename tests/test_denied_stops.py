@@ -81,6 +81,13 @@ def test_an_order_that_was_just_placed_is_replaced_too(account: Account) -> None
     assert account.resting() == [(50_000, 5), (58_000, 10)]
 
 
+def test_an_order_of_another_kind_is_not_waited_for(account: Account) -> None:
+    """Both prices are set in one call, and the take-profit does not wait for the stop-loss to show."""
+    account._lists, began = True, account.now
+    account.guard.modify_position("btc-1", stop_loss=57_000, take_profit=65_000)
+    assert account.now - began < _DENIES_FOR
+
+
 def test_a_ladder_that_was_just_placed_is_replaced_too(account: Account) -> None:
     """All of its rungs."""
     account.guard.modify_position("btc-1", take_profit=[(61_000, 4), (62_000, 6)])

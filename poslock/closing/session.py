@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from poslock.bridge import Ports
     from poslock.exchange.port import AsyncExchange, Exchange
+    from poslock.ledger.journal import Kind
     from poslock.ledger.ledger import Ledger
     from poslock.position import TrackedPosition
 
@@ -234,12 +235,15 @@ class Session:
         except (OrderRefused, OutcomeUnknown, ExchangeUnavailable):
             return  # filled or gone meanwhile, or not
 
-    async def own_stops(self, listed: Sequence[Order] = (), *, but: Collection[int] = ()) -> list[Order]:
+    async def own_stops(
+        self, listed: Sequence[Order] = (), *, but: Collection[int] = (), kind: Kind | None = None
+    ) -> list[Order]:
         """Exit orders that changes have placed and that still rest: those *listed* as they are, and any others.
 
-        Left out are those of the changes with the numbers *but*.
+        Left out are those of the changes with the numbers *but*, and of other kinds than *kind*.
         """
-        placed = [each for each in may_rest(await self.read(self.means.ledger.changes)) if each.number not in but]
+        may = may_rest(await self.read(self.means.ledger.changes))
+        placed = [each for each in may if each.number not in but and kind in {None, each.kind}]
         by_client_id = {each.client_order_id: each for each in listed}
         by_order_id = {(each.order_id, each.family): each for each in listed}  # a pair is two orders under one id
         found = []
