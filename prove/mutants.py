@@ -248,8 +248,8 @@ MUTANTS = (
     Mutant(
         "a question, but not until the request is too old",
         _TALK,
-        "pauses(self.in_flight(sent, self.stamp()) + self.exchange.denies_for)",
-        "pauses(self.exchange.denies_for)",
+        "self._found_within(sent, self.in_flight(sent, self.stamp()) + self.exchange.denies_for)",
+        "self._found_within(sent, self.exchange.denies_for)",
         _CLOSES,
     ),
     Mutant(

@@ -34,6 +34,7 @@ _WRITES = {
     "settle": "settle",
     "forget": "forget",
     "note": "write",
+    "seen": "write",
     "change": "write",
     "sending_change": "write",
     "end_change": "write",
@@ -49,6 +50,7 @@ _EVENTS = {
     "forget": "forgotten",
     "sending_change": "sending",
     "resize": "adopted",
+    "seen": "seen",
 }
 
 

@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 import time
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from poslock import (
     PositionLock,
     PoslockError,
 )
+from poslock.exchange.port import CloseOrder, Leg
 from poslock.lock.directory import LockDirectory
 from poslock.lock.system import SYSTEM
 from reach import reached
@@ -201,24 +203,9 @@ def contend(lock_dir: str, folder: str, rounds: int) -> None:
     say(tokens=tokens)
 
 
-def close(
-    exchange: str,
-    lock_dir: str,
-    positions: list[str],
-    *,
-    strikes: dict[str, list[dict[str, Any]]] | None = None,
-    lease: float = 30.0,
-    timeout: float = 60.0,
-    settings: dict[str, Any] | None = None,
-    asynchronous: bool = False,
-) -> None:
+def close(exchange: str, lock_dir: str, positions: list[str], **options: Any) -> None:
     """Close positions one after the other; say what became of each call."""
-    planned = {port: [Strike(**strike) for strike in each] for port, each in (strikes or {}).items()}
-    account = reached(exchange, asynchronous=asynchronous, **(settings or {}))
-    venue = StruckExchange(account, *planned.get("venue", ()))
-    ledger = StruckLedger(f"{lock_dir}/ledger.db", *planned.get("ledger", ()))
-    options = {"lock_dir": lock_dir, "ledger": ledger, "timeout": timeout, "stale_after": lease}
-    guard = guard_on(venue, asynchronous=asynchronous, **options)
+    _, guard = struck(exchange, lock_dir, **options)
     say(ready=True)
     hear()
     outcomes = []
@@ -231,6 +218,52 @@ def close(
         except PoslockError as error:
             outcomes.append({"outcome": type(error).__name__, "text": str(error), "lost": isinstance(error, LockLost)})
     say(outcomes=outcomes)
+
+
+def change(exchange: str, lock_dir: str, change: dict[str, Any], **options: Any) -> None:
+    """Change a position."""
+    _, guard = struck(exchange, lock_dir, **options)
+    say(ready=True)
+    hear()
+    guard.modify_position("btc-1", **change)
+    say(done=True)
+
+
+def slices(exchange: str, lock_dir: str, position: str, slices: list[int], **options: Any) -> None:
+    """Close a position with order code of its own, which sends several orders."""
+    venue, guard = struck(exchange, lock_dir, **options)
+    leg = Leg("BTC/USDT:USDT", "long")
+    say(ready=True)
+    hear()
+    with guard.closing(position, reason="in slices") as closing:
+        ids = []
+        for contracts in slices:
+            sending = closing.sending()
+            ids.append(sending.client_order_id)
+            window = sending.signed_at_ms, sending.receive_window_ms
+            venue.place(CloseOrder(leg, Decimal(contracts), sending.client_order_id, *window))
+        fills = [each.fill for each in venue.trades(leg, 0) if each.fill.client_order_id in ids]
+        closing.book(fills)
+    say(done=True)
+
+
+def struck(  # what a test can say of a child
+    exchange: str,
+    lock_dir: str,
+    *,
+    strikes: dict[str, list[dict[str, Any]]] | None = None,
+    lease: float = 30.0,
+    timeout: float = 60.0,
+    settings: dict[str, Any] | None = None,
+    asynchronous: bool = False,
+) -> tuple[StruckExchange, Any]:
+    """An account and a guard over it, with *strikes* at their requests."""
+    planned = {port: [Strike(**strike) for strike in each] for port, each in (strikes or {}).items()}
+    account = reached(exchange, asynchronous=asynchronous, **(settings or {}))
+    venue = StruckExchange(account, *planned.get("venue", ()))
+    ledger = StruckLedger(f"{lock_dir}/ledger.db", *planned.get("ledger", ()))
+    options = {"lock_dir": lock_dir, "ledger": ledger, "timeout": timeout, "stale_after": lease}
+    return venue, guard_on(venue, asynchronous=asynchronous, **options)
 
 
 if __name__ == "__main__":

@@ -88,9 +88,10 @@ class StruckLedger(Ledger):
     """A Ledger whose writes strike."""
 
     WRITES = ("begin", "sending", "filled", "book")
+    OF_CHANGES = ("change", "sending_change", "end_change")
 
     def __init__(self, path: str, *strikes: Strike) -> None:
         super().__init__(path)
         self.struck = _Struck(strikes)
-        for name in self.WRITES:
+        for name in (*self.WRITES, *self.OF_CHANGES):
             setattr(self, name, self.struck.around(name, getattr(self, name)))

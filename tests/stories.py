@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from every_step import CONTRACTS, ID, LEG, OTHER_CONTRACTS, OTHER_LEG, Operation, Owner, Story, Telling, World
-from poslock import InvalidChange
+from poslock import ChangeRefused, InvalidChange
+from poslock.exchange.port import CloseOrder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     import pytest
 
@@ -23,7 +24,10 @@ if TYPE_CHECKING:
 REDUCE = 4
 UNDER_WAY = (InvalidChange,)  # a reduce that somebody else had begun is finished, and ours is not begun
 _MEMORY = Path("/dev/shm")  # noqa: S108  # no disk is needed, and none is as fast
-_OLD = {"stop_loss": Decimal(57_000), "take_profit": Decimal(66_000)}
+_OLD = {"stop_loss": [Decimal(57_000)], "take_profit": [Decimal(66_000)]}
+LADDER = ((64_000, 3), (65_000, 3), (66_500, 4))
+OTHER_LADDER = ((63_000, 5), (67_000, 2))  # of what is left when a rung of the first one has filled, too
+SLICES = (3, 3, 4)
 
 
 class Stage:
@@ -68,11 +72,28 @@ async def recover(guarding: Operations) -> list[Recovery]:
     return await guarding.recover()
 
 
-def modify(*, stop_loss: Any = ..., take_profit: Any = ..., reduce_by: Any = None) -> Operation:
+def modify(*, stop_loss: Any = ..., take_profit: Any = ..., reduce_by: Any = None, or_close: bool = False) -> Operation:
     async def modified(guarding: Operations) -> object:
-        return await guarding.modify_position(ID, stop_loss, take_profit, reduce_by)
+        return await guarding.modify_position(ID, stop_loss, take_profit, reduce_by, or_close=or_close)
 
     return modified
+
+
+async def close_in_slices(guarding: Operations) -> object:
+    """A bot's own order code: an order for each slice, under an id of its own."""
+    ports, venue = guarding.means.ports, guarding.means.exchange
+    begun = await guarding.begin_closing(ID, "in slices")
+    try:
+        ids = []
+        for contracts in SLICES:
+            sending = await begun.announce()
+            ids.append(sending.client_order_id)
+            window = sending.signed_at_ms, sending.receive_window_ms
+            await ports.venue(venue.place, CloseOrder(LEG, Decimal(contracts), sending.client_order_id, *window))
+        trades = await ports.venue(venue.trades, LEG, begun.close._session.tracked.tracked_at_ms)
+        return await begun.finish([each.fill for each in trades if each.fill.client_order_id in ids])
+    finally:
+        begun.admitted.release()
 
 
 def finish_close(world: World) -> None:
@@ -112,19 +133,41 @@ def assert_closed_once(world: World) -> None:
 
 
 def assert_changed(world: World) -> None:
-    """What is journaled is done, and what rests is what was done last: one of each, or none if it was removed."""
+    """What is journaled is done, and what rests is what was done last: of each kind one, a ladder, or none."""
     recovered(world)
     world.settle()
-    changes = world.rows("SELECT kind, step, trigger_price, client_order_id, filled FROM change ORDER BY number")
-    assert {step for _, step, *_ in changes} <= {"done"}
-    prices = _OLD | {kind: price and Decimal(price) for kind, _, price, *_ in changes if kind != "reduce"}
-    rest = {family: world.resting(family) for family in _OLD}
-    assert rest == {family: [] if price is None else [price] for family, price in prices.items()}
-    journaled = [(client_id, Decimal(filled)) for kind, _, _, client_id, filled in changes if kind == "reduce"]
+    assert {step for (step,) in world.rows("SELECT step FROM change")} <= {"done"}
+    rest = {family: sorted(world.resting(family), key=str) for family in _OLD}
+    [(since_ms,)] = world.rows("SELECT tracked_at_ms FROM position")
+    since = {fill.price for fill in world.exchange.fills(LEG, since_ms)}  # not those of a position before this one
+    filled = [each for each in world.exchange.orders(LEG) if each.family in _OLD and each.filled]
+    triggered = [each for each in filled if each.trigger_price in since]
+    assert rest == _prices(world, [each.trigger_price for each in triggered])
+    sql = "SELECT client_order_id, filled FROM change WHERE kind = 'reduce' ORDER BY number"
+    journaled = [(client_id, Decimal(filled)) for client_id, filled in world.rows(sql)]
     reduces = [(order.client_order_id, order.filled) for order in world.closing_orders()]
     assert reduces == journaled
     assert all(filled == REDUCE for _, filled in reduces)
-    assert world.exchange.held(LEG) == CONTRACTS - sum(filled for _, filled in reduces)
+    left = CONTRACTS - sum(filled for _, filled in reduces) - sum(each.filled for each in triggered)
+    assert world.exchange.held(LEG) == left
+    assert_at_most(world, left)
+
+
+def assert_at_most(world: World, left: Any) -> None:
+    """The take-profits add up to no more than is left, or are the one that was there before."""
+    targets = [each.contracts for each in world.exchange.open_orders(LEG) if each.family == "take_profit"]
+    assert sum(targets) <= left or len(targets) == 1
+
+
+def _prices(world: World, triggered: Sequence[Decimal | None]) -> dict[str, list[Decimal]]:
+    """At what exit orders are to rest: those of the change of their kind that was made last, unless *triggered*."""
+    found = dict(_OLD)
+    sql = "SELECT kind, trigger_price, ladder, number FROM change WHERE kind <> 'reduce' ORDER BY number"
+    for kind, price, ladder, number in world.rows(sql):
+        before = [] if ladder in {None, number} else found[kind]
+        now = [] if price is None or Decimal(price) in triggered else [Decimal(price)]
+        found[kind] = sorted([*before, *now], key=str)
+    return found
 
 
 def finish_change(world: World) -> None:
@@ -135,8 +178,36 @@ def finish_change(world: World) -> None:
     assert_closed_once(world)
 
 
+def finish_close_or_refused(world: World) -> None:
+    """As `finish_close`: whoever recovers the change is told that it was refused, and the position is open then."""
+    recoveries: Any = Owner(world).run(recover)
+    assert all(isinstance(each.error, ChangeRefused) for each in recoveries if each.error)
+    finish_close(world)
+
+
 def finish_removal(world: World) -> None:
     assert_changed(world)
+    Owner(world).run(close)
+    assert_closed_once(world)
+
+
+def assert_ladder(world: World) -> None:
+    """Of what was there before, or of the ladders, one rests whole; and one stop-loss."""
+    rungs = {(each.trigger_price, each.contracts) for each in world.exchange.open_orders(LEG)}
+    filled = {each.trigger_price for each in world.exchange.orders(LEG) if each.filled}
+    before = ((66_000, CONTRACTS),)
+    ladders: list[set[Any]] = [
+        {rung for rung in each if rung[0] not in filled} for each in (LADDER, OTHER_LADDER, before)
+    ]
+    assert any(rungs >= each for each in ladders)
+    assert world.resting("stop_loss")
+
+
+def finish_followed(world: World) -> None:
+    """The stop-loss is for what is left, and the position is closed."""
+    assert_changed(world)
+    stops = [each for each in world.exchange.open_orders(LEG) if each.family == "stop_loss"]
+    assert [each.contracts for each in stops] == [CONTRACTS - REDUCE]
     Owner(world).run(close)
     assert_closed_once(world)
 

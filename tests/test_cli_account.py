@@ -136,6 +136,17 @@ def test_positions_json_of_every_state(account: Account, start: Children) -> Non
     assert rows["eth-1"]["holders"] == rows["sol-1"]["holders"] == []
 
 
+def test_positions_and_history_say_what_was_gained_so_far(account: Account) -> None:
+    """A reduce of four at 59000, before the close."""
+    account.open()
+    account.guard.modify_position("btc-1", reduce_by=4)
+    _, row = run(account.lock_dir, "positions").stdout.splitlines()
+    assert row.split()[4:] == ["6", "60000", "open", "1", "-4118.0000", "USDT", "so", "far"]
+    (told,) = json.loads(run(account.lock_dir, "positions", "--json").stdout)
+    assert Decimal(told["realized_pnl"]) == -4118
+    assert "4 of 10 gone, net -4118.0000 so far" in run(account.lock_dir, "history", "btc-1").stdout
+
+
 def test_positions_as_a_table(account: Account, start: Children) -> None:
     """One line each; a holder that died is told from one that lives."""
     account.open()

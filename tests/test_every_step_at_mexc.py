@@ -21,16 +21,20 @@ from every_step import (
 )
 from loopback.mexc_books import CLOSES
 from mexc_wire import MexcDoor, Wire
-from poslock import CloseUnsettled
+from poslock import CloseUnsettled, ExchangeUnavailable, OutcomeUnknown
 from poslock.bridge import finished
 from poslock.exchange.venues import mexc_account
 from poslock.exchange.venues.client import Endpoint
 from stories import (
+    LADDER,
+    OTHER_LADDER,
     REDUCE,
     UNDER_WAY,
     Stage,
+    assert_ladder,
     assert_protected,
     close,
+    close_in_slices,
     finish_change,
     finish_close,
     finish_removal,
@@ -154,6 +158,40 @@ def test_a_change_of_both_prices(account: Account) -> None:
     story = Story(_SET, (recover, _SET), finish_change, assert_protected, one_in=150)
     account.stage.tell(story, account.opened(past=reached_before))
     assert account.wire.taken_late
+
+
+def test_a_ladder(account: Account) -> None:
+    """Moved to other rungs: one of the two ladders always rests whole, although its orders have no client ids.
+
+    The venue denies the first one still. In one-way mode a rung of it has filled.
+    """
+    world, move = account.opened(), modify(take_profit=OTHER_LADDER)
+    Owner(world).run(modify(stop_loss=58_000, take_profit=LADDER))
+    if not account.hedge:
+        world.exchange.set_price(LEG.symbol, 64_000)
+        world.exchange.set_price(LEG.symbol, 62_000)
+    story = Story(move, (recover, move), finish_change, assert_ladder, one_in=300, once_in=6)
+    account.stage.tell(story, world)
+
+
+def test_a_close_after_a_ladder_that_was_stopped(account: Account) -> None:
+    """The rungs of both ladders are swept."""
+    world = account.opened()
+    Owner(world).run(modify(take_profit=LADDER))
+    account.stage.tell(Story(modify(take_profit=OTHER_LADDER), (close,), finish_close, one_in=100, once_in=5), world)
+
+
+def test_a_stop_loss_that_comes_too_late(account: Account) -> None:
+    """The position is closed instead, and once."""
+    late = modify(stop_loss=59_500, or_close=True)
+    account.stage.tell(Story(late, (recover, close), finish_close, one_in=150, once_in=4), account.opened())
+
+
+def test_a_close_in_slices_by_a_bot(account: Account) -> None:
+    """Each of its orders is found by its own id."""
+    lost = (OutcomeUnknown, ExchangeUnavailable)  # is the bot's to handle, and ends it here
+    story = Story(close_in_slices, (recover, close), finish_close, outcomes=lost, one_in=100, once_in=3)
+    account.stage.tell(story, account.opened())
 
 
 def test_a_removal(account: Account) -> None:

@@ -210,16 +210,18 @@ def test_a_block_waits_until_the_venue_shows_the_fills_of_a_reduce(account: Acco
     The block says so when it is entered now, before the bot has sent anything.
     """
     account.open()
-    account.guard.modify_position("btc-1", reduce_by=4)
     venue = Venue(account, settles_within=0.3)
+    venue.instead["trades"] = lambda *_: []
+    venue.guard.modify_position("btc-1", reduce_by=4)
     hidden: list[list[Trade]] = [[], []]
     venue.instead["trades"] = lambda *leg: hidden.pop() if hidden else venue.exchange.trades(*leg)
     with venue.guard.closing("btc-1") as close:
         assert close.book(send(account, close, 6)).gross_pnl == -10_000
     assert hidden == []
     account.open("btc-2")
-    account.guard.modify_position("btc-2", reduce_by=4)
-    venue.instead["trades"] = lambda *leg: []
+    shown = account.exchange.trades(LEG, 0)
+    venue.instead["trades"] = lambda *_: shown
+    venue.guard.modify_position("btc-2", reduce_by=4)
     with pytest.raises(CloseUnsettled, match="does not show among its trades"), venue.guard.closing("btc-2"):
         raise AssertionError
     assert account.rows("SELECT count(*) FROM booking WHERE position_id = 'btc-2'") == [(0,)]
@@ -686,6 +688,48 @@ def test_slices_of_a_bot_that_died_are_found_by_their_ids(account: Account) -> N
     assert recovery.error is None
     assert [order.filled for order in exchange.orders(LEG) if order.family == "order"] == [4, 3, 3]
     account.assert_closed_once(position, orders=3)
+
+
+def test_a_block_is_for_what_is_left_when_it_begins(account: Account) -> None:
+    """A hand took four before, which the ledger had not seen: the bot sends six, and books them."""
+    position = account.open()
+    account.exchange.open_position(SYMBOL, "short", 4)
+    with account.guard.closing("btc-1") as close:
+        assert account.guard.position("btc-1").left == 6
+        close.sending()
+        closed = close.book(send(account, close, 6))
+    assert [fill.contracts for fill in closed.fills] == [4, 6]
+    account.assert_closed_once(position, orders=1)
+
+
+def test_a_change_says_what_is_left_and_was_gained_so_far(account: Account) -> None:
+    """A rung took three and a reduce two, of different prices: in the ledger at once, and in the history."""
+    account.open()
+    account.guard.modify_position("btc-1", take_profit=[(61_000, 3), (65_000, 7)])
+    account.exchange.set_price(SYMBOL, 61_000)
+    account.guard.recover()
+    account.exchange.set_price(SYMBOL, 62_000)
+    account.guard.modify_position("btc-1", reduce_by=2)
+    tracked = account.guard.position("btc-1")
+    assert (tracked.reduced, tracked.left) == (5, 5)
+    net = 3 * 1_000 + 2 * 2_000 - sum(fill.fee for fill in account.exchange.fills(LEG, 0))
+    assert tracked.realized_pnl == net
+    said = account.rows("SELECT detail FROM audit WHERE event = 'seen' ORDER BY number")
+    assert said[-1] == (f"5 of 10 gone, net {net} so far",)
+    assert len(said) == 2
+
+
+def test_a_reduce_that_the_venue_does_not_show_yet_is_gone_too(account: Account) -> None:
+    """Four by a rung that it shows, and two by a reduce that it does not."""
+    account.open()
+    account.guard.modify_position("btc-1", take_profit=[(61_000, 4), (65_000, 6)])
+    account.exchange.set_price(SYMBOL, 61_000)
+    account.guard.recover()
+    venue = Venue(account)
+    shown = account.exchange.trades(LEG, 0)
+    venue.instead["trades"] = lambda *_: shown
+    venue.guard.modify_position("btc-1", reduce_by=2)
+    assert account.guard.position("btc-1").left == account.exchange.held(LEG) == 4
 
 
 def test_what_is_left_and_what_was_gained_show_before_the_close(account: Account) -> None:

@@ -1027,6 +1027,16 @@ def test_a_stop_whose_answer_was_lost_is_not_doubled(desk: Desk) -> None:
     assert len(desk.sent(PLAN)) == 3
 
 
+def test_a_stop_that_is_set_again_replaces_the_same_one(desk: Desk) -> None:
+    """At the same price and size, beside what others hold: one of them rests, as the venue tells only their shape."""
+    leg = desk.held(contracts=15)
+    desk.guard().track(Position("btc-1", BTC, "long", 10, 60_000))
+    for _ in range(3):
+        desk.later()
+        desk.guard().modify_position("btc-1", stop_loss=58_000)
+    assert exits(desk, leg) == [("stop_loss", 58_000)]
+
+
 def test_a_stop_that_rests_for_long_is_found(desk: Desk) -> None:
     """Those of the venue's own program rest for years; a question without a time is about a week, one about 90 days."""
     desk.venue.offset_ms = -300 * DAY_MS

@@ -23,17 +23,13 @@ DIED = LockLost("btc-1", "x", "test")
 _LONGEST = 60
 
 
-class _Ledger(StruckLedger):
-    WRITES = (*StruckLedger.WRITES, "change", "sending_change", "end_change")  # type: ignore[assignment]
-
-
 class Venue(StruckExchange):
     """The account's exchange with strikes, and a guard over it in what could be a process of its own."""
 
     def __init__(self, account: Account, *strikes: Strike, writes: tuple[Strike, ...] = (), **settings: Any) -> None:
         options = {key: settings.pop(key) for key in ("timeout", "stale_after") if key in settings}
         super().__init__(PaperExchange(account.exchange_path, **{"settles_within": 1.0, **settings}), *strikes)
-        self.ledger = _Ledger(f"{account.lock_dir}/ledger.db", *writes)
+        self.ledger = StruckLedger(f"{account.lock_dir}/ledger.db", *writes)
         self.guard = PositionGuard(self, lock_dir=elsewhere(account.lock_dir), ledger=self.ledger, **options)
 
     @property

@@ -43,7 +43,7 @@ def positions(  # noqa: PLR0913  # one for each option
     only_open: bool,
     as_objects: bool,
 ) -> None:
-    """Show the positions in the ledger, or those named: what is left, the state, the P&L once closed, and the holder.
+    """Show the positions in the ledger, or those named: what is left, the state, the P&L, and the holder.
 
     Under its row stands why a close cannot end, and what it left at the venue. The ledger is only read. Of an id that
     was opened again the newest generation is shown, and one before it that is not booked yet; of an id that several
@@ -148,9 +148,16 @@ def _row(tracked: TrackedPosition, lock: LockStatus | None) -> tuple[str, ...]:
         amount(position.entry_price),
         tracked.state,
         str(tracked.generation),
-        f"{amount(tracked.closed.net_pnl)} {position.settle}" if tracked.closed else "",
+        _net_pnl(tracked),
         _holders(lock),
     )
+
+
+def _net_pnl(tracked: TrackedPosition) -> str:
+    settle = tracked.position.settle
+    if tracked.closed is not None:
+        return f"{amount(tracked.closed.net_pnl)} {settle}"
+    return "" if tracked.realized_pnl is None else f"{amount(tracked.realized_pnl)} {settle} so far"
 
 
 def _holders(lock: LockStatus | None) -> str:

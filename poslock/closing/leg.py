@@ -107,6 +107,11 @@ class Watch:
             await self._session.wait(pause)
             waited, same = waited + pause, same + pause
 
+    async def keep(self, session: Session) -> None:
+        """Tell the ledger what is new, so that `positions` and the history say what is gone, and at what P&L."""
+        if self.has_news:
+            await session.tell(session.means.ledger.seen, self.trades)
+
     # Inside.
 
     async def _once(self, *, whole: bool, first: bool, settled: bool) -> tuple[Decision, object] | None:

@@ -41,7 +41,7 @@ class Resting:
         for pause in (0.0, *pauses(session.exchange.settles_within)):
             await session.wait(pause)
             resting = await session.ask(session.exchange.open_orders, session.leg)
-            ours = await session.own_stops(resting, but=new)
+            ours = await session.own_stops(resting, but=new, kind=first.kind)
             same = [each for each in ([*resting, *ours] if is_all_ours else ours) if each.family == first.kind]
             others = [*{each.order_id: each for each in same if each.order_id not in ids}.values()]
             if not others:
@@ -79,7 +79,7 @@ class Resting:
         """A stop-loss of ours that rests for all that is *left*."""
         session = self._session
         resting = await session.ask(session.exchange.open_orders, session.leg)
-        stops = [each for each in await session.own_stops(resting) if each.family == "stop_loss"]
+        stops = await session.own_stops(resting, kind="stop_loss")
         return next((each for each in stops if each.contracts - each.filled >= left), None)
 
     async def outcome(self) -> ModifiedPosition:
@@ -88,6 +88,7 @@ class Resting:
         await session.reload()
         watch = await Watch.of(session)
         reads = await watch.look()
+        await watch.keep(session)
         resting = await session.ask(session.exchange.open_orders, session.leg)
         prices = {order.family: order.trigger_price for order in resting}
         targets = sorted(

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from poslock.bridge import Ports
     from poslock.exchange.port import AsyncExchange, Exchange
+    from poslock.ledger.journal import Kind
     from poslock.ledger.ledger import Ledger
     from poslock.position import TrackedPosition
 
@@ -114,6 +115,7 @@ class Session:
         self.aside = ""
         self.exchange: Any = means.exchange  # for threads or for tasks: `Ports.venue` knows what to do with either
         self._hold = hold
+        self._shown: set[int] = set()  # the changes whose orders the venue has shown, and does not deny any more
 
     @property
     def leg(self) -> Leg:
@@ -189,12 +191,7 @@ class Session:
         # A sent and died, or was stopped before it sent. B must not send before A's request can no longer be taken:
         # its receive window must be over, and the venue's time of denying what it has. If a clock went back, a window
         # still is what is left at most. (test_died_after_sending_before_the_request_left)
-        for pause in pauses(self.in_flight(sent, self.stamp()) + self.exchange.denies_for):
-            order = await self.look_up(sent)
-            if order is not None:
-                return order
-            await self.wait(pause)
-        return await self.look_up(sent)
+        return await self._found_within(sent, self.in_flight(sent, self.stamp()) + self.exchange.denies_for)
 
     def in_flight(self, sent: Sent, stamp: Stamp) -> float:
         """For how many seconds its request may still be taken."""
@@ -238,22 +235,45 @@ class Session:
         except (OrderRefused, OutcomeUnknown, ExchangeUnavailable):
             return  # filled or gone meanwhile, or not
 
-    async def own_stops(self, listed: Sequence[Order] = (), *, but: Collection[int] = ()) -> list[Order]:
+    async def own_stops(
+        self, listed: Sequence[Order] = (), *, but: Collection[int] = (), kind: Kind | None = None
+    ) -> list[Order]:
         """Exit orders that changes have placed and that still rest: those *listed* as they are, and any others.
 
-        Left out are those of the changes with the numbers *but*.
+        Left out are those of the changes with the numbers *but*, and of other kinds than *kind*.
         """
-        placed = [each for each in may_rest(await self.read(self.means.ledger.changes)) if each.number not in but]
+        may = may_rest(await self.read(self.means.ledger.changes))
+        placed = [each for each in may if each.number not in but and kind in {None, each.kind}]
         by_client_id = {each.client_order_id: each for each in listed}
         by_order_id = {(each.order_id, each.family): each for each in listed}  # a pair is two orders under one id
         found = []
         for change in placed:
-            order = by_client_id.get(change.client_order_id) or await self.look_up(change)
+            order = by_client_id.get(change.client_order_id) or await self._unless_denied(change)
+            if order is not None:
+                self._shown.add(change.number)
             if order is not None and not order.ended:
                 found.append(by_order_id.get((order.order_id, order.family), order))
         return found
 
     # Inside.
+
+    async def _unless_denied(self, change: Change) -> Order | None:
+        """The order of a change that the venue has taken; None if there is none any more."""
+        # A stop-loss is set, and moved a second later: the first one rests, and a venue that denies it would keep both.
+        # What it has shown once it does not deny again. (test_an_order_that_was_just_placed_is_replaced_too)
+        denies_for = self.exchange.denies_for
+        may_be_denied_for = (change.expires_at_ms - self.exchange.time_ms()) / 1000 + denies_for
+        if change.number in self._shown or may_be_denied_for <= 0:
+            return await self.look_up(change)
+        return await self._found_within(change, min(may_be_denied_for, _RECEIVE_WINDOW + denies_for))
+
+    async def _found_within(self, sent: Sent, seconds: float) -> Order | None:
+        for pause in pauses(seconds):
+            order = await self.look_up(sent)
+            if order is not None:
+                return order
+            await self.wait(pause)
+        return await self.look_up(sent)
 
     async def _ledger(self, method: Callable[..., T], *args: object) -> T:
         self._keep()

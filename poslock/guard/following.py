@@ -42,7 +42,7 @@ class Following:
         """
         session = Session(self._means, NoHold(self._means.lease), seen, 0)
         await session.ask(session.exchange.prepare)
-        if not any(each.family == "stop_loss" for each in await session.own_stops()):
+        if not await session.own_stops(kind="stop_loss"):
             return
         admitted = await self._admission.if_free(seen, "modify: recovery", "change")
         try:

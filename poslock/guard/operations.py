@@ -220,6 +220,8 @@ class Operations:
             raise PositionAlreadyClosingError(session.key.position_id, "closed")
         if decision.act != "send":
             raise session.unsettled("open", decision.reason)
+        # Else the bot would be told to book what was gone before. (test_a_block_is_for_what_is_left_when_it_begins)
+        await watch.keep(session)
         await close.begin()
         return OpenClose(admitted, close)
 

@@ -199,7 +199,9 @@ class Tracking:
     async def _note(self, admitted: Admitted, watch: Watch, decision: Decision) -> None:
         """Keep what the leg has shown; raise `CloseUnsettled` if nothing follows from it."""
         why = decision.reason if decision.act == "unsettled" else ""
-        await admitted.session().tell(self._means.ledger.unsettled, why, watch.trades)
+        session = admitted.session()
+        await watch.keep(session)  # which holds the lock; the look was made without
+        await session.tell(self._means.ledger.unsettled, why, watch.trades)
         if why:
             raise CloseUnsettled(admitted.tracked.position.id, "open", why)
 

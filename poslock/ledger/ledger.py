@@ -316,6 +316,17 @@ class Ledger:
             db.execute(f"UPDATE change SET step = 'dropped' WHERE {_KEY} AND {_UNFINISHED}", asdict(key))
             audit(db, key, token, "forgotten", reason)
 
+    def seen(self, key: CloseKey, token: int, trades: Sequence[Trade]) -> None:
+        """What the leg of a position has shown so far; the history says what is gone, and the net P&L of that."""
+        with self._database.transaction() as db:
+            self._fence(db, key, token)
+            insert_trades(db, key, trades)
+            now = position_of(db, key.position_id, key.generation)
+            if now is None:  # the fence has seen it
+                raise self._unexpected(key, "tracked")
+            net = "" if now.realized_pnl is None else f", net {now.realized_pnl} so far"
+            audit(db, key, token, "seen", f"{now.reduced} of {now.position.contracts} gone{net}")
+
     def note(self, key: CloseKey, token: int, event: str, detail: str) -> None:
         """A line of the audit trail alone."""
         with self._database.transaction() as db:

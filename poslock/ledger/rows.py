@@ -130,13 +130,23 @@ def _tracked(
             entry_fee=row["entry_fee"],
         )
         with localcontext(EXACT):
-            reduced = sum((_decimal(each["filled"]) or Decimal(0) for each in changes), Decimal(0))
             shown = _within(sorted(exits, key=itemgetter("number")), position.contracts)
-            gone = max(reduced, sum((fill.contracts for fill in shown), Decimal(0)))
+            # What reduces have filled, and the venue has not shown among its trades yet, is gone too.
+            unseen = [(_decimal(each["filled"]) or Decimal(0)) - _shown(shown, each) for each in changes]
+            gone = sum((fill.contracts for fill in shown), Decimal(0)) + sum(max(Decimal(0), each) for each in unseen)
+            gone = min(gone, position.contracts)
         so_far = realized_pnl(position, shown, Decimal(0)).net if shown and closed is None else None
         generation, tracked_at_ms = row["generation"], row["tracked_at_ms"]
         return TrackedPosition(
-            position, generation, row["account"], row["state"], tracked_at_ms, closed, gone, row["unsettled"], so_far
+            position,
+            generation,
+            row["account"],
+            row["state"],
+            tracked_at_ms,
+            closed,
+            min(gone, position.contracts),
+            row["unsettled"],
+            so_far,
         )
     except (ArithmeticError, LookupError, ValueError, TypeError) as error:
         raise sqlite3.DatabaseError(f"damaged row of position {quoted(row['position_id'])}: {error}") from error
@@ -157,6 +167,11 @@ def _within(exits: Iterable[sqlite3.Row], contracts: Decimal) -> tuple[Fill, ...
             found.append(part_of(_fill(row), missing))
             missing -= found[-1].contracts
     return tuple(found)
+
+
+def _shown(exits: tuple[Fill, ...], change: sqlite3.Row) -> Decimal:
+    id_of_it = change["client_order_id"]
+    return sum((each.contracts for each in exits if each.client_order_id == id_of_it), Decimal(0))
 
 
 def leg_of(db: sqlite3.Connection, key: CloseKey) -> LegHistory:

@@ -77,7 +77,8 @@ class MexcAccount(Swap):
         """A trigger order of this leg, kind, size and price that rests, or else has triggered.
 
         One that is older than the request is another, which the request may still join. But the venue tells when it was
-        placed in whole seconds, rounded up or down, so one of the second before ``signed_at_ms`` is taken for it.
+        placed in whole seconds, rounded up or down, so one of the second before ``signed_at_ms`` is taken for it. Of
+        several it is the oldest: one that is set again at the same price is another, which replaces it.
         """
         wanted = (order.kind, order.contracts, order.trigger_price)
         for state in (answers.RESTS, answers.TRIGGERED):
@@ -148,13 +149,14 @@ class MexcAccount(Swap):
         return await self.get("position/open_positions", {}, lambda found: answers.positions(found, symbols))
 
     async def _plans(self, leg: Leg, state: int, since_ms: int = 0) -> list[Order]:
+        """Trigger orders of *leg*, oldest first: their ids grow."""
         symbol, now_ms = self.symbol(leg), self.client.clock.now_ms()
         found: dict[str, Order] = {}
         for start_ms, end_ms in spans(max(since_ms, now_ms - _REACH_MS), now_ms + _DAY_MS, _SPAN_MS):
             query = {"symbol": symbol, "states": str(state), "start_time": start_ms, "end_time": end_ms}
             plans = await self._all(_PLANS, query, lambda row: answers.plan(row, symbol, leg, state))
             found.update({order.order_id: order for created_ms, order in plans if created_ms >= since_ms})
-        return list(found.values())
+        return sorted(found.values(), key=lambda each: (len(each.order_id), each.order_id))
 
     async def _named(self, trade: Trade) -> Trade:
         """With the client order id of its order, if it is an exit: one may be ours."""
