@@ -124,14 +124,21 @@ class Account:
         return {**places, "asynchronous": self.asynchronous, "settings": self.settings}
 
     def open(
-        self, position_id: str = "btc-1", *, contracts: int = 10, symbol: str = SYMBOL, side: Any = "long"
+        self,
+        position_id: str = "btc-1",
+        *,
+        contracts: int = 10,
+        symbol: str = SYMBOL,
+        side: Any = "long",
+        bare: bool = False,
     ) -> Position:
-        """An open and tracked position from 60000, with a resting stop-loss and take-profit."""
+        """An open and tracked position from 60000, with a resting take-profit, and a stop-loss unless it is *bare*."""
         below, above = ("stop_loss", "take_profit") if side == "long" else ("take_profit", "stop_loss")
         self.exchange.set_price(symbol, 60_000)
         self.exchange.open_position(symbol, side, contracts)
-        self.exchange.protect(symbol, side, below, contracts, 57_000)  # type: ignore[arg-type]
-        self.exchange.protect(symbol, side, above, contracts, 66_000)  # type: ignore[arg-type]
+        exits = {below: 57_000, above: 66_000}
+        for family in ("take_profit",) if bare else ("stop_loss", "take_profit"):
+            self.exchange.protect(symbol, side, family, contracts, exits[family])  # type: ignore[arg-type]
         position = Position(position_id, symbol, side, contracts, 60_000)
         self.guard.track(position)
         self.exchange.set_price(symbol, 59_000)

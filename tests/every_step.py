@@ -623,9 +623,10 @@ def _steps(world: World, operation: Operation) -> int:
     return len(owner.steps)
 
 
-def opened(folder: Path, *, past: Callable[[World], None] | None = None, **settings: Any) -> World:
+def opened(folder: Path, *, past: Callable[[World], None] | None = None, bare: bool = False, **settings: Any) -> World:
     """A world with an open position of ten contracts from 60000 and both protective orders; the price is 59000.
 
+    A *bare* one has no stop-loss.
     In hedge mode the other side is held too, and protected. *past* is what happened in the account before.
     """
     world = World(folder, Image({}, (), {}, 10**15, 0), **settings)
@@ -634,7 +635,8 @@ def opened(folder: Path, *, past: Callable[[World], None] | None = None, **setti
         past(world)
         world.settle()
     world.exchange.open_position(LEG.symbol, LEG.side, CONTRACTS)
-    world.exchange.protect(LEG.symbol, LEG.side, "stop_loss", CONTRACTS, 57_000)
+    if not bare:
+        world.exchange.protect(LEG.symbol, LEG.side, "stop_loss", CONTRACTS, 57_000)
     world.exchange.protect(LEG.symbol, LEG.side, "take_profit", CONTRACTS, 66_000)
     if world.hedge:
         world.exchange.open_position(OTHER_LEG.symbol, OTHER_LEG.side, OTHER_CONTRACTS)

@@ -145,6 +145,6 @@ def test_died_closing_in_slices(start: Children, account: Account, at: At) -> No
 )
 def test_died_closing_instead_of_a_stop_loss(start: Children, account: Account, at: At) -> None:
     """The price has passed it: once the close is journaled, it is one like any other."""
-    position = account.open()
+    position = account.open(bare=True)
     killed(start, account, "change", at, change={"stop_loss": 59_500, "or_close": True})
     closes(account, goes_on(account), position)

@@ -165,7 +165,7 @@ def test_a_stop_loss_that_follows(stage: Stage) -> None:
 def test_a_stop_loss_that_comes_too_late(stage: Stage) -> None:
     """The position is closed instead, and once, whoever is stopped wherever."""
     late = modify(stop_loss=59_500, or_close=True)
-    stage.tell(Story(late, (recover, close), finish_close, one_in=16, once_in=2), opened(stage.folder))
+    stage.tell(Story(late, (recover, close), finish_close, one_in=16, once_in=2), opened(stage.folder, bare=True))
 
 
 class RunningPrice(Door):
@@ -179,7 +179,7 @@ def test_a_stop_loss_that_the_venue_refuses_for_its_price(stage: Stage) -> None:
     """Whoever asked for it closes the position then; whoever only finishes the change leaves it open, and says so."""
     late = modify(stop_loss=59_500, or_close=True)
     story = Story(late, (recover, close), finish_close_or_refused, outcomes=(ChangeRefused,), one_in=16, once_in=2)
-    stage.tell(story, opened(stage.folder, door=RunningPrice))
+    stage.tell(story, opened(stage.folder, door=RunningPrice, bare=True))
 
 
 def test_a_close_in_slices_by_a_bot(stage: Stage) -> None:

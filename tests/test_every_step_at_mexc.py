@@ -184,7 +184,8 @@ def test_a_close_after_a_ladder_that_was_stopped(account: Account) -> None:
 def test_a_stop_loss_that_comes_too_late(account: Account) -> None:
     """The position is closed instead, and once."""
     late = modify(stop_loss=59_500, or_close=True)
-    account.stage.tell(Story(late, (recover, close), finish_close, one_in=150, once_in=4), account.opened())
+    world = account.opened(bare=True)
+    account.stage.tell(Story(late, (recover, close), finish_close, one_in=150, once_in=4), world)
 
 
 def test_a_close_in_slices_by_a_bot(account: Account) -> None:

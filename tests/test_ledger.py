@@ -65,6 +65,7 @@ WRITES: dict[str, tuple[Any, ...]] = {
 # What is written of an open position, in an order in which all of it can be.
 OTHERS: dict[str, tuple[Any, ...]] = {
     "note": ("took over", "from a test"),
+    "seen": ((EXIT,),),
     "unsettled": ("its trades do not show", (EXIT,)),
     "resize": (replace(POSITION, contracts=Decimal(15)), Decimal(61000), (EXIT,)),
     "change": ((STOP,),),

@@ -49,7 +49,7 @@ def asynchronous(request: pytest.FixtureRequest) -> bool:
 
 def test_a_stop_loss_that_the_price_has_passed_closes_the_position(account: Account) -> None:
     """At market, as a close does: booked, swept, with the reason in the history."""
-    position = account.open()
+    position = account.open(bare=True)
     closed = account.guard.modify_position("btc-1", stop_loss=59_500, take_profit=65_000, or_close=True)
     assert isinstance(closed, ClosedPosition)
     assert (closed.exit_price, closed.ended_by, closed.left_at_venue) == (59_000, "close", 0)
@@ -60,7 +60,7 @@ def test_a_stop_loss_that_the_price_has_passed_closes_the_position(account: Acco
 
 def test_a_stop_loss_that_the_venue_refuses_for_its_price_closes_the_position(account: Account) -> None:
     """The price ran through it between the look and the order: the rest of the change is dropped."""
-    position = account.open()
+    position = account.open(bare=True)
     venue = Venue(account)
 
     def place_stop(order: Any) -> Any:
@@ -85,7 +85,7 @@ def test_a_stop_loss_that_can_be_set_closes_nothing(account: Account) -> None:
 
 def test_without_it_nothing_is_closed(account: Account) -> None:
     """As before: the caller is told, and what rests stays."""
-    account.open()
+    account.open(bare=True)
     with pytest.raises(InvalidChange, match="must be below the price of 59000"):
         account.guard.modify_position("btc-1", stop_loss=59_500)
     with pytest.raises(ChangeRefused):
@@ -93,11 +93,13 @@ def test_without_it_nothing_is_closed(account: Account) -> None:
     assert account.exchange.held(LEG) == 10
 
 
-def test_while_a_stop_of_ours_protects_it_nothing_is_closed(account: Account) -> None:
-    """The old one stays, and the caller is told which."""
-    account.open()
-    account.guard.modify_position("btc-1", stop_loss=57_500)
-    with pytest.raises(InvalidChange, match=r"must be below the price of 59000.*57500 protects it") as caught:
+@pytest.mark.parametrize("whose", ["ours", "another's"])
+def test_while_another_stop_protects_it_nothing_is_closed(account: Account, whose: str) -> None:
+    """The old one stays, whoever has set it, and the caller is told which."""
+    account.open(bare=whose == "ours")
+    if whose == "ours":
+        account.guard.modify_position("btc-1", stop_loss=57_000)
+    with pytest.raises(InvalidChange, match=r"must be below the price of 59000.*57000 protects it") as caught:
         account.guard.modify_position("btc-1", stop_loss=59_500, or_close=True)
     assert caught.value.field == "stop_loss"
     venue = Venue(account, Strike("place_stop", "before", PASSED))
@@ -106,9 +108,9 @@ def test_while_a_stop_of_ours_protects_it_nothing_is_closed(account: Account) ->
     assert account.exchange.held(LEG) == 10
 
 
-def test_a_stop_of_ours_for_less_than_is_left_does_not_protect_it(account: Account) -> None:
+def test_a_stop_for_less_than_is_left_does_not_protect_it(account: Account) -> None:
     """Six were added since and adopted: the stop is for ten."""
-    account.open()
+    account.open(bare=True)
     account.guard.modify_position("btc-1", stop_loss=57_500)
     account.exchange.open_position(SYMBOL, "long", 6)
     account.guard.adopt(SYMBOL, "long")
@@ -130,7 +132,7 @@ def test_a_stop_of_ours_for_less_than_is_left_does_not_protect_it(account: Accou
 )
 def test_any_other_refusal_closes_nothing(account: Account, clock: Any, errors: Any, raised: type[Exception]) -> None:
     """What was malformed or not seen says nothing of the price; after an unknown outcome the stop may rest."""
-    account.open()
+    account.open(bare=True)
     strikes = [Strike("place_stop", "before", error, nth) for nth, error in enumerate(errors, start=1)]
     with pytest.raises(raised):
         Venue(account, *strikes, clock=clock).guard.modify_position("btc-1", stop_loss=58_000, or_close=True)
@@ -140,7 +142,7 @@ def test_any_other_refusal_closes_nothing(account: Account, clock: Any, errors: 
 
 def test_a_take_profit_that_would_trigger_closes_nothing(account: Account) -> None:
     """That is no loss to be stopped."""
-    account.open()
+    account.open(bare=True)
     venue = Venue(account, Strike("place_stop", "before", PASSED, 2))
     with pytest.raises(ChangeRefused):
         venue.guard.modify_position("btc-1", stop_loss=58_000, take_profit=65_000, or_close=True)
@@ -160,7 +162,7 @@ def test_a_take_profit_that_would_trigger_closes_nothing(account: Account) -> No
 )
 def test_a_change_that_is_wrong_in_itself_closes_nothing(account: Account, change: Any, error: type[Exception]) -> None:
     """It says what is wrong, and nothing is sent."""
-    account.open()
+    account.open(bare=True)
     with pytest.raises(error):
         account.guard.modify_position("btc-1", **{"or_close": True, **change})
     assert account.exchange.held(LEG) == 10
@@ -171,7 +173,7 @@ def test_a_change_that_is_wrong_in_itself_closes_nothing(account: Account, chang
 @pytest.mark.parametrize("asynchronous", [False])
 def test_an_owner_that_dies_in_the_close_has_it_finished(account: Account, clock: Any, when: Any) -> None:
     """From the journaled close on it is one like any other."""
-    position = account.open()
+    position = account.open(bare=True)
     venue = Venue(account, Strike("place", when, DIED), clock=clock)
     with pytest.raises(LockLost):
         venue.guard.modify_position("btc-1", stop_loss=59_500, or_close=True)

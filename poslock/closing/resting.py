@@ -76,10 +76,11 @@ class Resting:
         ]
 
     async def protecting(self, left: Decimal) -> Order | None:
-        """A stop-loss of ours that rests for all that is *left*."""
+        """A stop-loss that rests for all that is *left*, whoever has set it; one of ours may not be shown yet."""
         session = self._session
         resting = await session.ask(session.exchange.open_orders, session.leg)
-        stops = await session.own_stops(resting, kind="stop_loss")
+        ours = await session.own_stops(resting, kind="stop_loss")
+        stops = [*ours, *(each for each in resting if each.family == "stop_loss")]
         return next((each for each in stops if each.contracts - each.filled >= left), None)
 
     async def outcome(self) -> ModifiedPosition:

@@ -190,7 +190,7 @@ class PositionGuard:
                 not replaced.
             reduce_by: contracts; it leaves none that are less than the venue's smallest order.
             or_close: close the position at market, if the price has passed the wanted stop-loss already, by the venue's
-                own price or by its refusal for that reason, and no other stop-loss of ours protects it.
+                own price or by its refusal for that reason, and no other stop-loss rests for all of it.
 
         Raises:
             InvalidChange, InvalidPosition: a price on the wrong side, a reduce that leaves nothing; nothing was sent.
