@@ -779,3 +779,14 @@ def test_help_says_what_to_give_and_what_comes_back(command: str, words: list[st
     text = " ".join(result.stdout.split())
     assert [word for word in words if word not in text] == []
     assert re.search(rf"^  {command} +\S+ \S+", CliRunner().invoke(main, ["--help"]).stdout, re.MULTILINE)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_ledger_that_is_gone_is_no_empty_one(account: Account, command: str) -> None:
+    """Nobody is told that there are no positions, or that nothing had to be done."""
+    account.open()
+    os.unlink(f"{account.lock_dir}/ledger.db")
+    words = WORDS.get(command, [])
+    result = on(account, command, *words) if command in OF_THE_EXCHANGE else run(account.lock_dir, command, *words)
+    assert result.exit_code == 1
+    assert "it was here, and is gone; put it back" in result.stderr

@@ -110,7 +110,8 @@ def is_made(path: str, tables: frozenset[str] = _OF_A_LEDGER) -> bool:
     try:
         os.stat(path)
     except FileNotFoundError:
-        return False
+        # With its journal left there was one, and to say that it has no positions would be good news of a loss.
+        return os.path.lexists(f"{path}-journal")
     except OSError:
         return True
     try:
