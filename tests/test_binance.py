@@ -36,9 +36,9 @@ from poslock.errors import (
     UnderMaintenance,
     UnsupportedMarket,
 )
+from poslock.exchange.ccxt.binance import venue as binance
+from poslock.exchange.ccxt.exchange import CcxtExchange
 from poslock.exchange.port import CloseOrder, Leg, Order, StopOrder
-from poslock.exchange.venues import binance
-from poslock.exchange.venues.adapter import CcxtExchange
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

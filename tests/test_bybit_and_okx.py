@@ -89,7 +89,7 @@ def test_all_that_is_held_in_one_request(
     desk: Desk, name: str, monkeypatch: pytest.MonkeyPatch, *, hedge: bool
 ) -> None:
     """Of the legs that are asked about, in their order; without what is not held and what the client does not know."""
-    monkeypatch.setattr("poslock.exchange.venues.bybit._POSITIONS", 2)
+    monkeypatch.setattr("poslock.exchange.ccxt.bybit.venue._POSITIONS", 2)
     sides: dict[str, Side] = {SYMBOL: "long", "ETH/USDT:USDT": "short", "COIN7/USDT:USDT": "long"}
     held = [Leg(symbol, side) for symbol, side in sides.items()]
     for leg in [*held, Leg("COIN8/USDT:USDT", "short")]:

@@ -20,11 +20,11 @@ from loopback.server import KEYS, Fault, Reply, Request
 from poslock import CcxtExchange
 from poslock.bridge import finished
 from poslock.errors import ExchangeError, ExchangeUnavailable, KeysRefused, OutcomeUnknown, RequestExpired
+from poslock.exchange.ccxt.client import Client, Endpoint
+from poslock.exchange.ccxt.clock import VenueClock
+from poslock.exchange.ccxt.exchange import AsyncCcxtExchange
+from poslock.exchange.ccxt.mexc.venue import Mexc
 from poslock.exchange.port import Leg
-from poslock.exchange.venues.adapter import AsyncCcxtExchange
-from poslock.exchange.venues.client import Client, Endpoint
-from poslock.exchange.venues.clock import VenueClock
-from poslock.exchange.venues.mexc import Mexc
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator

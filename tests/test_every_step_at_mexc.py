@@ -23,8 +23,8 @@ from loopback.mexc_books import CLOSES
 from mexc_wire import MexcDoor, Wire
 from poslock import CloseUnsettled, ExchangeUnavailable, OutcomeUnknown
 from poslock.bridge import finished
-from poslock.exchange.venues import mexc_account
-from poslock.exchange.venues.client import Endpoint
+from poslock.exchange.ccxt.client import Endpoint
+from poslock.exchange.ccxt.mexc import account as mexc_account
 from stories import (
     LADDER,
     OTHER_LADDER,

@@ -41,9 +41,9 @@ from poslock.errors import (
     RequestExpired,
     UnsupportedMarket,
 )
+from poslock.exchange.ccxt.exchange import CcxtExchange
+from poslock.exchange.ccxt.mexc import account as mexc_account
 from poslock.exchange.port import Leg, Order
-from poslock.exchange.venues import mexc_account
-from poslock.exchange.venues.adapter import CcxtExchange
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

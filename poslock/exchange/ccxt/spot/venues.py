@@ -6,15 +6,15 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from poslock.errors import DuplicateClientOrderId, ExchangeUnavailable
+from poslock.exchange.ccxt.client import Dialect, Endpoint
+from poslock.exchange.ccxt.spot import rows
+from poslock.exchange.ccxt.spot.venue import Spot, stamp
+from poslock.exchange.ccxt.venue import decimal, spans
 from poslock.exchange.port import Leg, Order
-from poslock.exchange.venues import spot_answers as answers
-from poslock.exchange.venues.client import Dialect, Endpoint
-from poslock.exchange.venues.spot import Spot, stamp
-from poslock.exchange.venues.venue import decimal, spans
 
 if TYPE_CHECKING:
+    from poslock.exchange.ccxt.client import Client
     from poslock.exchange.port import CloseOrder, StopOrder
-    from poslock.exchange.venues.client import Client
     from poslock.position import Trade
 
 _MOST_PAGES = 50
@@ -39,8 +39,8 @@ class BinanceSpot(Spot):
     stop_types: ClassVar = {"stop_loss": "STOP_LOSS", "take_profit": "TAKE_PROFIT"}
     dialect: ClassVar[Dialect] = Dialect(
         stamp=stamp,
-        code=answers.binance_code,
-        meanings=answers.BINANCE,
+        code=rows.binance_code,
+        meanings=rows.BINANCE,
         clock=Endpoint(("public",), "GET", "time"),
         read_clock=lambda answer: int(answer["serverTime"]),
     )
@@ -49,14 +49,14 @@ class BinanceSpot(Spot):
         endpoint = Endpoint(("sapi",), "GET", "account/apiRestrictions")
         trades, withdraws = "enableSpotAndMarginTrading", "enableWithdrawals"
         return await self.client.ask(
-            endpoint, {}, lambda answer: (answers.is_true(answer[trades]), answers.is_true(answer[withdraws]))
+            endpoint, {}, lambda answer: (rows.is_true(answer[trades]), rows.is_true(answer[withdraws]))
         )
 
     def _least_worth(self, market: dict[str, Any]) -> Decimal:
-        return answers.least_worth_at_binance(market)
+        return rows.least_worth_at_binance(market)
 
     async def _sell(self, order: CloseOrder | StopOrder, params: dict[str, str]) -> Order:
-        return await self._post(order, params, lambda row: answers.order(row, order.leg))
+        return await self._post(order, params, lambda row: rows.order(row, order.leg))
 
     async def _trades(self, leg: Leg, since_ms: int) -> list[Trade]:
         """From a time on the venue tells the oldest first, and from an id on, too; it counts trades by market."""
@@ -80,8 +80,8 @@ class MexcSpot(Spot):
     no_such_order: ClassVar = frozenset({"-2011", "-2013", "22222", "30026"})
     dialect: ClassVar[Dialect] = Dialect(
         stamp=stamp,
-        code=answers.mexc_code,
-        meanings=answers.MEXC,
+        code=rows.mexc_code,
+        meanings=rows.MEXC,
         clock=Endpoint(("spot", "public"), "GET", "time"),
         read_clock=lambda answer: int(answer["serverTime"]),
     )
@@ -97,7 +97,7 @@ class MexcSpot(Spot):
         return "SPOT_DEAL_WRITE" in rights, withdraws
 
     def _least_worth(self, market: dict[str, Any]) -> Decimal:
-        return answers.least_worth_at_mexc(market)
+        return rows.least_worth_at_mexc(market)
 
     async def _sell(self, order: CloseOrder | StopOrder, params: dict[str, str]) -> Order:
         order_id = await self._post(order, params, lambda row: str(row["orderId"]))
@@ -105,7 +105,7 @@ class MexcSpot(Spot):
         taken = Order(order_id, order.client_order_id, "order", order.leg, contracts, Decimal(0), "open")
         try:
             found = await self._look_up(
-                order.leg, {"orderId": order_id}, lambda row: (int(row["time"]), answers.order(row, order.leg))
+                order.leg, {"orderId": order_id}, lambda row: (int(row["time"]), rows.order(row, order.leg))
             )
         except ExchangeUnavailable:  # it is taken; what became of it is for later
             return taken

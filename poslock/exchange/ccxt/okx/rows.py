@@ -19,8 +19,8 @@ from poslock.errors import (
     UnderMaintenance,
     UnsupportedMarket,
 )
+from poslock.exchange.ccxt.venue import Held, decimal
 from poslock.exchange.port import Leg, Order
-from poslock.exchange.venues.venue import Held, decimal
 from poslock.position import Fill, Trade
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ MEANINGS: dict[str, type[ExchangeError]] = {
 }
 
 
-def rows(answer: dict[str, Any], read: Callable[[dict[str, Any]], T]) -> list[T]:
+def of(answer: dict[str, Any], read: Callable[[dict[str, Any]], T]) -> list[T]:
     """What *read* makes of the rows of an answer, none of which may be an error of its own."""
     # ccxt lets through what succeeded in part.
     if answer["code"] != "0" or any(row.get("sCode", "0") != "0" for row in answer["data"]):
@@ -91,8 +91,8 @@ def rows(answer: dict[str, Any], read: Callable[[dict[str, Any]], T]) -> list[T]
 
 
 def only(answer: dict[str, Any], read: Callable[[dict[str, Any]], T]) -> T:
-    """As `rows`, of an answer that has one."""
-    [found] = rows(answer, read)
+    """As `of`, of an answer that has one."""
+    [found] = of(answer, read)
     return found
 
 

@@ -18,8 +18,8 @@ from poslock.errors import (
     StopWouldTrigger,
     UnderMaintenance,
 )
+from poslock.exchange.ccxt.venue import decimal
 from poslock.exchange.port import Leg, Order
-from poslock.exchange.venues.venue import decimal
 from poslock.position import EXACT, Fill, Trade
 
 if TYPE_CHECKING:

@@ -22,10 +22,10 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from poslock.errors import ExchangeUnavailable, NothingToReduce, NotServed, OrderRefused, ReduceOnlyBlocked
-from poslock.exchange.venues import binance_answers as answers
-from poslock.exchange.venues.binance_answers import is_true
-from poslock.exchange.venues.client import Client, Dialect, Endpoint, Stamp
-from poslock.exchange.venues.venue import Held, Inspection, Swap, decimal, every_page, spans
+from poslock.exchange.ccxt.binance import rows
+from poslock.exchange.ccxt.binance.rows import is_true
+from poslock.exchange.ccxt.client import Client, Dialect, Endpoint, Stamp
+from poslock.exchange.ccxt.venue import Held, Inspection, Swap, decimal, every_page, spans
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -50,8 +50,8 @@ class BinanceUsdm(Swap):
     denies_for: ClassVar[float] = 65.0
     dialect: ClassVar[Dialect] = Dialect(
         stamp=lambda _signed_at_ms, window_ms: Stamp(options={"recvWindow": window_ms}),
-        code=answers.code,
-        meanings=answers.MEANINGS,
+        code=rows.code,
+        meanings=rows.MEANINGS,
         clock=Endpoint(_PUBLIC, "GET", "time"),
         read_clock=lambda answer: int(answer["serverTime"]),
     )
@@ -99,7 +99,7 @@ class BinanceUsdm(Swap):
             "newOrderRespType": "RESULT",
         }
         try:
-            return await self._send("order", params, order, lambda row: answers.order(row, order.leg))
+            return await self._send("order", params, order, lambda row: rows.order(row, order.leg))
         except NothingToReduce as refusal:
             if await self._still_holds(order.leg):
                 raise ReduceOnlyBlocked(str(refusal), code=refusal.code) from None
@@ -111,13 +111,13 @@ class BinanceUsdm(Swap):
         params = {
             **await self._reducing(order.leg),
             "algoType": "CONDITIONAL",
-            "type": answers.STOP_TYPE[order.kind],
+            "type": rows.STOP_TYPE[order.kind],
             "quantity": _plain(contracts),
             "triggerPrice": _plain(order.trigger_price),
             "workingType": "CONTRACT_PRICE",
             "clientAlgoId": order.client_order_id,
         }
-        return await self._send("algoOrder", params, order, lambda row: answers.algo(row, order.leg))
+        return await self._send("algoOrder", params, order, lambda row: rows.algo(row, order.leg))
 
     async def order(self, leg: Leg, client_order_id: str) -> Order | None:
         """The order with this client order id, plain or conditional; one that has triggered is its plain order."""
@@ -127,8 +127,8 @@ class BinanceUsdm(Swap):
     async def open_orders(self, leg: Leg) -> list[Order]:
         """What rests and would reduce *leg*, plain and conditional."""
         query = {"symbol": self._id(leg)}
-        plain = await self._get("openOrders", query, lambda rows: answers.all_reducing(rows, leg, answers.order))
-        algos = await self._get("openAlgoOrders", query, lambda rows: answers.all_reducing(rows, leg, answers.algo))
+        plain = await self._get("openOrders", query, lambda answer: rows.all_reducing(answer, leg, rows.order))
+        algos = await self._get("openAlgoOrders", query, lambda answer: rows.all_reducing(answer, leg, rows.algo))
         return [*plain, *algos]
 
     async def cancel(self, order: Order) -> None:
@@ -141,7 +141,7 @@ class BinanceUsdm(Swap):
         try:
             await self.client.ask(Endpoint(_PRIVATE, "DELETE", path), params, lambda _answer: None)
         except ExchangeUnavailable as error:
-            if error.code not in answers.NO_SUCH_ORDER:
+            if error.code not in rows.NO_SUCH_ORDER:
                 raise
 
     async def trades(self, leg: Leg, since_ms: int) -> list[Trade]:
@@ -172,12 +172,12 @@ class BinanceUsdm(Swap):
             return Decimal(0)
         query = {"symbol": symbol, "incomeType": "FUNDING_FEE", "startTime": start_ms, "endTime": until_ms}
         found = await every_page(
-            lambda number: self._get("income", {**query, "page": number, "limit": _PAGE}, answers.payments), _PAGE
+            lambda number: self._get("income", {**query, "page": number, "limit": _PAGE}, rows.payments), _PAGE
         )
         paid = [each for each in found if (each.symbol, each.currency) == (symbol, settle)]
         if paid and await self._is_hedge():
             rates = await self._rates(symbol, start_ms - _HOUR_MS, until_ms + _HOUR_MS)
-            paid = [each for each in paid if answers.is_of_leg(each, leg, rates)]
+            paid = [each for each in paid if rows.is_of_leg(each, leg, rates)]
         return sum((each.amount for each in paid), Decimal(0))
 
     # Inside.
@@ -185,11 +185,11 @@ class BinanceUsdm(Swap):
     async def _position(self, leg: Leg) -> Held | None:
         symbol = self._id(leg)
         endpoint = Endpoint(_PRIVATE_V3, "GET", "positionRisk")
-        return await self.client.ask(endpoint, {"symbol": symbol}, lambda rows: answers.position(rows, leg, symbol))
+        return await self.client.ask(endpoint, {"symbol": symbol}, lambda answer: rows.position(answer, leg, symbol))
 
     async def _all_positions(self, legs: Sequence[Leg]) -> Mapping[Leg, Held]:
         symbols, endpoint = {leg: self._id(leg) for leg in legs}, Endpoint(_PRIVATE_V3, "GET", "positionRisk")
-        return await self.client.ask(endpoint, {}, lambda rows: answers.positions(rows, symbols))
+        return await self.client.ask(endpoint, {}, lambda answer: rows.positions(answer, symbols))
 
     async def _is_hedge(self) -> bool:
         if self._hedge is None:
@@ -210,9 +210,9 @@ class BinanceUsdm(Swap):
 
     async def _reducing(self, leg: Leg) -> dict[str, str]:
         """What all orders that only take from *leg* have in common."""
-        params = {"symbol": self._id(leg), "side": answers.REDUCING[leg.side]}
+        params = {"symbol": self._id(leg), "side": rows.REDUCING[leg.side]}
         if await self._is_hedge():
-            return {**params, "positionSide": answers.POSITION_SIDE[leg.side]}
+            return {**params, "positionSide": rows.POSITION_SIDE[leg.side]}
         return {**params, "positionSide": "BOTH", "reduceOnly": "true"}
 
     async def _still_holds(self, leg: Leg) -> bool:
@@ -223,17 +223,15 @@ class BinanceUsdm(Swap):
 
     async def _plain_order(self, leg: Leg, which: dict[str, Any]) -> Order | None:
         query = {"symbol": self._id(leg), **which}
-        return await self._unless_denied("order", query, lambda row: answers.reducing(row, leg, answers.order))
+        return await self._unless_denied("order", query, lambda row: rows.reducing(row, leg, rows.order))
 
     async def _conditional(self, leg: Leg, client_order_id: str) -> Order | None:
         query: dict[str, Any] = {"clientAlgoId": client_order_id}
-        found = await self._unless_denied(
-            "algoOrder", query, lambda row: answers.reducing(row, leg, answers.conditional)
-        )
+        found = await self._unless_denied("algoOrder", query, lambda row: rows.reducing(row, leg, rows.conditional))
         if found is None:  # one that was filled has been denied there while the list had it
             query = {"symbol": self._id(leg), "limit": _PAGE}
             recent = await self._get(
-                "allAlgoOrders", query, lambda rows: answers.all_reducing(rows, leg, answers.conditional)
+                "allAlgoOrders", query, lambda answer: rows.all_reducing(answer, leg, rows.conditional)
             )
             found = next((each for each in reversed(recent) if each[0].client_order_id == client_order_id), None)
         if found is None:
@@ -243,17 +241,17 @@ class BinanceUsdm(Swap):
             return resting
         actual = await self._plain_order(leg, {"orderId": actual_id})
         if actual is not None:
-            return answers.triggered(resting, actual)
+            return rows.triggered(resting, actual)
         # Denied, or forgotten by now: its fills say what it did.
         query = {"symbol": self._id(leg), "orderId": actual_id, "limit": _PAGE}
-        trades = await self._get("userTrades", query, lambda rows: answers.trades(rows, leg))
-        return answers.filled_by(resting, trades)
+        trades = await self._get("userTrades", query, lambda answer: rows.trades(answer, leg))
+        return rows.filled_by(resting, trades)
 
     async def _unless_denied(self, path: str, params: dict[str, Any], read: Callable[[Any], T]) -> T | None:
         try:
             return await self._get(path, params, read)
         except ExchangeUnavailable as error:
-            if error.code in answers.NO_SUCH_ORDER:
+            if error.code in rows.NO_SUCH_ORDER:
                 return None
             raise
 
@@ -261,7 +259,7 @@ class BinanceUsdm(Swap):
         """All of that time, without an end all since."""
         query = {"symbol": self._id(leg), "startTime": start_ms, "limit": _PAGE}
         query = query if end_ms is None else {**query, "endTime": end_ms}
-        found = await self._get("userTrades", query, lambda rows: answers.trades(rows, leg))
+        found = await self._get("userTrades", query, lambda answer: rows.trades(answer, leg))
         if len(found) < _PAGE:
             return found
         # Which end of a list that is too long is left out is not documented. The clock here is never ahead.
@@ -277,7 +275,7 @@ class BinanceUsdm(Swap):
         endpoint, rates = Endpoint(_PUBLIC, "GET", "fundingRate"), {}
         for start_ms, end_ms in spans(since_ms, until_ms, _RATES_SPAN_MS):
             query = {"symbol": symbol, "startTime": start_ms, "endTime": end_ms, "limit": _PAGE}
-            rates.update(await self.client.ask(endpoint, query, answers.rates))
+            rates.update(await self.client.ask(endpoint, query, rows.rates))
         return rates
 
     async def _named(self, leg: Leg, trade: Trade) -> Trade:
@@ -313,7 +311,7 @@ class BinanceUsdm(Swap):
                 Endpoint(_PRIVATE, "POST", path), params, read, signed_at_ms=signed_at_ms, receive_window_ms=window_ms
             )
         except OrderRefused as refusal:
-            if refusal.code in answers.WRONG_MODE:
+            if refusal.code in rows.WRONG_MODE:
                 self._hedge = None  # it was changed meanwhile: `prepare` reads it again
             raise
 

@@ -16,8 +16,8 @@ from poslock.errors import (
     UnderMaintenance,
     UnsupportedMarket,
 )
+from poslock.exchange.ccxt.venue import Held, decimal
 from poslock.exchange.port import Leg, Order
-from poslock.exchange.venues.venue import Held, decimal
 from poslock.position import Fill, Trade
 
 if TYPE_CHECKING:

@@ -23,11 +23,11 @@ from poslock.errors import (
     ReduceOnlyBlocked,
     RequestExpired,
 )
+from poslock.exchange.ccxt.client import Dialect, Endpoint, Stamp
+from poslock.exchange.ccxt.mexc import rows
+from poslock.exchange.ccxt.mexc.account import PRIVATE, MexcAccount
+from poslock.exchange.ccxt.venue import Held, Inspection, decimal
 from poslock.exchange.port import Leg, Order
-from poslock.exchange.venues import mexc_answers as answers
-from poslock.exchange.venues.client import Dialect, Endpoint, Stamp
-from poslock.exchange.venues.mexc_account import PRIVATE, MexcAccount
-from poslock.exchange.venues.venue import Held, Inspection, decimal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,9 +63,9 @@ class Mexc(MexcAccount):
     dialect: ClassVar[Dialect] = Dialect(
         stamp=_stamp,
         code=_code,
-        meanings=answers.MEANINGS,
+        meanings=rows.MEANINGS,
         clock=Endpoint(_PUBLIC, "GET", "ping"),
-        read_clock=lambda answer: int(answers.data(answer)),
+        read_clock=lambda answer: int(rows.data(answer)),
     )
 
     async def prepare(self) -> None:
@@ -80,7 +80,7 @@ class Mexc(MexcAccount):
         """The clock, the mode, and what the key may do."""
         await self.prepare()
         ahead_ms = time.time_ns() // 10**6 - self.client.clock.now_ms()
-        hedge = await self.position_mode() == answers.HEDGE
+        hedge = await self.position_mode() == rows.HEDGE
         endpoint, params = Endpoint(("spot", "private"), "GET", "apiKeyInfo"), {"accessKey": self.client.ccxt.apiKey}
         try:
             rights = await self.client.ask(endpoint, params, lambda answer: str(answer["permissions"]).split(","))
@@ -92,7 +92,7 @@ class Mexc(MexcAccount):
     async def price(self, leg: Leg) -> Decimal:
         """The last price, which `place_stop` triggers on."""
         endpoint, params = Endpoint(_PUBLIC, "GET", "ticker"), {"symbol": self.symbol(leg)}
-        return await self.client.ask(endpoint, params, lambda answer: decimal(answers.data(answer)["lastPrice"]))
+        return await self.client.ask(endpoint, params, lambda answer: decimal(rows.data(answer)["lastPrice"]))
 
     async def place(self, order: CloseOrder) -> Order:
         """Send a market order that only reduces: by its side in hedge mode, by ``reduceOnly`` in one-way mode.
@@ -113,9 +113,7 @@ class Mexc(MexcAccount):
         }
         known = {order_id for order_id, name in self._client_ids.items() if name == order.client_order_id}
         try:
-            order_id = await self._send(
-                "order/create", params, order, lambda found: answers.identifier(found["orderId"])
-            )
+            order_id = await self._send("order/create", params, order, lambda found: rows.identifier(found["orderId"]))
         except ReduceOnlyBlocked as refusal:
             # More than is held by now, or covered by what rests: only this is a reason to cancel what rests.
             if (await self._held(order.leg, order.position_id)).contracts < contracts:
@@ -123,7 +121,7 @@ class Mexc(MexcAccount):
             raise
         self._client_ids[order_id] = order.client_order_id
         try:
-            found = await self.get(f"order/get/{order_id}", {}, lambda row: answers.order(row, order.leg))
+            found = await self.get(f"order/get/{order_id}", {}, lambda row: rows.order(row, order.leg))
         except ExchangeUnavailable:  # it is taken; what became of it is for later
             found = Order(order_id, order.client_order_id, "order", order.leg, contracts, Decimal(0), "open")
         # The venue may answer a second order under one client order id with the first one, as if it was new. Its time
@@ -145,7 +143,7 @@ class Mexc(MexcAccount):
             "orderType": _MARKET,
             "trend": _LAST_PRICE,
         }
-        order_id = await self._send("planorder/place/v2", params, order, answers.identifier)
+        order_id = await self._send("planorder/place/v2", params, order, rows.identifier)
         amount, trigger = order.contracts, order.trigger_price
         return Order(f"plan:{order_id}", None, order.kind, order.leg, amount, Decimal(0), "open", trigger)
 
@@ -169,7 +167,7 @@ class Mexc(MexcAccount):
         endpoint, at_ms = Endpoint(PRIVATE, "POST", path), self.client.clock.now_ms()
         try:
             code = await self.client.send(
-                endpoint, body, answers.cancelled, signed_at_ms=at_ms, receive_window_ms=_CANCEL_WINDOW_MS
+                endpoint, body, rows.cancelled, signed_at_ms=at_ms, receive_window_ms=_CANCEL_WINDOW_MS
             )
         except ExchangeError as error:
             if error.code not in _ENDED:
@@ -200,13 +198,13 @@ class Mexc(MexcAccount):
         mode = await self.position_mode()
         params = {
             "symbol": self.symbol(leg),
-            "side": answers.CLOSING[leg.side],
+            "side": rows.CLOSING[leg.side],
             "vol": _number(contracts),
             "openType": position.said["openType"],
             "leverage": position.said["leverage"],
             "positionMode": mode,
         }
-        return {**params, "reduceOnly": True} if mode == answers.ONE_WAY else params
+        return {**params, "reduceOnly": True} if mode == rows.ONE_WAY else params
 
     def _largest(self, leg: Leg) -> Decimal:
         largest = self.market(leg)["limits"]["amount"]["max"]
@@ -221,7 +219,7 @@ class Mexc(MexcAccount):
             return await self.client.send(
                 Endpoint(PRIVATE, "POST", path),
                 params,
-                lambda answer: read(answers.data(answer)),
+                lambda answer: read(rows.data(answer)),
                 signed_at_ms=order.signed_at_ms,
                 receive_window_ms=order.receive_window_ms,
             )

@@ -7,11 +7,11 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from poslock.errors import ExchangeUnavailable, NothingToReduce, UnsupportedMarket, quoted
+from poslock.errors import ExchangeUnavailable, NothingToReduce, UnsupportedMarket
+from poslock.exchange.ccxt.client import Client, Endpoint
+from poslock.exchange.ccxt.okx import rows
+from poslock.exchange.ccxt.venue import Held, Swap, decimal
 from poslock.exchange.port import Leg
-from poslock.exchange.venues import okx_answers as answers
-from poslock.exchange.venues.client import Client, Endpoint
-from poslock.exchange.venues.venue import Held, Swap, decimal
 from poslock.position import EXACT
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class OkxAccount(Swap):
         symbol = self.symbol(leg)
 
         def read(row: dict[str, Any]) -> tuple[str, Trade | None]:
-            return row["billId"], answers.trade(row, leg) if row["instId"] == symbol else None
+            return row["billId"], rows.trade(row, leg) if row["instId"] == symbol else None
 
         query, paths = {"instType": SWAP, "instId": symbol}, ("trade/fills", "trade/fills-history")
         found = await self._history(paths, _RECENT_FILLS_MS, query, since_ms, read)
@@ -90,7 +90,7 @@ class OkxAccount(Swap):
 
     async def get(self, path: str, query: dict[str, Any], read: Callable[[dict[str, Any]], T]) -> list[T]:
         """What *read* makes of the rows of an answer."""
-        return await self.client.ask(Endpoint(PRIVATE, "GET", path), query, lambda answer: answers.rows(answer, read))
+        return await self.client.ask(Endpoint(PRIVATE, "GET", path), query, lambda answer: rows.of(answer, read))
 
     async def every(
         self, path: str, query: dict[str, Any], read: Callable[[dict[str, Any]], tuple[str, T]]
@@ -111,7 +111,7 @@ class OkxAccount(Swap):
 
         def read(row: dict[str, Any]) -> Order | None:
             is_it = all(row[name] == value for name, value in query.items())
-            return answers.order(row, leg) if is_it and answers.takes_from(row, leg) else None
+            return rows.order(row, leg) if is_it and rows.takes_from(row, leg) else None
 
         found = await self.known("trade/order", query, read)
         return found[0] if found else None
@@ -121,7 +121,7 @@ class OkxAccount(Swap):
         try:
             return await self.get(path, query, read)
         except ExchangeUnavailable as error:
-            if error.code != answers.NO_SUCH_ORDER:
+            if error.code != rows.NO_SUCH_ORDER:
                 raise
             return []
 
@@ -148,7 +148,7 @@ class OkxAccount(Swap):
         """What is held of *symbols*. What the account holds beside them is not looked at."""
 
         def read(row: dict[str, Any]) -> tuple[Side, Held] | None:
-            return answers.position(row) if row["instId"] in symbols else None
+            return rows.position(row) if row["instId"] in symbols else None
 
         found = await self.get("account/positions", {"instType": SWAP, **query}, read)
         held = [each for each in found if each is not None]
@@ -179,7 +179,7 @@ class OkxAccount(Swap):
         after = until_ms + 2 * _SAME_FUNDING_MS
         for _ in range(_MOST_PAGES):
             page = await self.client.ask(
-                endpoint, {**query, "after": after, "limit": _PAGE}, lambda answer: answers.rows(answer, answers.rate)
+                endpoint, {**query, "after": after, "limit": _PAGE}, lambda answer: rows.of(answer, rows.rate)
             )
             rates.update(page)
             after = min(rates, default=0)

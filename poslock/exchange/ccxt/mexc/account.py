@@ -7,9 +7,9 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from poslock.errors import ExchangeUnavailable
-from poslock.exchange.venues import mexc_answers as answers
-from poslock.exchange.venues.client import Client, Endpoint
-from poslock.exchange.venues.venue import Held, Swap, every_page, spans
+from poslock.exchange.ccxt.client import Client, Endpoint
+from poslock.exchange.ccxt.mexc import rows
+from poslock.exchange.ccxt.venue import Held, Swap, every_page, spans
 from poslock.position import EXACT
 
 if TYPE_CHECKING:
@@ -60,15 +60,15 @@ class MexcAccount(Swap):
         self._client_ids: dict[str, str | None] = {}  # of plain orders that the venue has shown, by its own id
 
     async def position_mode(self) -> int:
-        """`HEDGE` or `ONE_WAY`, as in `mexc_answers`."""
+        """`HEDGE` or `ONE_WAY`, as in `rows`."""
         if self._mode is None:
-            self._mode = await self.get("position/position_mode", {}, answers.position_mode)
+            self._mode = await self.get("position/position_mode", {}, rows.position_mode)
         return self._mode
 
     async def order(self, leg: Leg, client_order_id: str) -> Order | None:
         """The plain order with this client order id; the other families have none."""
         path = f"order/external/{self.symbol(leg)}/{client_order_id}"
-        found = await self._unless_unknown(path, lambda found: answers.order(found, leg))
+        found = await self._unless_unknown(path, lambda found: rows.order(found, leg))
         if found is not None:
             self._client_ids[found.order_id] = client_order_id
         return found
@@ -81,7 +81,7 @@ class MexcAccount(Swap):
         several it is the oldest: one that is set again at the same price is another, which replaces it.
         """
         wanted = (order.kind, order.contracts, order.trigger_price)
-        for state in (answers.RESTS, answers.TRIGGERED):
+        for state in (rows.RESTS, rows.TRIGGERED):
             for found in await self._plans(order.leg, state, order.signed_at_ms - _ROUNDED_MS + 1):
                 if (found.family, found.contracts, found.trigger_price) == wanted:
                     return found
@@ -90,12 +90,12 @@ class MexcAccount(Swap):
     async def open_orders(self, leg: Leg) -> list[Order]:
         """What rests in the four families and would reduce *leg*."""
         symbol = self.symbol(leg)
-        plain = await self._all(_PLAIN, {}, lambda row: answers.resting(row, symbol, leg))
-        plans = await self._plans(leg, answers.RESTS)
+        plain = await self._all(_PLAIN, {}, lambda row: rows.resting(row, symbol, leg))
+        plans = await self._plans(leg, rows.RESTS)
         of_symbol = {"symbol": symbol, "states": "0,1"}
-        tracks = await self._all(_TRACKS, of_symbol, lambda row: answers.track(row, symbol, leg))
+        tracks = await self._all(_TRACKS, of_symbol, lambda row: rows.track(row, symbol, leg))
         stops = await self.get(
-            "stoporder/open_orders", {"symbol": symbol}, lambda found: answers.stops(found, symbol, leg)
+            "stoporder/open_orders", {"symbol": symbol}, lambda found: rows.stops(found, symbol, leg)
         )
         return [*{order.order_id: order for order in (*plain, *plans, *tracks)}.values(), *stops]
 
@@ -110,18 +110,18 @@ class MexcAccount(Swap):
         found: dict[str, Trade] = {}  # by its id: a new one moves the others on to the next page
         for start_ms, end_ms in spans(earliest_ms, until_ms, _SPAN_MS):
             query = {"symbol": symbol, "start_time": start_ms, "end_time": end_ms}
-            trades = await self._all(_DEALS, query, lambda row: answers.trade(row, symbol, leg, mode))
+            trades = await self._all(_DEALS, query, lambda row: rows.trade(row, symbol, leg, mode))
             found.update({each.fill.trade_id: each for each in trades if each.fill.at_ms >= earliest_ms})
         ordered = sorted(found.values(), key=lambda each: (len(each.fill.trade_id), each.fill.trade_id))
         return [await self._named(each) for each in ordered]
 
     async def funding(self, leg: Leg, since_ms: int, until_ms: int) -> Decimal:
         """Funding received by *leg*: positive in the documentation's examples where it was."""
-        symbol, kind = self.symbol(leg), answers.POSITION_TYPE[leg.side]
+        symbol, kind = self.symbol(leg), rows.POSITION_TYPE[leg.side]
         received: dict[str, Decimal] = {}  # by its id: a new one moves the others on to the next page
         for start_ms, end_ms in spans(since_ms, until_ms, _SPAN_MS):
             query = {"symbol": symbol, "position_type": kind, "start_time": start_ms, "end_time": end_ms}
-            found = await self._all(_FUNDING, query, lambda row: answers.funding(row, symbol, leg))
+            found = await self._all(_FUNDING, query, lambda row: rows.funding(row, symbol, leg))
             received.update({number: amount for number, at_ms, amount in found if since_ms <= at_ms <= until_ms})
         total = Decimal(0)
         for amount in received.values():
@@ -134,19 +134,19 @@ class MexcAccount(Swap):
 
     async def get(self, path: str, params: dict[str, Any], read: Callable[[Any], T]) -> T:
         """What *read* makes of what a good answer carries."""
-        return await self.client.ask(Endpoint(PRIVATE, "GET", path), params, lambda answer: read(answers.data(answer)))
+        return await self.client.ask(Endpoint(PRIVATE, "GET", path), params, lambda answer: read(rows.data(answer)))
 
     # Inside.
 
     async def _position(self, leg: Leg) -> Held | None:
         symbol = self.symbol(leg)
         return await self.get(
-            "position/open_positions", {"symbol": symbol}, lambda found: answers.position(found, symbol, leg)
+            "position/open_positions", {"symbol": symbol}, lambda found: rows.position(found, symbol, leg)
         )
 
     async def _all_positions(self, legs: Sequence[Leg]) -> Mapping[Leg, Held]:
         symbols = {leg: self.symbol(leg) for leg in legs}
-        return await self.get("position/open_positions", {}, lambda found: answers.positions(found, symbols))
+        return await self.get("position/open_positions", {}, lambda found: rows.positions(found, symbols))
 
     async def _plans(self, leg: Leg, state: int, since_ms: int = 0) -> list[Order]:
         """Trigger orders of *leg*, oldest first: their ids grow."""
@@ -154,7 +154,7 @@ class MexcAccount(Swap):
         found: dict[str, Order] = {}
         for start_ms, end_ms in spans(max(since_ms, now_ms - _REACH_MS), now_ms + _DAY_MS, _SPAN_MS):
             query = {"symbol": symbol, "states": str(state), "start_time": start_ms, "end_time": end_ms}
-            plans = await self._all(_PLANS, query, lambda row: answers.plan(row, symbol, leg, state))
+            plans = await self._all(_PLANS, query, lambda row: rows.plan(row, symbol, leg, state))
             found.update({order.order_id: order for created_ms, order in plans if created_ms >= since_ms})
         return sorted(found.values(), key=lambda each: (len(each.order_id), each.order_id))
 
@@ -188,7 +188,7 @@ class MexcAccount(Swap):
 
         async def page(number: int) -> list[T | None]:
             asked = {**query, which.page: number, which.size: which.rows}
-            return await self.get(which.path, asked, lambda found: [read(row) for row in answers.rows(found)])
+            return await self.get(which.path, asked, lambda found: [read(row) for row in rows.listed(found)])
 
         found = await every_page(page, which.rows)
         if which.shrinks and len(found) >= which.rows:

@@ -13,8 +13,8 @@ from poslock.exchange.port import AsyncRequests, Holding, Leg
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
+    from poslock.exchange.ccxt.client import Client, Dialect
     from poslock.exchange.port import Order, StopOrder
-    from poslock.exchange.venues.client import Client, Dialect
 
 _MOST_PAGES = 50
 

@@ -18,8 +18,8 @@ from poslock.errors import (
     UnderMaintenance,
     UnsupportedMarket,
 )
+from poslock.exchange.ccxt.venue import Held, decimal
 from poslock.exchange.port import Leg, Order
-from poslock.exchange.venues.venue import Held, decimal
 from poslock.position import Fill, Trade
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def data(answer: dict[str, Any]) -> Any:
     return answer.get("data")
 
 
-def rows(found: Any) -> list[dict[str, Any]]:
+def listed(found: Any) -> list[dict[str, Any]]:
     """A list, or one that is wrapped into its pages."""
     listed = found["resultList"] if isinstance(found, dict) else found
     if not isinstance(listed, list):
@@ -101,7 +101,7 @@ def positions(found: Any, symbols: Mapping[Leg, str]) -> dict[Leg, Held]:
     """Those legs among the positions that are held; *symbols* is what the venue calls the market of each."""
     legs = {(symbol, POSITION_TYPE[leg.side]): leg for leg, symbol in symbols.items()}
     held: dict[Leg, Held] = {}
-    for row in rows(found):
+    for row in listed(found):
         leg, contracts = legs.get((row["symbol"], int(row["positionType"]))), decimal(row["holdVol"])
         if leg is not None and leg not in held and contracts > 0:
             said = {name: int(row[name]) for name in ("positionId", "openType", "leverage")}
@@ -163,7 +163,7 @@ def plan(row: dict[str, Any], symbol: str, leg: Leg, state: int) -> tuple[int, O
 
 def stops(found: Any, symbol: str, leg: Leg) -> list[Order]:
     """The TP/SL orders of a position that rest, each as the one or two orders that it stands for."""
-    mine = [row for row in rows(found) if row["symbol"] == symbol and not int(row["isFinished"])]
+    mine = [row for row in listed(found) if row["symbol"] == symbol and not int(row["isFinished"])]
     of_leg = [row for row in mine if int(row["positionType"]) == POSITION_TYPE[leg.side]]
     return [each for row in of_leg for each in _halves(row, leg)]
 

@@ -14,27 +14,27 @@ from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
 from poslock.bridge import finished
 from poslock.errors import UnsupportedMarket, shown
-from poslock.exchange.venues.client import Client
-from poslock.exchange.venues.secrecy import hide_keys
+from poslock.exchange.ccxt.client import Client
+from poslock.exchange.ccxt.secrecy import hide_keys
 from poslock.position import name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from decimal import Decimal
 
+    from poslock.exchange.ccxt.venue import Inspection, Venue
     from poslock.exchange.port import CloseOrder, Holding, Leg, Order, StopOrder
-    from poslock.exchange.venues.venue import Inspection, Venue
     from poslock.position import Trade
 
 # By ccxt's id of the venue and the type of its markets. By name, because few bots need more than one.
 _VENUES = {
-    ("mexc", "swap"): "poslock.exchange.venues.mexc.Mexc",
-    ("binanceusdm", "swap"): "poslock.exchange.venues.binance.BinanceUsdm",
-    ("binance", "swap"): "poslock.exchange.venues.binance.BinanceUsdm",
-    ("bybit", "swap"): "poslock.exchange.venues.bybit.Bybit",
-    ("okx", "swap"): "poslock.exchange.venues.okx.Okx",
-    ("binance", "spot"): "poslock.exchange.venues.spot_venues.BinanceSpot",
-    ("mexc", "spot"): "poslock.exchange.venues.spot_venues.MexcSpot",
+    ("mexc", "swap"): "poslock.exchange.ccxt.mexc.venue.Mexc",
+    ("binanceusdm", "swap"): "poslock.exchange.ccxt.binance.venue.BinanceUsdm",
+    ("binance", "swap"): "poslock.exchange.ccxt.binance.venue.BinanceUsdm",
+    ("bybit", "swap"): "poslock.exchange.ccxt.bybit.venue.Bybit",
+    ("okx", "swap"): "poslock.exchange.ccxt.okx.venue.Okx",
+    ("binance", "spot"): "poslock.exchange.ccxt.spot.venues.BinanceSpot",
+    ("mexc", "spot"): "poslock.exchange.ccxt.spot.venues.MexcSpot",
 }
 # Two of ccxt's ids for one venue: an account is the same through both.
 _SAME = {"binanceusdm": "binance"}

@@ -39,11 +39,11 @@ from poslock.errors import (
     UnsupportedMarket,
     quoted,
 )
+from poslock.exchange.ccxt.client import Client, Dialect, Endpoint, Stamp
+from poslock.exchange.ccxt.spot import rows
+from poslock.exchange.ccxt.spot.rows import SELL, Stock, plain
+from poslock.exchange.ccxt.venue import Inspection, decimal
 from poslock.exchange.port import Holding
-from poslock.exchange.venues import spot_answers as answers
-from poslock.exchange.venues.client import Client, Dialect, Endpoint, Stamp
-from poslock.exchange.venues.spot_answers import SELL, Stock, plain
-from poslock.exchange.venues.venue import Inspection, decimal
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -157,7 +157,7 @@ class Spot(ABC):
 
     async def open_orders(self, leg: Leg) -> list[Order]:
         """Every resting order that would sell what is held on this market, of an OCO list too."""
-        return await self._get("openOrders", {"symbol": self._id(leg)}, lambda rows: answers.resting(rows, leg))
+        return await self._get("openOrders", {"symbol": self._id(leg)}, lambda answer: rows.resting(answer, leg))
 
     async def cancel(self, order: Order) -> None:
         """Cancel *order*, and with it the OCO list that it is in."""
@@ -206,14 +206,14 @@ class Spot(ABC):
 
     async def _balances(self, legs: Sequence[Leg]) -> dict[str, tuple[Decimal, Decimal]]:
         assets = {str(self.market(leg)["baseId"]) for leg in legs}
-        return await self._get("account", dict(self.of_balances), lambda answer: answers.balances(answer, assets))
+        return await self._get("account", dict(self.of_balances), lambda answer: rows.balances(answer, assets))
 
     async def _stock(self, leg: Leg) -> Stock:
         return await self._stock_of(leg, await self._balances([leg]))
 
     async def _stock_of(self, leg: Leg, balances: Mapping[str, tuple[Decimal, Decimal]]) -> Stock:
         market = self.market(leg)
-        lot = answers.lot(market, self._least_worth(market))
+        lot = rows.lot(market, self._least_worth(market))
         free, locked = balances.get(str(market["baseId"]), (Decimal(0), Decimal(0)))
         is_worth_asking = lot.least_worth > 0 and (free > 0 or locked > 0)
         price = await self.price(leg) if is_worth_asking else Decimal(0)
@@ -295,14 +295,14 @@ class Spot(ABC):
             return trade
         key = (leg.symbol, trade.order_id)  # Binance counts orders by market
         if key not in self._client_ids:
-            found = await self._look_up(leg, {"orderId": trade.order_id}, lambda row: answers.order(row, leg))
+            found = await self._look_up(leg, {"orderId": trade.order_id}, lambda row: rows.order(row, leg))
             if found is None:  # for now
                 return trade
             self._client_ids[key] = found.client_order_id
         return replace(trade, fill=replace(trade.fill, client_order_id=self._client_ids[key]))
 
     async def _list_trades(self, leg: Leg, which: dict[str, int]) -> list[Trade]:
-        return await self._get("myTrades", {"symbol": self._id(leg), "limit": self.page, **which}, answers.trades)
+        return await self._get("myTrades", {"symbol": self._id(leg), "limit": self.page, **which}, rows.trades)
 
     async def _get(self, path: str, params: dict[str, Any], read: Callable[[Any], T]) -> T:
         return await self.client.ask(Endpoint(self.private, "GET", path), params, read)
@@ -325,4 +325,4 @@ class Spot(ABC):
 
 
 def _sale(row: dict[str, Any], leg: Leg) -> Order | None:
-    return answers.order(row, leg) if row["side"] == SELL else None
+    return rows.order(row, leg) if row["side"] == SELL else None

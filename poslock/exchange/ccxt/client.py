@@ -25,9 +25,9 @@ from poslock.errors import (
     RequestExpired,
     printable,
 )
-from poslock.exchange.venues.clock import VenueClock
-from poslock.exchange.venues.pinned import carry, pinned
-from poslock.exchange.venues.secrecy import scrubbed
+from poslock.exchange.ccxt.clock import VenueClock
+from poslock.exchange.ccxt.pinned import carry, pinned
+from poslock.exchange.ccxt.secrecy import scrubbed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -17,10 +17,10 @@ from decimal import Decimal, localcontext
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from poslock.errors import ExchangeUnavailable, NothingToReduce, OrderRefused, UnsupportedMarket
+from poslock.exchange.ccxt.bybit import rows
+from poslock.exchange.ccxt.client import Client, Dialect, Endpoint, Stamp
+from poslock.exchange.ccxt.venue import Held, Inspection, Swap, decimal, spans
 from poslock.exchange.port import Leg, Order
-from poslock.exchange.venues import bybit_answers as answers
-from poslock.exchange.venues.client import Client, Dialect, Endpoint, Stamp
-from poslock.exchange.venues.venue import Held, Inspection, Swap, decimal, spans
 from poslock.position import EXACT
 
 if TYPE_CHECKING:
@@ -60,9 +60,9 @@ class Bybit(Swap):
     dialect: ClassVar[Dialect] = Dialect(
         stamp=_stamp,
         code=_code,
-        meanings=answers.MEANINGS,
+        meanings=rows.MEANINGS,
         clock=Endpoint(_PUBLIC, "GET", "v5/market/time"),
-        read_clock=lambda answer: int(answers.result(answer)["timeNano"]) // 10**6,
+        read_clock=lambda answer: int(rows.result(answer)["timeNano"]) // 10**6,
     )
 
     def __init__(self, client: Client) -> None:
@@ -76,9 +76,7 @@ class Bybit(Swap):
             return
         await self.client.markets()
         await self.client.set_clock()
-        status = await self._get(
-            "v5/account/info", {}, lambda answer: int(answers.result(answer)["unifiedMarginStatus"])
-        )
+        status = await self._get("v5/account/info", {}, lambda answer: int(rows.result(answer)["unifiedMarginStatus"]))
         if status not in _UNIFIED:
             raise UnsupportedMarket(f"bybit: account status {status} is no unified account")
         self._is_known = True
@@ -87,7 +85,7 @@ class Bybit(Swap):
         """The clock, and what the key may do. The position mode is each symbol's own."""
         await self.prepare()
         ahead_ms = time.time_ns() // 10**6 - self.client.clock.now_ms()
-        trades, withdraws = await self._get("v5/user/query-api", {}, answers.rights)
+        trades, withdraws = await self._get("v5/user/query-api", {}, rows.rights)
         return Inspection(ahead_ms, None, trades, withdraws)
 
     async def price(self, leg: Leg) -> Decimal:
@@ -96,7 +94,7 @@ class Bybit(Swap):
         return await self.client.ask(
             Endpoint(_PUBLIC, "GET", "v5/market/tickers"),
             query,
-            lambda answer: answers.last_price(answer, query["symbol"]),
+            lambda answer: rows.last_price(answer, query["symbol"]),
         )
 
     async def place(self, order: CloseOrder) -> Order:
@@ -110,7 +108,7 @@ class Bybit(Swap):
         rises = (order.kind == "take_profit") == (order.leg.side == "long")
         trigger = {
             "triggerPrice": format(order.trigger_price, "f"),
-            "triggerDirection": answers.RISES if rises else answers.FALLS,
+            "triggerDirection": rows.RISES if rises else rows.FALLS,
             "triggerBy": "LastPrice",
         }
         taken = await self._send(order, order.kind, order.contracts, trigger)
@@ -122,7 +120,7 @@ class Bybit(Swap):
 
         def read(row: dict[str, Any]) -> Order | None:
             is_it = (row["orderLinkId"], row["symbol"]) == (client_order_id, symbol)
-            return answers.order(row, leg) if is_it and answers.takes_from(row, leg) else None
+            return rows.order(row, leg) if is_it and rows.takes_from(row, leg) else None
 
         # The first list forgets what has ended when the venue restarts, the second one may lag.
         for path in ("v5/order/realtime", "v5/order/history"):
@@ -135,7 +133,7 @@ class Bybit(Swap):
         symbol = self._id(leg)
 
         def read(row: dict[str, Any]) -> Order | None:
-            return answers.order(row, leg) if row["symbol"] == symbol and answers.reduces(row, leg) else None
+            return rows.order(row, leg) if row["symbol"] == symbol and rows.reduces(row, leg) else None
 
         orders = await self._all("v5/order/realtime", {"symbol": symbol, "openOnly": 0}, _ORDERS, read)
         return [order for order in orders if not order.ended]
@@ -147,12 +145,12 @@ class Bybit(Swap):
             await self.client.send(
                 Endpoint(_PRIVATE, "POST", "v5/order/cancel"),
                 {"category": _LINEAR, "symbol": self._id(order.leg), "orderId": order.order_id},
-                answers.result,
+                rows.result,
                 signed_at_ms=self.client.clock.now_ms(),
                 receive_window_ms=_CANCEL_WINDOW_MS,
             )
         except OrderRefused as error:
-            if error.code not in answers.ENDED:
+            if error.code not in rows.ENDED:
                 raise
 
     async def trades(self, leg: Leg, since_ms: int) -> list[Trade]:
@@ -161,7 +159,7 @@ class Bybit(Swap):
         hedge = await self._is_hedge(leg)
 
         def read(row: dict[str, Any]) -> tuple[int, Trade] | None:
-            return answers.trade(row, leg, currency, hedge=hedge) if row["symbol"] == symbol else None
+            return rows.trade(row, leg, currency, hedge=hedge) if row["symbol"] == symbol else None
 
         found: dict[str, tuple[int, Trade]] = {}
         # Asked for without an end they reach seven days from their start, beyond what is now by our clock.
@@ -179,7 +177,7 @@ class Bybit(Swap):
         symbol = self._id(leg)
 
         def read(row: dict[str, Any]) -> tuple[str, int, Decimal] | None:
-            is_leg = row["symbol"] == symbol and row["side"] == answers.HOLDING[leg.side]
+            is_leg = row["symbol"] == symbol and row["side"] == rows.HOLDING[leg.side]
             return (str(row["execId"]), int(row["execTime"]), decimal(row["execFee"])) if is_leg else None
 
         paid: dict[str, Decimal] = {}
@@ -213,8 +211,8 @@ class Bybit(Swap):
         def read(row: dict[str, Any]) -> tuple[Side, Held] | None:
             if row["symbol"] not in symbols:
                 return None
-            self._hedges[row["symbol"]] = answers.is_hedge(row)
-            return answers.position(row)
+            self._hedges[row["symbol"]] = rows.is_hedge(row)
+            return rows.position(row)
 
         return await self._all("v5/position/list", query, _POSITIONS, read)
 
@@ -236,7 +234,7 @@ class Bybit(Swap):
         params = {
             "category": _LINEAR,
             "symbol": self._id(order.leg),
-            "side": answers.REDUCING[order.leg.side],
+            "side": rows.REDUCING[order.leg.side],
             "orderType": "Market",
             "qty": format(contracts, "f"),
             "positionIdx": position.said["positionIdx"],
@@ -247,7 +245,7 @@ class Bybit(Swap):
         order_id = await self.client.send(
             Endpoint(_PRIVATE, "POST", "v5/order/create"),
             params,
-            lambda answer: answers.accepted(answer, order.client_order_id),
+            lambda answer: rows.accepted(answer, order.client_order_id),
             signed_at_ms=order.signed_at_ms,
             receive_window_ms=order.receive_window_ms,
         )
@@ -271,9 +269,9 @@ class Bybit(Swap):
         """What *read* makes of all rows of a list, but for None."""
         params, found = {"category": _LINEAR, "limit": size, **query}, list[T]()
         for _ in range(_MOST_PAGES):
-            rows, cursor = await self._get(path, params, lambda answer: answers.page(answer, read))
-            found.extend(row for row in rows if row is not None)
-            if not rows or not cursor:
+            part, cursor = await self._get(path, params, lambda answer: rows.page(answer, read))
+            found.extend(row for row in part if row is not None)
+            if not part or not cursor:
                 return found
             params = {**params, "cursor": cursor}
         raise ExchangeUnavailable(f"bybit's list has more than {_MOST_PAGES} pages of {size}")

@@ -17,11 +17,11 @@ from decimal import Decimal, localcontext
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 from poslock.errors import NothingToReduce, OrderRefused, ReduceOnlyBlocked, UnsupportedMarket
+from poslock.exchange.ccxt.client import Client, Dialect, Endpoint, Stamp
+from poslock.exchange.ccxt.okx import rows
+from poslock.exchange.ccxt.okx.account import PRIVATE, PUBLIC, SWAP, OkxAccount
+from poslock.exchange.ccxt.venue import Held, Inspection, decimal
 from poslock.exchange.port import Leg, Order
-from poslock.exchange.venues import okx_answers as answers
-from poslock.exchange.venues.client import Client, Dialect, Endpoint, Stamp
-from poslock.exchange.venues.okx_account import PRIVATE, PUBLIC, SWAP, OkxAccount
-from poslock.exchange.venues.venue import Held, Inspection, decimal
 from poslock.position import EXACT
 
 if TYPE_CHECKING:
@@ -59,9 +59,9 @@ class Okx(OkxAccount):
     dialect: ClassVar[Dialect] = Dialect(
         stamp=_stamp,
         code=_code,
-        meanings=answers.MEANINGS,
+        meanings=rows.MEANINGS,
         clock=Endpoint(PUBLIC, "GET", "public/time"),
-        read_clock=lambda answer: answers.only(answer, lambda row: int(row["ts"])),
+        read_clock=lambda answer: rows.only(answer, lambda row: int(row["ts"])),
     )
 
     def __init__(self, client: Client) -> None:
@@ -73,7 +73,7 @@ class Okx(OkxAccount):
         if self._hedge is None or not self.client.clock.is_known:
             await self.client.markets()
             await self.client.set_clock()
-            [self._hedge] = await self.get("account/config", {}, answers.hedge)
+            [self._hedge] = await self.get("account/config", {}, rows.hedge)
 
     async def inspect(self) -> Inspection:
         """The clock, the mode, and what the key may do."""
@@ -86,7 +86,7 @@ class Okx(OkxAccount):
         """The last price, which `place_stop` triggers on."""
         endpoint, query = Endpoint(PUBLIC, "GET", "market/ticker"), {"instId": self.symbol(leg)}
         return await self.client.ask(
-            endpoint, query, lambda answer: answers.only(answer, lambda row: decimal(row["last"]))
+            endpoint, query, lambda answer: rows.only(answer, lambda row: decimal(row["last"]))
         )
 
     async def place(self, order: CloseOrder) -> Order:
@@ -100,7 +100,7 @@ class Okx(OkxAccount):
         }
         try:
             order_id = await self._send(
-                "trade/order", params, order, lambda row: answers.accepted(row, order.client_order_id, "ord")
+                "trade/order", params, order, lambda row: rows.accepted(row, order.client_order_id, "ord")
             )
         except ReduceOnlyBlocked as refusal:
             left = await self._position(order.leg)
@@ -111,7 +111,7 @@ class Okx(OkxAccount):
 
     async def place_stop(self, order: StopOrder) -> Order:
         """Rest a conditional order, of at most what is held, that closes at market."""
-        position, price = await self.need_position(order.leg), answers.STOP_PRICE[order.kind]
+        position, price = await self.need_position(order.leg), rows.STOP_PRICE[order.kind]
         contracts = min(order.contracts, position.contracts)
         params = {
             **self._closing(order.leg, contracts, position),
@@ -122,7 +122,7 @@ class Okx(OkxAccount):
             f"{price}OrdPx": "-1",
         }
         order_id = await self._send(
-            "trade/order-algo", params, order, lambda row: answers.accepted(row, order.client_order_id, "algo")
+            "trade/order-algo", params, order, lambda row: rows.accepted(row, order.client_order_id, "algo")
         )
         leg, trigger = order.leg, order.trigger_price
         return Order(f"algo:{order_id}", order.client_order_id, order.kind, leg, contracts, Decimal(0), "open", trigger)
@@ -135,9 +135,9 @@ class Okx(OkxAccount):
 
         def read(row: dict[str, Any]) -> tuple[Order, list[str], Decimal] | None:
             is_it = (row["algoClOrdId"], row["instId"]) == (client_order_id, symbol)
-            if not (is_it and answers.takes_from(row, leg)):
+            if not (is_it and rows.takes_from(row, leg)):
                 return None
-            return answers.algos(row, leg)[0], answers.children(row), decimal(row["actualSz"] or 0)
+            return rows.algos(row, leg)[0], rows.children(row), decimal(row["actualSz"] or 0)
 
         for found in await self.known("trade/order-algo", {"algoClOrdId": client_order_id}, read):
             if found is not None:
@@ -149,13 +149,13 @@ class Okx(OkxAccount):
         query = {"instType": SWAP, "instId": self.symbol(leg)}
 
         def is_of(row: dict[str, Any]) -> bool:
-            return row["instId"] == query["instId"] and answers.reduces(row, leg)
+            return row["instId"] == query["instId"] and rows.reduces(row, leg)
 
         def plain(row: dict[str, Any]) -> tuple[str, list[Order]]:
-            return row["ordId"], [answers.order(row, leg)] if is_of(row) else []
+            return row["ordId"], [rows.order(row, leg)] if is_of(row) else []
 
         def algo(row: dict[str, Any]) -> tuple[str, list[Order]]:
-            return row["algoId"], answers.algos(row, leg) if is_of(row) else []
+            return row["algoId"], rows.algos(row, leg) if is_of(row) else []
 
         found = [*(await self.every("trade/orders-pending", query, plain)).values()]
         for kind in _ALGO_TYPES:
@@ -179,7 +179,7 @@ class Okx(OkxAccount):
         try:
             await self._post(path, body, lambda _row: None, self.client.clock.now_ms() + _CANCEL_WINDOW_MS)
         except OrderRefused as error:
-            if error.code not in answers.ENDED:
+            if error.code not in rows.ENDED:
                 raise
 
     # Inside.
@@ -204,11 +204,11 @@ class Okx(OkxAccount):
         params = {
             "instId": self.symbol(leg),
             "tdMode": mode,
-            "side": answers.REDUCING[leg.side],
+            "side": rows.REDUCING[leg.side],
             "posSide": side,
             "sz": format(contracts, "f"),
         }
-        return {**params, "reduceOnly": True} if side == answers.NET else params
+        return {**params, "reduceOnly": True} if side == rows.NET else params
 
     def _largest(self, leg: Leg) -> Decimal:
         try:
@@ -232,7 +232,7 @@ class Okx(OkxAccount):
         return await self.client.send(
             Endpoint(PRIVATE, "POST", path),
             body,
-            lambda answer: answers.only(answer, read),
+            lambda answer: rows.only(answer, read),
             signed_at_ms=expires_ms - _TIMESTAMP_MS,
             receive_window_ms=_TIMESTAMP_MS,
         )
