@@ -42,7 +42,7 @@ from poslock.errors import (
     UnsupportedMarket,
 )
 from poslock.exchange.ccxt.exchange import CcxtExchange
-from poslock.exchange.ccxt.mexc import account as mexc_account
+from poslock.exchange.ccxt.mexc import venue as mexc
 from poslock.exchange.port import Leg, Order
 
 if TYPE_CHECKING:
@@ -1170,7 +1170,7 @@ def test_an_entry_is_not_asked_about(desk: Desk) -> None:
 
 def test_fills_of_several_pages_and_spans_are_told_once_each(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """Pages of a list that grows at its head meanwhile, in questions of 89 days: more are refused (6003)."""
-    monkeypatch.setattr(mexc_account, "_DEALS", replace(mexc_account._DEALS, rows=3))
+    monkeypatch.setattr(mexc, "_DEALS", replace(mexc._DEALS, rows=3))
     desk.venue.offset_ms = -200 * DAY_MS
     desk.held(contracts=20)
     since_ms = desk.venue.clock_ms()
@@ -1280,7 +1280,7 @@ def test_funding_is_what_the_leg_received(desk: Desk, side: Side, *, hedge: bool
 
 def test_all_funding_is_told_once(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """Page after page, of a list that may grow at its head meanwhile and not heed the time asked about."""
-    monkeypatch.setattr(mexc_account, "_FUNDING", replace(mexc_account._FUNDING, rows=2))
+    monkeypatch.setattr(mexc, "_FUNDING", replace(mexc._FUNDING, rows=2))
     leg = desk.held()
     for number in range(5):
         desk.venue.book.pay_funding(BTC, 10**number)

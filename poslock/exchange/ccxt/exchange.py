@@ -33,8 +33,8 @@ _VENUES = {
     ("binance", "swap"): "poslock.exchange.ccxt.binance.venue.BinanceUsdm",
     ("bybit", "swap"): "poslock.exchange.ccxt.bybit.venue.Bybit",
     ("okx", "swap"): "poslock.exchange.ccxt.okx.venue.Okx",
-    ("binance", "spot"): "poslock.exchange.ccxt.spot.venues.BinanceSpot",
-    ("mexc", "spot"): "poslock.exchange.ccxt.spot.venues.MexcSpot",
+    ("binance", "spot"): "poslock.exchange.ccxt.spot.binance.BinanceSpot",
+    ("mexc", "spot"): "poslock.exchange.ccxt.spot.mexc.MexcSpot",
 }
 # Two of ccxt's ids for one venue: an account is the same through both.
 _SAME = {"binanceusdm": "binance"}

@@ -22,10 +22,12 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from poslock.errors import ExchangeUnavailable, NothingToReduce, NotServed, OrderRefused, ReduceOnlyBlocked
-from poslock.exchange.ccxt.binance import rows
+from poslock.exchange.ccxt.binance import codes, rows
 from poslock.exchange.ccxt.binance.rows import is_true
 from poslock.exchange.ccxt.client import Client, Dialect, Endpoint, Stamp
-from poslock.exchange.ccxt.venue import Held, Inspection, Swap, decimal, every_page, spans
+from poslock.exchange.ccxt.reading import decimal, every_page, spans
+from poslock.exchange.ccxt.swap import Held, Swap
+from poslock.exchange.ccxt.venue import Inspection
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -50,8 +52,8 @@ class BinanceUsdm(Swap):
     denies_for: ClassVar[float] = 65.0
     dialect: ClassVar[Dialect] = Dialect(
         stamp=lambda _signed_at_ms, window_ms: Stamp(options={"recvWindow": window_ms}),
-        code=rows.code,
-        meanings=rows.MEANINGS,
+        code=codes.read,
+        meanings=codes.MEANINGS,
         clock=Endpoint(_PUBLIC, "GET", "time"),
         read_clock=lambda answer: int(answer["serverTime"]),
     )
@@ -141,7 +143,7 @@ class BinanceUsdm(Swap):
         try:
             await self.client.ask(Endpoint(_PRIVATE, "DELETE", path), params, lambda _answer: None)
         except ExchangeUnavailable as error:
-            if error.code not in rows.NO_SUCH_ORDER:
+            if error.code not in codes.NO_SUCH_ORDER:
                 raise
 
     async def trades(self, leg: Leg, since_ms: int) -> list[Trade]:
@@ -251,7 +253,7 @@ class BinanceUsdm(Swap):
         try:
             return await self._get(path, params, read)
         except ExchangeUnavailable as error:
-            if error.code in rows.NO_SUCH_ORDER:
+            if error.code in codes.NO_SUCH_ORDER:
                 return None
             raise
 
@@ -311,7 +313,7 @@ class BinanceUsdm(Swap):
                 Endpoint(_PRIVATE, "POST", path), params, read, signed_at_ms=signed_at_ms, receive_window_ms=window_ms
             )
         except OrderRefused as refusal:
-            if refusal.code in rows.WRONG_MODE:
+            if refusal.code in codes.WRONG_MODE:
                 self._hedge = None  # it was changed meanwhile: `prepare` reads it again
             raise
 

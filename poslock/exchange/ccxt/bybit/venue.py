@@ -17,9 +17,11 @@ from decimal import Decimal, localcontext
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from poslock.errors import ExchangeUnavailable, NothingToReduce, OrderRefused, UnsupportedMarket
-from poslock.exchange.ccxt.bybit import rows
+from poslock.exchange.ccxt.bybit import codes, rows
 from poslock.exchange.ccxt.client import Client, Dialect, Endpoint, Stamp
-from poslock.exchange.ccxt.venue import Held, Inspection, Swap, decimal, spans
+from poslock.exchange.ccxt.reading import decimal, spans
+from poslock.exchange.ccxt.swap import Held, Swap
+from poslock.exchange.ccxt.venue import Inspection
 from poslock.exchange.port import Leg, Order
 from poslock.position import EXACT
 
@@ -47,11 +49,6 @@ def _stamp(_signed_at_ms: int, window_ms: int) -> Stamp:
     return Stamp(options={"recvWindow": window_ms})
 
 
-def _code(body: dict[str, Any]) -> tuple[str | None, str]:
-    code = body.get("retCode", body.get("ret_code"))
-    return (None if code in {None, 0, "0"} else str(code)), str(body.get("retMsg", body.get("ret_msg", "")))
-
-
 class Bybit(Swap):
     """An account at Bybit derivatives."""
 
@@ -59,8 +56,8 @@ class Bybit(Swap):
     denies_for: ClassVar[float] = 10.0
     dialect: ClassVar[Dialect] = Dialect(
         stamp=_stamp,
-        code=_code,
-        meanings=rows.MEANINGS,
+        code=codes.read,
+        meanings=codes.MEANINGS,
         clock=Endpoint(_PUBLIC, "GET", "v5/market/time"),
         read_clock=lambda answer: int(rows.result(answer)["timeNano"]) // 10**6,
     )
@@ -150,7 +147,7 @@ class Bybit(Swap):
                 receive_window_ms=_CANCEL_WINDOW_MS,
             )
         except OrderRefused as error:
-            if error.code not in rows.ENDED:
+            if error.code not in codes.ENDED:
                 raise
 
     async def trades(self, leg: Leg, since_ms: int) -> list[Trade]:

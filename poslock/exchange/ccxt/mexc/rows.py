@@ -1,4 +1,4 @@
-"""What MEXC's answers mean: rows of its lists, and its codes."""
+"""What MEXC's answers mean: rows of its lists."""
 
 from __future__ import annotations
 
@@ -6,19 +6,10 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal
 
 from poslock.errors import (
-    DuplicateClientOrderId,
-    ExchangeError,
-    KeysRefused,
-    NothingToReduce,
-    NotServed,
-    OrderRefused,
-    RateLimited,
-    ReduceOnlyBlocked,
-    RequestExpired,
-    UnderMaintenance,
     UnsupportedMarket,
 )
-from poslock.exchange.ccxt.venue import Held, decimal
+from poslock.exchange.ccxt.reading import decimal
+from poslock.exchange.ccxt.swap import Held
 from poslock.exchange.port import Leg, Order
 from poslock.position import Fill, Trade
 
@@ -40,26 +31,6 @@ _State = Literal["open", "filled", "canceled"]
 _STATES: dict[int, _State] = {1: "open", 2: "open", 3: "filled", 4: "canceled", 5: "canceled"}
 _LIVE_TRACKS = {0, 1}
 _RISES = 1
-
-# None says that the price has passed a trigger price: 3004 ("Trigger price error") may be a malformed one as well.
-# Not here, so that their outcome is unknown: 500, 501, 503, 504, 506, 603 (repeated request), 9999.
-MEANINGS: dict[str, type[ExchangeError]] = {
-    **dict.fromkeys(("401", "402", "403", "406", "511", "602", "701", "702", "703", "704", "1000"), KeysRefused),
-    "HTTP 403": KeysRefused,  # from the gate, which does not let this address in
-    **dict.fromkeys(("510", "2013", "2037"), RateLimited),
-    **dict.fromkeys(("604", "801", "8921", "8922", "9068"), UnderMaintenance),
-    "513": RequestExpired,
-    "2042": DuplicateClientOrderId,
-    "2056": NotServed,  # another market close is under way
-    # Which of the two it is, the position tells: `Mexc.place` looks.
-    **dict.fromkeys(("2008", "7005"), ReduceOnlyBlocked),
-    **dict.fromkeys(("2009", "2043"), NothingToReduce),
-    **dict.fromkeys(map(str, (600, 601, *range(1001, 1005), *range(2001, 2008), 2011, 2015, 2016)), OrderRefused),
-    **dict.fromkeys(map(str, (2021, 2022, *range(2027, 2034), 2036, 2049, 2051, 2057)), OrderRefused),
-    **dict.fromkeys(map(str, (*range(3001, 3016), *range(5001, 5007), 6001, 6002)), OrderRefused),
-    **dict.fromkeys(map(str, (7002, 7003, 7004, 7008, 8817, 8917, 8920, 8930, 8932, 8934)), OrderRefused),
-    **dict.fromkeys(("9069", "9070", "9071", "9998", "200005", "200006"), OrderRefused),
-}
 
 
 def data(answer: dict[str, Any]) -> Any:

@@ -40,9 +40,10 @@ from poslock.errors import (
     quoted,
 )
 from poslock.exchange.ccxt.client import Client, Dialect, Endpoint, Stamp
+from poslock.exchange.ccxt.reading import decimal
 from poslock.exchange.ccxt.spot import rows
 from poslock.exchange.ccxt.spot.rows import SELL, Stock, plain
-from poslock.exchange.ccxt.venue import Inspection, decimal
+from poslock.exchange.ccxt.venue import Inspection
 from poslock.exchange.port import Holding
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""The two venues of `spot`: what is not alike in their spot APIs."""
+"""MEXC's spot market."""
 
 from __future__ import annotations
 
@@ -6,67 +6,21 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from poslock.errors import DuplicateClientOrderId, ExchangeUnavailable
-from poslock.exchange.ccxt.client import Dialect, Endpoint
-from poslock.exchange.ccxt.spot import rows
+from poslock.exchange.ccxt.client import Client, Dialect, Endpoint
+from poslock.exchange.ccxt.reading import decimal, spans
+from poslock.exchange.ccxt.spot import codes, rows
 from poslock.exchange.ccxt.spot.venue import Spot, stamp
-from poslock.exchange.ccxt.venue import decimal, spans
-from poslock.exchange.port import Leg, Order
+from poslock.exchange.port import Order
 
 if TYPE_CHECKING:
-    from poslock.exchange.ccxt.client import Client
-    from poslock.exchange.port import CloseOrder, StopOrder
+    from poslock.exchange.port import CloseOrder, Leg, StopOrder
     from poslock.position import Trade
 
-_MOST_PAGES = 50
 _HOUR_MS, _DAY_MS = 3_600_000, 86_400_000
 # How far back MEXC tells of trades, in pieces of which length, and up to when.
 _REACH_MS, _SPAN_MS, _BEYOND_MS = 28 * _DAY_MS, 7 * _DAY_MS, 5000
 # MEXC reports whole seconds, rounded up or down.
 _ROUNDED_MS = 1000
-
-
-class BinanceSpot(Spot):
-    """A spot account at Binance."""
-
-    # Orders that existed were denied for 22 to 62 seconds.
-    denies_for: ClassVar[float] = 65.0
-    private: ClassVar = ("private",)
-    public: ClassVar = ("public",)
-    page: ClassVar = 1000
-    no_such_order: ClassVar = frozenset({"-2011", "-2013", "-2026"})
-    of_orders: ClassVar = {"newOrderRespType": "RESULT"}
-    of_balances: ClassVar = {"omitZeroBalances": "true"}
-    stop_types: ClassVar = {"stop_loss": "STOP_LOSS", "take_profit": "TAKE_PROFIT"}
-    dialect: ClassVar[Dialect] = Dialect(
-        stamp=stamp,
-        code=rows.binance_code,
-        meanings=rows.BINANCE,
-        clock=Endpoint(("public",), "GET", "time"),
-        read_clock=lambda answer: int(answer["serverTime"]),
-    )
-
-    async def _rights(self) -> tuple[bool, bool]:
-        endpoint = Endpoint(("sapi",), "GET", "account/apiRestrictions")
-        trades, withdraws = "enableSpotAndMarginTrading", "enableWithdrawals"
-        return await self.client.ask(
-            endpoint, {}, lambda answer: (rows.is_true(answer[trades]), rows.is_true(answer[withdraws]))
-        )
-
-    def _least_worth(self, market: dict[str, Any]) -> Decimal:
-        return rows.least_worth_at_binance(market)
-
-    async def _sell(self, order: CloseOrder | StopOrder, params: dict[str, str]) -> Order:
-        return await self._post(order, params, lambda row: rows.order(row, order.leg))
-
-    async def _trades(self, leg: Leg, since_ms: int) -> list[Trade]:
-        """From a time on the venue tells the oldest first, and from an id on, too; it counts trades by market."""
-        found = page = await self._list_trades(leg, {"startTime": since_ms})
-        for _ in range(_MOST_PAGES):
-            if len(page) < self.page:
-                return sorted(found, key=_number)
-            page = await self._list_trades(leg, {"fromId": max(map(_number, page)) + 1})
-            found = [*found, *page]
-        raise ExchangeUnavailable(f"there are more than {_MOST_PAGES} pages of {self.page} trades")
 
 
 class MexcSpot(Spot):
@@ -80,8 +34,8 @@ class MexcSpot(Spot):
     no_such_order: ClassVar = frozenset({"-2011", "-2013", "22222", "30026"})
     dialect: ClassVar[Dialect] = Dialect(
         stamp=stamp,
-        code=rows.mexc_code,
-        meanings=rows.MEXC,
+        code=codes.mexc_code,
+        meanings=codes.MEXC,
         clock=Endpoint(("spot", "public"), "GET", "time"),
         read_clock=lambda answer: int(answer["serverTime"]),
     )
@@ -144,10 +98,6 @@ class MexcSpot(Spot):
         middle_ms = (start_ms + end_ms) // 2
         before = await self._whole(leg, start_ms, middle_ms)
         return [*before, *(await self._whole(leg, middle_ms + 1, end_ms))]
-
-
-def _number(trade: Trade) -> int:
-    return int(trade.fill.trade_id)
 
 
 def _oldest_first(trades: list[Trade]) -> list[Trade]:
