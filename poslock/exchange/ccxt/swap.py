@@ -1,20 +1,20 @@
-"""What the venues have in common: positions of one side of a linear or inverse swap, and lists that are complete."""
+"""Positions of one side of a linear swap, which all venues of swaps have alike."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from poslock.errors import ExchangeUnavailable, UnsupportedMarket, quoted
+from poslock.errors import ExchangeUnavailable, NothingToReduce
 from poslock.exchange.ccxt.reading import decimal, smallest
+from poslock.exchange.ccxt.venue import Account
 from poslock.exchange.port import Holding, Leg
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from decimal import Decimal
 
-    from poslock.exchange.ccxt.client import Client
     from poslock.exchange.port import Order, StopOrder
 
 
@@ -31,11 +31,8 @@ class Held:
     position_id: str | None = None
 
 
-class Swap(ABC):
+class Swap(Account):
     """A venue of perpetual swaps. Subclasses ask it; here is what the answers mean."""
-
-    def __init__(self, client: Client) -> None:
-        self.client = client
 
     @abstractmethod
     async def _position(self, leg: Leg) -> Held | None:
@@ -53,11 +50,6 @@ class Swap(ABC):
         """What became of a stop order: as `order`, where stop orders have a client order id."""
         return await self.order(order.leg, order.client_order_id)
 
-    async def held(self, leg: Leg) -> Decimal:
-        """Contracts that *leg* holds now."""
-        position = await self._position(leg)
-        return position.contracts if position else Decimal(0)
-
     async def holding(self, leg: Leg) -> Holding | None:
         """What *leg* holds now, and what its contracts are."""
         position = await self._position(leg)
@@ -69,32 +61,26 @@ class Swap(ABC):
         Raises:
             ExchangeUnavailable: no market is known, because `prepare` was not called.
         """
-        if not self.client.ccxt.markets:
-            raise ExchangeUnavailable(f"{self.client.ccxt.id}: the markets are not loaded; call prepare first")
-        known = [leg for leg in dict.fromkeys(legs) if self._knows(leg)]
+        known = self._known(legs)
         found = await self._all_positions(known) if known else {}
         return [self._holding(leg, found[leg]) for leg in known if leg in found]
 
-    def market(self, leg: Leg) -> dict[str, Any]:
-        """ccxt's description of the market of *leg*.
+    async def _reducible(self, leg: Leg) -> Held:
+        """What an order would reduce, asked before it is sent."""
+        position = await self._unsent(self._position(leg))
+        if position is None:
+            raise NothingToReduce(f"{self.client.ccxt.id} holds no {leg.side} position in {leg.symbol}")
+        return position
 
-        Raises:
-            UnsupportedMarket: there is none, or it is no swap settled in a stablecoin.
-        """
-        markets = self.client.ccxt.markets or {}
-        market: dict[str, Any] | None = markets.get(leg.symbol)
-        if market is None:
-            raise UnsupportedMarket(f"{self.client.ccxt.id} has no market {quoted(leg.symbol)}")
-        if not (market.get("swap") and market.get("linear")):
-            raise UnsupportedMarket(f"{quoted(leg.symbol)} at {self.client.ccxt.id} is no linear swap")
-        return market
-
-    def _knows(self, leg: Leg) -> bool:
+    async def _still_holds(self, leg: Leg) -> bool:
+        """Whether *leg* holds something, as far as the venue says."""
         try:
-            self.market(leg)
-        except UnsupportedMarket:
+            return await self._position(leg) is not None
+        except ExchangeUnavailable:
             return False
-        return True
+
+    def _unfit(self, market: dict[str, Any], leg: Leg) -> str | None:  # noqa: ARG002  # spot looks at the leg
+        return None if market.get("swap") and market.get("linear") else "is no linear swap"
 
     def _holding(self, leg: Leg, position: Held) -> Holding:
         market = self.market(leg)

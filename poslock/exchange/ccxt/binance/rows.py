@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from poslock.exchange.ccxt.reading import decimal
+from poslock.exchange.ccxt.reading import State, decimal, listed
 from poslock.exchange.ccxt.swap import Held
 from poslock.exchange.port import Leg, Order
 from poslock.position import Fill, Trade
@@ -22,7 +22,6 @@ POSITION_SIDE: dict[Side, str] = {"long": "LONG", "short": "SHORT"}
 REDUCING: dict[Side, str] = {"long": "SELL", "short": "BUY"}
 STOP_TYPE = {"stop_loss": "STOP_MARKET", "take_profit": "TAKE_PROFIT_MARKET"}
 
-_State = Literal["open", "filled", "canceled"]
 _ONE_WAY = "BOTH"
 _FAMILIES = {
     "STOP": "stop_loss",
@@ -31,14 +30,14 @@ _FAMILIES = {
     "TAKE_PROFIT_MARKET": "take_profit",
     "TRAILING_STOP_MARKET": "trailing",
 }
-_STATES: dict[str, _State] = {
+_STATES: dict[str, State] = {
     "NEW": "open",
     "PARTIALLY_FILLED": "open",
     "FILLED": "filled",
     **dict.fromkeys(("CANCELED", "REJECTED", "EXPIRED", "EXPIRED_IN_MATCH"), "canceled"),
 }
 # Of a conditional order that has not become an order of the book; one that has is that order.
-_ALGO_STATES: dict[str, _State] = {
+_ALGO_STATES: dict[str, State] = {
     **dict.fromkeys(("NEW", "TRIGGERING", "TRIGGERED"), "open"),
     **dict.fromkeys(("CANCELED", "REJECTED", "EXPIRED", "FINISHED"), "canceled"),
 }
@@ -55,7 +54,7 @@ def positions(answer: Any, symbols: Mapping[Leg, str]) -> dict[Leg, Held]:
     """Those legs among the positions that are held; *symbols* is what the venue calls the market of each."""
     legs = {(symbol, POSITION_SIDE[leg.side]): leg for leg, symbol in symbols.items()}
     held: dict[Leg, Held] = {}
-    for row in _listed(answer):
+    for row in listed(answer):
         amount, side = decimal(row["positionAmt"]), row["positionSide"]
         if side == _ONE_WAY:
             side = POSITION_SIDE["long" if amount > 0 else "short"]
@@ -73,7 +72,7 @@ def reducing(row: dict[str, Any], leg: Leg, read: Callable[[dict[str, Any], Leg]
 
 def all_reducing(answer: Any, leg: Leg, read: Callable[[dict[str, Any], Leg], T]) -> list[T]:
     """As `reducing`, of a list."""
-    found = (reducing(row, leg, read) for row in _listed(answer))
+    found = (reducing(row, leg, read) for row in listed(answer))
     return [each for each in found if each is not None]
 
 
@@ -137,7 +136,7 @@ def trades(answer: Any, leg: Leg) -> list[Trade | None]:
 
     A commission is taken for positive if it was paid; the documentation has had it both ways.
     """
-    return [_trade(row, leg) for row in _listed(answer)]
+    return [_trade(row, leg) for row in listed(answer)]
 
 
 def _trade(row: dict[str, Any], leg: Leg) -> Trade | None:
@@ -160,13 +159,13 @@ def payments(answer: Any) -> list[Payment]:
     """Funding payments."""
     return [
         Payment(row["symbol"], int(row["time"]), decimal(row["income"]), row["asset"], row.get("positionSide"))
-        for row in _listed(answer)
+        for row in listed(answer)
     ]
 
 
 def rates(answer: Any) -> dict[int, Decimal]:
     """Funding rates by their time."""
-    return {int(row["fundingTime"]): decimal(row["fundingRate"]) for row in _listed(answer)}
+    return {int(row["fundingTime"]): decimal(row["fundingRate"]) for row in listed(answer)}
 
 
 def is_of_leg(paid: Payment, leg: Leg, rates: Mapping[int, Decimal]) -> bool:
@@ -195,12 +194,6 @@ def _fill(row: dict[str, Any]) -> Fill:
         fee_currency=str(row["commissionAsset"]),
         at_ms=int(row["time"]),
     )
-
-
-def _listed(answer: Any) -> list[dict[str, Any]]:
-    if not isinstance(answer, list):
-        raise TypeError("it is no list")
-    return answer
 
 
 def _price(number: Any) -> Decimal | None:

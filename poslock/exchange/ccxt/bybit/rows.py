@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from poslock.errors import (
     UnsupportedMarket,
 )
-from poslock.exchange.ccxt.reading import decimal
+from poslock.exchange.ccxt.reading import State, decimal, kind_of
 from poslock.exchange.ccxt.swap import Held
 from poslock.exchange.port import Leg, Order
 from poslock.position import Fill, Trade
@@ -27,8 +27,7 @@ ONE_WAY_INDEX = 0
 RISES, FALLS = 1, 2
 _SIDES: dict[str, Side] = {"Buy": "long", "Sell": "short"}
 
-_State = Literal["open", "filled", "canceled"]
-_STATES: dict[str, _State] = {
+_STATES: dict[str, State] = {
     **dict.fromkeys(("New", "PartiallyFilled", "Untriggered", "Triggered"), "open"),
     "Filled": "filled",
     **dict.fromkeys(("Cancelled", "Rejected", "Deactivated"), "canceled"),
@@ -136,8 +135,7 @@ def _family(row: dict[str, Any], leg: Leg, trigger: Decimal) -> str:
         return known
     if not trigger:
         return "order"
-    rises = {RISES: True, FALLS: False}[row["triggerDirection"]]
-    return "take_profit" if rises == (leg.side == "long") else "stop_loss"
+    return kind_of(leg, rises={RISES: True, FALLS: False}[row["triggerDirection"]])
 
 
 def is_hedge(row: dict[str, Any]) -> bool:

@@ -17,9 +17,9 @@ from poslock.errors import (
     UnderMaintenance,
 )
 
-WRONG_MODE = "7002"
-ENDED = {"0", "2040", "2041", "5002"}
-NO_SUCH_ORDER = "2040"
+WRONG_MODE = frozenset({"7002"})
+ENDED = frozenset({"0", "2040", "2041", "5002"})
+NO_SUCH_ORDER = frozenset({"2040"})
 
 # None says that the price has passed a trigger price: 3004 ("Trigger price error") may be a malformed one as well.
 # Not here, so that their outcome is unknown: 500, 501, 503, 504, 506, 603 (repeated request), 9999.

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from poslock.errors import (
     UnsupportedMarket,
 )
-from poslock.exchange.ccxt.reading import decimal
+from poslock.exchange.ccxt.reading import State, decimal, kind_of
 from poslock.exchange.ccxt.swap import Held
 from poslock.exchange.port import Leg, Order
 from poslock.position import Fill, Trade
@@ -24,13 +24,13 @@ CLOSING: dict[Side, int] = {"long": 4, "short": 2}
 # By side: the leg that it takes from. In one-way mode opening the other side takes from a leg, too.
 REDUCES: dict[int, Side] = {1: "short", 2: "short", 3: "long", 4: "long"}
 HEDGE, ONE_WAY = 1, 2
+# Directions of a trigger.
+RISES, FALLS = 1, 2
 # States of a trigger order.
 RESTS, TRIGGERED = 1, 3
 
-_State = Literal["open", "filled", "canceled"]
-_STATES: dict[int, _State] = {1: "open", 2: "open", 3: "filled", 4: "canceled", 5: "canceled"}
+_STATES: dict[int, State] = {1: "open", 2: "open", 3: "filled", 4: "canceled", 5: "canceled"}
 _LIVE_TRACKS = {0, 1}
-_RISES = 1
 
 
 def data(answer: dict[str, Any]) -> Any:
@@ -55,12 +55,12 @@ def identifier(said: Any) -> str:
     return str(said)
 
 
-def position_mode(found: Any) -> int:
-    """`HEDGE` or `ONE_WAY`."""
+def hedge(found: Any) -> bool:
+    """Whether the account holds long and short side by side."""
     mode = int(found["positionMode"] if isinstance(found, dict) else found)
     if mode not in {HEDGE, ONE_WAY}:
         raise UnsupportedMarket(f"mexc: position mode {mode} is not known")
-    return mode
+    return mode == HEDGE
 
 
 def position(found: Any, symbol: str, leg: Leg) -> Held | None:
@@ -118,11 +118,11 @@ def plan(row: dict[str, Any], symbol: str, leg: Leg, state: int) -> tuple[int, O
     """
     if row["symbol"] != symbol or int(row["state"]) != state or not reduces(row, leg):
         return None
-    rises, contracts, rests = int(row["triggerType"]) == _RISES, decimal(row["vol"]), state == RESTS
+    rises, contracts, rests = int(row["triggerType"]) == RISES, decimal(row["vol"]), state == RESTS
     found = Order(
         order_id=f"plan:{identifier(row['id'])}",
         client_order_id=None,
-        family="take_profit" if rises == (leg.side == "long") else "stop_loss",
+        family=kind_of(leg, rises=rises),
         leg=leg,
         contracts=contracts,
         filled=Decimal(0) if rests else contracts,
@@ -155,10 +155,10 @@ def track(row: dict[str, Any], symbol: str, leg: Leg) -> Order | None:
     return Order(f"track:{identifier(row['id'])}", None, "trailing", leg, decimal(row["vol"]), Decimal(0), "open")
 
 
-def trade(row: dict[str, Any], symbol: str, leg: Leg, mode: int) -> Trade | None:
+def trade(row: dict[str, Any], symbol: str, leg: Leg, *, hedge: bool) -> Trade | None:
     """An execution that added to *leg* or took from it, None for any other. Its fee is positive when it was paid."""
     side = int(row["side"])
-    if row["symbol"] != symbol or (mode == HEDGE and side not in {OPENING[leg.side], CLOSING[leg.side]}):
+    if row["symbol"] != symbol or (hedge and side not in {OPENING[leg.side], CLOSING[leg.side]}):
         return None
     fill = Fill(
         trade_id=identifier(row["id"]),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from poslock.errors import (
     UnsupportedMarket,
 )
-from poslock.exchange.ccxt.reading import decimal
+from poslock.exchange.ccxt.reading import State, decimal, kind_of
 from poslock.exchange.ccxt.swap import Held
 from poslock.exchange.port import Leg, Order
 from poslock.position import Fill, Trade
@@ -25,14 +25,13 @@ REDUCING: dict[Side, str] = {"long": "sell", "short": "buy"}
 NET = "net"
 STOP_PRICE = {"stop_loss": "sl", "take_profit": "tp"}
 
-_State = Literal["open", "filled", "canceled"]
-_STATES: dict[str, _State] = {
+_STATES: dict[str, State] = {
     **dict.fromkeys(("live", "partially_filled"), "open"),
     "filled": "filled",
     **dict.fromkeys(("canceled", "mmp_canceled"), "canceled"),
 }
 # Of a conditional order by itself; one that is "effective" is what became of the orders that it sent.
-_ALGO_STATES: dict[str, _State] = {
+_ALGO_STATES: dict[str, State] = {
     **dict.fromkeys(("live", "pause", "partially_effective", "effective"), "open"),
     **dict.fromkeys(("canceled", "order_failed", "partially_failed"), "canceled"),
 }
@@ -124,7 +123,7 @@ def algos(row: dict[str, Any], leg: Leg) -> list[Order]:
     if row["ordType"] == "trigger":
         # It does not say in which direction. "last" is the price at which it was made.
         at = decimal(row["triggerPx"])
-        given = {"take_profit" if (at > decimal(row["last"])) == (leg.side == "long") else "stop_loss": at}
+        given = {kind_of(leg, rises=at > decimal(row["last"])): at}
     elif row["ordType"] == "conditional" and len(given) > 1:
         del given["take_profit"]  # which the venue ignores then
     elif not given:

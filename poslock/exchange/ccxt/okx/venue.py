@@ -11,25 +11,16 @@ Source: the venue's documentation of its API v5. What it leaves open is said whe
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from dataclasses import replace
 from decimal import Decimal, localcontext
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
-from poslock.errors import (
-    ExchangeUnavailable,
-    NothingToReduce,
-    OrderRefused,
-    ReduceOnlyBlocked,
-    UnsupportedMarket,
-    quoted,
-)
-from poslock.exchange.ccxt.client import Client, Dialect, Endpoint, Stamp
+from poslock.errors import ExchangeUnavailable, NothingToReduce, OrderRefused, ReduceOnlyBlocked, UnsupportedMarket
+from poslock.exchange.ccxt.client import Dialect, Endpoint, Stamp
 from poslock.exchange.ccxt.okx import codes, rows
-from poslock.exchange.ccxt.reading import decimal
+from poslock.exchange.ccxt.reading import decimal, every_page
 from poslock.exchange.ccxt.swap import Held, Swap
-from poslock.exchange.ccxt.venue import Inspection
 from poslock.exchange.port import Leg, Order
 from poslock.position import EXACT
 
@@ -43,7 +34,7 @@ T = TypeVar("T")
 
 _PRIVATE, _PUBLIC = ("private",), ("public",)
 _SWAP = "_SWAP"
-_PAGE, _MOST_PAGES = 100, 100
+_PAGE = 100
 _HOUR_MS = 3_600_000
 _DAY_MS = 24 * _HOUR_MS
 # Of what the lists of recent things hold, a day less.
@@ -67,6 +58,9 @@ class Okx(Swap):
 
     # The documentation names no length.
     denies_for: ClassVar[float] = 10.0
+    private: ClassVar = _PRIVATE
+    no_such_order: ClassVar = frozenset({codes.NO_SUCH_ORDER})
+    ended: ClassVar = codes.ENDED
     dialect: ClassVar[Dialect] = Dialect(
         stamp=_stamp,
         code=codes.read,
@@ -75,35 +69,16 @@ class Okx(Swap):
         read_clock=lambda answer: rows.only(answer, lambda row: int(row["ts"])),
     )
 
-    def __init__(self, client: Client) -> None:
-        super().__init__(client)
-        self._hedge: bool | None = None
-        self._client_ids: dict[str, str | None] = {}
-
-    async def prepare(self) -> None:
-        """Load the markets, read the clock, the account's level and its position mode."""
-        if self._hedge is None or not self.client.clock.is_known:
-            await self.client.markets()
-            await self.client.set_clock()
-            [self._hedge] = await self.get("account/config", {}, rows.hedge)
-
-    async def inspect(self) -> Inspection:
-        """The clock, the mode, and what the key may do."""
-        await self.prepare()
-        ahead_ms = time.time_ns() // 10**6 - self.client.clock.now_ms()
-        [rights] = await self.get("account/config", {}, lambda row: set(row["perm"].split(",")))
-        return Inspection(ahead_ms, self._hedge, "trade" in rights, "withdraw" in rights)
-
     async def price(self, leg: Leg) -> Decimal:
         """The last price, which `place_stop` triggers on."""
-        endpoint, query = Endpoint(_PUBLIC, "GET", "market/ticker"), {"instId": self.symbol(leg)}
+        endpoint, query = Endpoint(_PUBLIC, "GET", "market/ticker"), {"instId": self._id(leg)}
         return await self.client.ask(
             endpoint, query, lambda answer: rows.only(answer, lambda row: decimal(row["last"]))
         )
 
     async def place(self, order: CloseOrder) -> Order:
         """Send a market order that only reduces, of at most what is held and what the venue takes at once."""
-        position = await self.need_position(order.leg)
+        position = await self._reducible(order.leg)
         contracts = min(order.contracts, position.contracts, self._largest(order.leg))
         params = {
             **self._closing(order.leg, contracts, position),
@@ -115,7 +90,7 @@ class Okx(Swap):
                 "trade/order", params, order, lambda row: rows.accepted(row, order.client_order_id, "ord")
             )
         except ReduceOnlyBlocked as refusal:
-            left = await self._position(order.leg)
+            left = await self._unsent(self._position(order.leg))
             if left is None or left.contracts < contracts:  # it became too large on its way
                 raise NothingToReduce(str(refusal), code=refusal.code) from None
             raise
@@ -123,7 +98,7 @@ class Okx(Swap):
 
     async def place_stop(self, order: StopOrder) -> Order:
         """Rest a conditional order, of at most what is held, that closes at market."""
-        position, price = await self.need_position(order.leg), rows.STOP_PRICE[order.kind]
+        position, price = await self._reducible(order.leg), rows.STOP_PRICE[order.kind]
         contracts = min(order.contracts, position.contracts)
         params = {
             **self._closing(order.leg, contracts, position),
@@ -141,9 +116,9 @@ class Okx(Swap):
 
     async def order(self, leg: Leg, client_order_id: str) -> Order | None:
         """The order with this client order id, plain or conditional; what it has become if it has triggered."""
-        if (plain := await self.plain(leg, {"clOrdId": client_order_id})) is not None:
+        if (plain := await self._plain(leg, {"clOrdId": client_order_id})) is not None:
             return plain
-        symbol = self.symbol(leg)
+        symbol = self._id(leg)
 
         def read(row: dict[str, Any]) -> tuple[Order, list[str], Decimal] | None:
             is_it = (row["algoClOrdId"], row["instId"]) == (client_order_id, symbol)
@@ -151,14 +126,15 @@ class Okx(Swap):
                 return None
             return rows.algos(row, leg)[0], rows.children(row), decimal(row["actualSz"] or 0)
 
-        for found in await self.known("trade/order-algo", {"algoClOrdId": client_order_id}, read):
+        query = {"algoClOrdId": client_order_id}
+        for found in await self._known_order(self._rows("trade/order-algo", query, read)) or ():
             if found is not None:
                 return await self._triggered(*found)
         return None
 
     async def open_orders(self, leg: Leg) -> list[Order]:
         """What rests and would reduce *leg*: plain orders and conditional ones of all types."""
-        query = {"instType": _SWAP, "instId": self.symbol(leg)}
+        query = {"instType": _SWAP, "instId": self._id(leg)}
 
         def is_of(row: dict[str, Any]) -> bool:
             return row["instId"] == query["instId"] and rows.reduces(row, leg)
@@ -169,9 +145,9 @@ class Okx(Swap):
         def algo(row: dict[str, Any]) -> tuple[str, list[Order]]:
             return row["algoId"], rows.algos(row, leg) if is_of(row) else []
 
-        found = [*(await self.every("trade/orders-pending", query, plain)).values()]
+        found = [*(await self._every("trade/orders-pending", query, plain)).values()]
         for kind in _ALGO_TYPES:
-            found.extend((await self.every("trade/orders-algo-pending", {**query, "ordType": kind}, algo)).values())
+            found.extend((await self._every("trade/orders-algo-pending", {**query, "ordType": kind}, algo)).values())
         return [order for orders in found for order in orders if not order.ended]
 
     async def cancel(self, order: Order) -> None:
@@ -183,20 +159,17 @@ class Okx(Swap):
         family, _, number = order.order_id.rpartition(":")
         if family == "algo:half" and await self._position(order.leg) is not None:
             raise OrderRefused(f"order {number} of the venue holds both prices; cancel it there")
-        symbol = self.symbol(order.leg)
+        symbol = self._id(order.leg)
         path, body = {
             "order": ("trade/cancel-order", {"instId": symbol, "ordId": number}),
         }.get(family, ("trade/cancel-algos", [{"instId": symbol, "algoId": number}]))
         await self.client.set_clock()
-        try:
-            await self._post(path, body, lambda _row: None, self.client.clock.now_ms() + _CANCEL_WINDOW_MS)
-        except OrderRefused as error:
-            if error.code not in codes.ENDED:
-                raise
+        expires_ms = self.client.clock.now_ms() + _CANCEL_WINDOW_MS
+        await self._unless_ended(self._post(path, body, lambda _row: None, expires_ms))
 
     async def trades(self, leg: Leg, since_ms: int) -> list[Trade]:
         """Entries and exits of *leg*, oldest first; those of the last three months."""
-        symbol = self.symbol(leg)
+        symbol = self._id(leg)
 
         def read(row: dict[str, Any]) -> tuple[str, Trade | None]:
             return row["billId"], rows.trade(row, leg) if row["instId"] == symbol else None
@@ -205,11 +178,11 @@ class Okx(Swap):
         found = await self._history(paths, _RECENT_FILLS_MS, query, since_ms, read)
         # By the id that the venue's own lists go by. Its trade ids are below zero for liquidations.
         trades = [trade for _, trade in sorted(found.items(), key=lambda each: int(each[0])) if trade is not None]
-        return [await self._named(leg, trade) for trade in trades if trade.fill.at_ms >= since_ms]
+        return [await self._client_ids.named(leg, trade) for trade in trades if trade.fill.at_ms >= since_ms]
 
     async def funding(self, leg: Leg, since_ms: int, until_ms: int) -> Decimal:
         """Funding received by *leg*. Bills do not name the leg: a long one receives when the rate is below zero."""
-        symbol = self.symbol(leg)
+        symbol = self._id(leg)
 
         def read(row: dict[str, Any]) -> tuple[str, tuple[int, Decimal]]:
             is_it = row["instId"] == symbol and row["type"] == _FUNDING
@@ -230,20 +203,31 @@ class Okx(Swap):
                 received = EXACT.add(received, amount)
         return received
 
-    def market(self, leg: Leg) -> dict[str, Any]:
-        """As `Swap.market`; also `UnsupportedMarket` if ccxt's contract size is not the whole of it."""
-        market = super().market(leg)
-        if str(market["info"].get("ctMult") or 1) != "1":
-            raise UnsupportedMarket(f"{quoted(leg.symbol)} at okx has contracts with a multiplier")
-        return market
-
     # Inside.
+
+    def _unfit(self, market: dict[str, Any], leg: Leg) -> str | None:
+        if str(market["info"].get("ctMult") or 1) != "1":  # then ccxt's contract size is not the whole of it
+            return "has contracts with a multiplier"
+        return super()._unfit(market, leg)
+
+    async def _read_mode(self) -> bool:
+        [hedge] = await self._rows("account/config", {}, rows.hedge)
+        return hedge
+
+    async def _rights(self) -> tuple[bool, bool]:
+        [rights] = await self._rows("account/config", {}, lambda row: set(row["perm"].split(",")))
+        return "trade" in rights, "withdraw" in rights
+
+    async def _client_id(self, leg: Leg, order_id: str) -> str | None:
+        """That of the conditional order, if one has sent it; its fills do not name that."""
+        order = await self._plain(leg, {"ordId": order_id})
+        return None if order is None else order.client_order_id or ""
 
     async def _triggered(self, algo: Order, children: list[str], actual: Decimal) -> Order:
         """A conditional order in the state of the orders that it has sent."""
         if not children:
             return algo
-        sent = [await self.plain(algo.leg, {"ordId": each}) for each in children]
+        sent = [await self._plain(algo.leg, {"ordId": each}) for each in children]
         orders = [order for order in sent if order is not None]
         if len(orders) < len(sent):  # it was too long ago
             return replace(algo, state="filled" if actual >= algo.contracts else "canceled", filled=actual)
@@ -257,7 +241,7 @@ class Okx(Swap):
         """What all orders that reduce have in common."""
         side, mode = position.said["posSide"], position.said["mgnMode"]
         params = {
-            "instId": self.symbol(leg),
+            "instId": self._id(leg),
             "tdMode": mode,
             "side": rows.REDUCING[leg.side],
             "posSide": side,
@@ -272,11 +256,7 @@ class Okx(Swap):
             raise UnsupportedMarket(f"okx: the largest market order of {leg.symbol} is not known") from None
 
     async def _send(
-        self,
-        path: str,
-        params: dict[str, Any],
-        order: CloseOrder | StopOrder,
-        read: Callable[[dict[str, Any]], T],
+        self, path: str, params: dict[str, Any], order: CloseOrder | StopOrder, read: Callable[[Any], T]
     ) -> T:
         return await self._post(path, params, read, order.signed_at_ms + order.receive_window_ms)
 
@@ -292,61 +272,39 @@ class Okx(Swap):
             receive_window_ms=_TIMESTAMP_MS,
         )
 
-    def symbol(self, leg: Leg) -> str:
-        """The venue's name of a market."""
-        return str(self.market(leg)["id"])
-
-    async def get(self, path: str, query: dict[str, Any], read: Callable[[dict[str, Any]], T]) -> list[T]:
+    async def _rows(self, path: str, query: dict[str, Any], read: Callable[[dict[str, Any]], T]) -> list[T]:
         """What *read* makes of the rows of an answer."""
-        return await self.client.ask(Endpoint(_PRIVATE, "GET", path), query, lambda answer: rows.of(answer, read))
+        return await self._get(path, query, lambda answer: rows.of(answer, read))
 
-    async def every(
+    async def _every(
         self, path: str, query: dict[str, Any], read: Callable[[dict[str, Any]], tuple[str, T]]
     ) -> dict[str, T]:
         """The same of all pages of a list; *read* gives the id of a row, too."""
-        found: dict[str, T] = {}
-        for _ in range(_MOST_PAGES):
-            page = await self.get(path, {**query, "limit": _PAGE}, read)
-            found.update(page)
-            if len(page) < _PAGE:
-                return found
-            query = {**query, "after": page[-1][0]}
-        raise ExchangeUnavailable(f"okx's list has more than {_MOST_PAGES} pages of {_PAGE}")
 
-    async def plain(self, leg: Leg, key: dict[str, str]) -> Order | None:
+        async def page(after: str) -> tuple[list[tuple[str, T]], str | None]:
+            found = await self._rows(path, {**query, "limit": _PAGE, **({"after": after} if after else {})}, read)
+            return found, found[-1][0] if len(found) == _PAGE else None
+
+        return dict(await every_page(page, ""))
+
+    async def _plain(self, leg: Leg, key: dict[str, str]) -> Order | None:
         """A plain order by an id of it, None if the venue says that there is none."""
-        query = {"instId": self.symbol(leg), **key}
+        query = {"instId": self._id(leg), **key}
 
         def read(row: dict[str, Any]) -> Order | None:
             is_it = all(row[name] == value for name, value in query.items())
             return rows.order(row, leg) if is_it and rows.takes_from(row, leg) else None
 
-        found = await self.known("trade/order", query, read)
+        found = await self._known_order(self._rows("trade/order", query, read))
         return found[0] if found else None
 
-    async def known(self, path: str, query: dict[str, Any], read: Callable[[dict[str, Any]], T]) -> list[T]:
-        """As `get`, nothing if the venue says that there is no such order."""
-        try:
-            return await self.get(path, query, read)
-        except ExchangeUnavailable as error:
-            if error.code != codes.NO_SUCH_ORDER:
-                raise
-            return []
-
-    async def need_position(self, leg: Leg) -> Held:
-        """What *leg* holds; raises `NothingToReduce` if that is nothing."""
-        position = await self._position(leg)
-        if position is None:
-            raise NothingToReduce(f"okx holds no {leg.side} position in {leg.symbol}")
-        return position
-
     async def _position(self, leg: Leg) -> Held | None:
-        symbol = self.symbol(leg)
+        symbol = self._id(leg)
         held = await self._positions({"instId": symbol}, {symbol})
         return next((position for side, position in held if side == leg.side), None)
 
     async def _all_positions(self, legs: Sequence[Leg]) -> dict[Leg, Held]:
-        ids = {self.symbol(leg): leg.symbol for leg in legs}
+        ids = {self._id(leg): leg.symbol for leg in legs}
         held = await self._positions({}, set(ids))
         return {Leg(ids[position.said["instId"]], side): position for side, position in held}
 
@@ -356,7 +314,7 @@ class Okx(Swap):
         def read(row: dict[str, Any]) -> tuple[Side, Held] | None:
             return rows.position(row) if row["instId"] in symbols else None
 
-        found = await self.get("account/positions", {"instType": _SWAP, **query}, read)
+        found = await self._rows("account/positions", {"instType": _SWAP, **query}, read)
         held = [each for each in found if each is not None]
         names = Counter((position.said["instId"], position.said["posSide"]) for _, position in held)
         if twice := next((symbol for (symbol, _), times in names.items() if times > 1), None):
@@ -375,32 +333,17 @@ class Okx(Swap):
         recent, archive = paths
         query = {**query, "begin": since_ms - 1}  # whether the limit itself is in is not documented
         is_old = since_ms < self.client.clock.now_ms() - recent_ms
-        older = await self.every(archive, query, read) if is_old else {}
-        return {**older, **await self.every(recent, query, read)}
+        older = await self._every(archive, query, read) if is_old else {}
+        return {**older, **await self._every(recent, query, read)}
 
     async def _rates(self, leg: Leg, since_ms: int, until_ms: int) -> dict[int, Decimal]:
         """Funding rates by their time."""
-        endpoint, query = Endpoint(_PUBLIC, "GET", "public/funding-rate-history"), {"instId": self.symbol(leg)}
-        rates: dict[int, Decimal] = {}
-        after = until_ms + 2 * _SAME_FUNDING_MS
-        for _ in range(_MOST_PAGES):
-            page = await self.client.ask(
-                endpoint, {**query, "after": after, "limit": _PAGE}, lambda answer: rows.of(answer, rows.rate)
-            )
-            rates.update(page)
-            after = min(rates, default=0)
-            if len(page) < _PAGE or after < since_ms - _SAME_FUNDING_MS:
-                return rates
-        raise ExchangeUnavailable(f"okx's list has more than {_MOST_PAGES} pages of {_PAGE}")
+        endpoint, query = Endpoint(_PUBLIC, "GET", "public/funding-rate-history"), {"instId": self._id(leg)}
 
-    async def _named(self, leg: Leg, trade: Trade) -> Trade:
-        """*trade* with its client order id, which that of a conditional order does not name; of exits only."""
-        order_id = trade.order_id
-        if trade.effect == "entry" or trade.fill.client_order_id or order_id is None:
-            return trade
-        if order_id not in self._client_ids:
-            order = await self.plain(leg, {"ordId": order_id})
-            if order is None:  # for now: an order that exists may be denied for a while
-                return trade
-            self._client_ids[order_id] = order.client_order_id
-        return replace(trade, fill=replace(trade.fill, client_order_id=self._client_ids[order_id]))
+        async def page(after: int) -> tuple[list[tuple[int, Decimal]], int | None]:
+            asked = {**query, "after": after, "limit": _PAGE}
+            found = await self.client.ask(endpoint, asked, lambda answer: rows.of(answer, rows.rate))
+            oldest = min((at_ms for at_ms, _ in found), default=0)
+            return found, None if len(found) < _PAGE or oldest < since_ms - _SAME_FUNDING_MS else oldest
+
+        return dict(await every_page(page, until_ms + 2 * _SAME_FUNDING_MS))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from poslock.errors import ExchangeUnavailable
 from poslock.exchange.ccxt.client import Dialect, Endpoint
+from poslock.exchange.ccxt.reading import every_page
 from poslock.exchange.ccxt.spot import codes, rows
 from poslock.exchange.ccxt.spot.venue import Spot, stamp
 
@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
     from poslock.exchange.port import CloseOrder, Leg, Order, StopOrder
     from poslock.position import Trade
-
-_MOST_PAGES = 50
 
 
 class BinanceSpot(Spot):
@@ -27,6 +25,7 @@ class BinanceSpot(Spot):
     public: ClassVar = ("public",)
     page: ClassVar = 1000
     no_such_order: ClassVar = frozenset({"-2011", "-2013", "-2026"})
+    ended: ClassVar = no_such_order
     of_orders: ClassVar = {"newOrderRespType": "RESULT"}
     of_balances: ClassVar = {"omitZeroBalances": "true"}
     stop_types: ClassVar = {"stop_loss": "STOP_LOSS", "take_profit": "TAKE_PROFIT"}
@@ -53,13 +52,12 @@ class BinanceSpot(Spot):
 
     async def _trades(self, leg: Leg, since_ms: int) -> list[Trade]:
         """From a time on the venue tells the oldest first, and from an id on, too; it counts trades by market."""
-        found = page = await self._list_trades(leg, {"startTime": since_ms})
-        for _ in range(_MOST_PAGES):
-            if len(page) < self.page:
-                return sorted(found, key=_number)
-            page = await self._list_trades(leg, {"fromId": max(map(_number, page)) + 1})
-            found = [*found, *page]
-        raise ExchangeUnavailable(f"there are more than {_MOST_PAGES} pages of {self.page} trades")
+
+        async def page(start: dict[str, int]) -> tuple[list[Trade], dict[str, int] | None]:
+            found = await self._list_trades(leg, start)
+            return found, {"fromId": max(map(_number, found)) + 1} if len(found) >= self.page else None
+
+        return sorted(await every_page(page, {"startTime": since_ms}), key=_number)
 
 
 def _number(trade: Trade) -> int:

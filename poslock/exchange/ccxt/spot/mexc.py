@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from poslock.errors import DuplicateClientOrderId, ExchangeUnavailable
 from poslock.exchange.ccxt.client import Client, Dialect, Endpoint
-from poslock.exchange.ccxt.reading import decimal, spans
+from poslock.exchange.ccxt.reading import decimal, halved, spans
 from poslock.exchange.ccxt.spot import codes, rows
 from poslock.exchange.ccxt.spot.venue import Spot, stamp
 from poslock.exchange.port import Order
@@ -32,6 +32,7 @@ class MexcSpot(Spot):
     public: ClassVar = ("spot", "public")
     page: ClassVar = 100
     no_such_order: ClassVar = frozenset({"-2011", "-2013", "22222", "30026"})
+    ended: ClassVar = no_such_order
     dialect: ClassVar[Dialect] = Dialect(
         stamp=stamp,
         code=codes.mexc_code,
@@ -75,29 +76,22 @@ class MexcSpot(Spot):
 
     async def _trades(self, leg: Leg, since_ms: int) -> list[Trade]:
         now_ms, symbol = self.client.clock.now_ms(), self._id(leg)
+
+        async def ask(start_ms: int, end_ms: int) -> list[Trade]:
+            return _oldest_first(await self._list_trades(leg, {"startTime": start_ms, "endTime": end_ms}))
+
         found: dict[str, Trade] = {}
         # From the begin of a day, so that the pieces of what is long past stay the same.
         first_ms = max(since_ms, (now_ms - _REACH_MS) // _DAY_MS * _DAY_MS)
         for start_ms, end_ms in spans(first_ms, max(since_ms, now_ms + _BEYOND_MS), _SPAN_MS):
             key = (symbol, start_ms, end_ms)
-            trades = self._past[key] if key in self._past else await self._whole(leg, start_ms, end_ms)
+            trades = self._past[key] if key in self._past else await halved(ask, self.page, start_ms, end_ms)
             if end_ms < now_ms - _HOUR_MS:
                 self._past[key] = trades  # what is long past is asked for once
             found.update({each.fill.trade_id: each for each in trades})
         # Piece by piece, each in the order of its list: neither whole seconds nor the ids, which a trade has from an
         # order, tell the order. (test_trades_of_one_second_stay_in_order)
         return list(found.values())
-
-    async def _whole(self, leg: Leg, start_ms: int, end_ms: int) -> list[Trade]:
-        """All trades of that time, oldest first; which end a full page leaves out is not documented."""
-        trades = await self._list_trades(leg, {"startTime": start_ms, "endTime": end_ms})
-        if len(trades) < self.page:
-            return _oldest_first(trades)
-        if start_ms >= end_ms:
-            raise ExchangeUnavailable(f"there are {self.page} trades in one millisecond, or more")
-        middle_ms = (start_ms + end_ms) // 2
-        before = await self._whole(leg, start_ms, middle_ms)
-        return [*before, *(await self._whole(leg, middle_ms + 1, end_ms))]
 
 
 def _oldest_first(trades: list[Trade]) -> list[Trade]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, Context, Decimal
-from typing import Any, Literal
+from typing import Any
 
-from poslock.exchange.ccxt.reading import decimal
+from poslock.exchange.ccxt.reading import State, decimal, listed
 from poslock.exchange.port import Leg, Order
 from poslock.position import EXACT, Fill, Trade
 
@@ -15,8 +15,7 @@ _ROUNDED_UP = Context(prec=28, rounding=ROUND_CEILING)
 # It waits for a purchase of its own, and sells what that brings.
 WAITS = "PENDING_NEW"
 
-_State = Literal["open", "filled", "canceled"]
-_STATES: dict[str, _State] = {
+_STATES: dict[str, State] = {
     **dict.fromkeys(("NEW", WAITS, "PARTIALLY_FILLED", "PENDING_CANCEL"), "open"),
     "FILLED": "filled",
     **dict.fromkeys(("CANCELED", "PARTIALLY_CANCELED", "REJECTED", "EXPIRED", "EXPIRED_IN_MATCH"), "canceled"),
@@ -150,19 +149,6 @@ def trades(answer: Any) -> list[Trade]:
         )
         for row in listed(answer)
     ]
-
-
-def listed(answer: Any) -> list[dict[str, Any]]:
-    """*answer*, if it is a list."""
-    if not isinstance(answer, list):
-        raise TypeError("it is no list")
-    return answer
-
-
-def plain(number: Decimal) -> str:
-    """In plain digits without idle zeros, which count as digits too many."""
-    text = format(number, "f")
-    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def is_true(value: object) -> bool:
