@@ -51,7 +51,7 @@ class BinanceUsdm(Swap):
     dialect: ClassVar[Dialect] = Dialect(
         stamp=lambda _signed_at_ms, window_ms: Stamp(options={"recvWindow": window_ms}),
         code=codes.read,
-        meanings=codes.MEANINGS,
+        meanings=codes.KNOWN.meanings,
         clock=Endpoint(_PUBLIC, "GET", "time"),
         read_clock=lambda answer: int(answer["serverTime"]),
     )

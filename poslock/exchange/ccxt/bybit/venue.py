@@ -56,7 +56,7 @@ class Bybit(Swap):
     dialect: ClassVar[Dialect] = Dialect(
         stamp=_stamp,
         code=codes.read,
-        meanings=codes.MEANINGS,
+        meanings=codes.KNOWN.meanings,
         clock=Endpoint(_PUBLIC, "GET", "v5/market/time"),
         read_clock=lambda answer: int(rows.result(answer)["timeNano"]) // 10**6,
     )

@@ -89,7 +89,7 @@ class Mexc(Swap):
     dialect: ClassVar[Dialect] = Dialect(
         stamp=_stamp,
         code=codes.read,
-        meanings=codes.MEANINGS,
+        meanings=codes.KNOWN.meanings,
         clock=Endpoint(_PUBLIC, "GET", "ping"),
         read_clock=lambda answer: int(rows.data(answer)),
     )

@@ -64,7 +64,7 @@ class Okx(Swap):
     dialect: ClassVar[Dialect] = Dialect(
         stamp=_stamp,
         code=codes.read,
-        meanings=codes.MEANINGS,
+        meanings=codes.KNOWN.meanings,
         clock=Endpoint(_PUBLIC, "GET", "public/time"),
         read_clock=lambda answer: rows.only(answer, lambda row: int(row["ts"])),
     )
