@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 K = TypeVar("K")
 
+# A state that is in no table counts as "open": what may rest is cancelled by a sweep if it is ours, and one row does
+# not make a list unreadable. (test_an_unknown_state_counts_as_resting)
 State = Literal["open", "filled", "canceled"]
 Kind = Literal["stop_loss", "take_profit"]
 

@@ -90,7 +90,7 @@ def order(row: dict[str, Any], leg: Leg) -> Order:
         leg=leg,
         contracts=decimal(row["origQty"]),
         filled=decimal(row["executedQty"]),
-        state=_STATES[row["status"]],
+        state=_STATES.get(row["status"], "open"),
         trigger_price=_price(row.get("stopPrice")),
     )
 
@@ -104,7 +104,7 @@ def algo(row: dict[str, Any], leg: Leg) -> Order:
         leg=leg,
         contracts=decimal(row["quantity"] or 0),  # none, if it closes the whole position
         filled=Decimal(0),
-        state=_ALGO_STATES[row["algoStatus"]],
+        state=_ALGO_STATES.get(row["algoStatus"], "open"),
         trigger_price=_price(row["triggerPrice"]),
     )
 

@@ -124,7 +124,7 @@ def order(row: dict[str, Any], leg: Leg) -> Order:
         leg=leg,
         contracts=decimal(row["qty"]),
         filled=decimal(row["cumExecQty"]),
-        state=_STATES[row["orderStatus"]],
+        state=_STATES.get(row["orderStatus"], "open"),
         trigger_price=trigger or None,
     )
 

@@ -23,6 +23,9 @@ OPENING: dict[Side, int] = {"long": 1, "short": 3}
 CLOSING: dict[Side, int] = {"long": 4, "short": 2}
 # By side: the leg that it takes from. In one-way mode opening the other side takes from a leg, too.
 REDUCES: dict[int, Side] = {1: "short", 2: "short", 3: "long", 4: "long"}
+HALF = "stop:half"
+STOP_PRICE = {"stop_loss": "stopLossPrice", "take_profit": "takeProfitPrice"}
+LIMIT_PRICE = {"stop_loss": "stopLossOrderPrice", "take_profit": "takeProfitOrderPrice"}
 HEDGE, ONE_WAY = 1, 2
 # Directions of a trigger.
 RISES, FALLS = 1, 2
@@ -102,7 +105,7 @@ def order(row: dict[str, Any], leg: Leg) -> Order:
         leg=leg,
         contracts=decimal(row["vol"]),
         filled=decimal(row["dealVol"]),
-        state=_STATES[int(row["state"])],
+        state=_STATES.get(int(row["state"]), "open"),
     )
 
 
@@ -118,7 +121,7 @@ def plan(row: dict[str, Any], symbol: str, leg: Leg, state: int) -> tuple[int, O
     """
     if row["symbol"] != symbol or int(row["state"]) != state or not reduces(row, leg):
         return None
-    rises, contracts, rests = int(row["triggerType"]) == RISES, decimal(row["vol"]), state == RESTS
+    rises, contracts, rests = int(row["triggerType"]) == RISES, _size(row), state == RESTS
     found = Order(
         order_id=f"plan:{identifier(row['id'])}",
         client_order_id=None,
@@ -134,25 +137,42 @@ def plan(row: dict[str, Any], symbol: str, leg: Leg, state: int) -> tuple[int, O
 
 def stops(found: Any, symbol: str, leg: Leg) -> list[Order]:
     """The TP/SL orders of a position that rest, each as the one or two orders that it stands for."""
-    mine = [row for row in listed(found) if row["symbol"] == symbol and not int(row["isFinished"])]
+    mine = [row for row in listed(found) if row["symbol"] == symbol and not int(row.get("isFinished") or 0)]
     of_leg = [row for row in mine if int(row["positionType"]) == POSITION_TYPE[leg.side]]
     return [each for row in of_leg for each in _halves(row, leg)]
 
 
 def _halves(row: dict[str, Any], leg: Leg) -> list[Order]:
-    prices = {"stop_loss": row.get("stopLossPrice"), "take_profit": row.get("takeProfitPrice")}
-    given = {kind: decimal(price) for kind, price in prices.items() if price and decimal(price)}
+    # A take-profit at a limit has a price of its own name, and may have no other.
+    said = {kind: row.get(name) or row.get(LIMIT_PRICE[kind]) for kind, name in STOP_PRICE.items()}
+    given: dict[str, Decimal | None] = {
+        kind: decimal(price) for kind, price in said.items() if price and decimal(price)
+    }
     # One half cannot be cancelled by itself: its id says so, and `Mexc.cancel` looks.
-    family, contracts = "stop:half" if len(given) > 1 else "stop", decimal(row["vol"])
+    family = HALF if len(given) > 1 else "stop"
     name = f"{family}:{identifier(row['id'])}"
-    return [Order(name, None, kind, leg, contracts, Decimal(0), "open", given[kind]) for kind in given]
+    return [
+        Order(name, None, kind, leg, _size(row), Decimal(0), "open", price)
+        for kind, price in (given or {"order": None}).items()
+    ]
+
+
+def halves(orders: list[Order], kind: str, sizes: set[Decimal]) -> list[Order]:
+    """Those of TP/SL *orders* that are one half of two, of that kind and of one of *sizes*."""
+    pairs = [each for each in orders if each.order_id.startswith(f"{HALF}:")]
+    return [each for each in pairs if each.family == kind and each.contracts in sizes]
+
+
+def _size(row: dict[str, Any]) -> Decimal:
+    """Contracts of an order that rests; none, or null, for all that is held when it triggers."""
+    return decimal(row.get("vol") or 0)
 
 
 def track(row: dict[str, Any], symbol: str, leg: Leg) -> Order | None:
     """A trailing order, if it rests and would reduce *leg*."""
     if row["symbol"] != symbol or int(row["state"]) not in _LIVE_TRACKS or not reduces(row, leg):
         return None
-    return Order(f"track:{identifier(row['id'])}", None, "trailing", leg, decimal(row["vol"]), Decimal(0), "open")
+    return Order(f"track:{identifier(row['id'])}", None, "trailing", leg, _size(row), Decimal(0), "open")
 
 
 def trade(row: dict[str, Any], symbol: str, leg: Leg, *, hedge: bool) -> Trade | None:

@@ -9,7 +9,7 @@ Source: the venue's documentation of its contract API. What it leaves open is sa
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
@@ -138,9 +138,19 @@ class Mexc(Swap):
         return found
 
     async def place_stop(self, order: StopOrder) -> Order:
-        """Rest a trigger order that closes at market. The venue drops it after seven days: set it anew before."""
+        """Rest a trigger order that closes at market. The venue drops it after seven days: set it anew before.
+
+        Where a TP/SL order for as much rests that holds both prices, of that one this price is changed: its halves
+        cannot be cancelled one by one.
+        """
+        position = await self._reducible(order.leg)
+        stops = await self._unsent(self._stops(order.leg))
+        sizes = {order.contracts, Decimal(0)} if order.contracts == position.contracts else {order.contracts}
+        for half in rows.halves(stops, order.kind, sizes):
+            prices = {each.family: each.trigger_price for each in stops if each.order_id == half.order_id}
+            return await self._change_half(half, {**prices, order.kind: order.trigger_price}, order)
         params = {
-            **await self._closing(order.leg, order.contracts, await self._reducible(order.leg)),
+            **await self._closing(order.leg, order.contracts, position),
             "triggerPrice": _number(order.trigger_price),
             "triggerType": rows.RISES if rises(order.leg, order.kind) else rows.FALLS,
             "executeCycle": _SEVEN_DAYS,
@@ -158,7 +168,7 @@ class Mexc(Swap):
             OrderRefused: it is one half of a TP/SL order, and the other half protects the position.
         """
         family, _, number = order.order_id.rpartition(":")
-        if family == "stop:half" and await self._position(order.leg) is not None:
+        if family == rows.HALF and await self._position(order.leg) is not None:
             raise OrderRefused(f"TP/SL order {number} of the venue holds both prices; cancel it there")
         symbol = self._id(order.leg)
         path, body = {
@@ -166,7 +176,7 @@ class Mexc(Swap):
             "plan": ("planorder/cancel", [{"symbol": symbol, "orderId": number}]),
             "track": ("trackorder/cancel", {"symbol": symbol, "trackOrderId": number}),
             "stop": ("stoporder/cancel", [{"stopPlanOrderId": number}]),
-            "stop:half": ("stoporder/cancel", [{"stopPlanOrderId": number}]),
+            rows.HALF: ("stoporder/cancel", [{"stopPlanOrderId": number}]),
         }[family]
         await self.client.set_clock()
         sent = self.client.send(
@@ -189,7 +199,7 @@ class Mexc(Swap):
         return found
 
     async def stop(self, order: StopOrder) -> Order | None:
-        """A trigger order of this leg, kind, size and price that rests, or else has triggered.
+        """A trigger order of this leg, kind, size and price that rests or has triggered, or such half of a TP/SL order.
 
         One that is older than the request is another, which the request may still join. But the venue tells when it was
         placed in whole seconds, rounded up or down, so one of the second before ``signed_at_ms`` is taken for it. Of
@@ -200,7 +210,8 @@ class Mexc(Swap):
             for found in await self._plans(order.leg, state, order.signed_at_ms - _ROUNDED_MS + 1):
                 if (found.family, found.contracts, found.trigger_price) == wanted:
                     return found
-        return None
+        halves = rows.halves(await self._stops(order.leg), order.kind, {order.contracts, Decimal(0)})
+        return next((each for each in halves if each.trigger_price == order.trigger_price), None)
 
     async def open_orders(self, leg: Leg) -> list[Order]:
         """What rests in the four families and would reduce *leg*."""
@@ -209,9 +220,7 @@ class Mexc(Swap):
         plans = await self._plans(leg, rows.RESTS)
         of_symbol = {"symbol": symbol, "states": "0,1"}
         tracks = await self._all(_TRACKS, of_symbol, lambda row: rows.track(row, symbol, leg))
-        stops = await self._get(
-            "stoporder/open_orders", {"symbol": symbol}, lambda found: rows.stops(found, symbol, leg)
-        )
+        stops = await self._stops(leg)
         return [*{order.order_id: order for order in (*plain, *plans, *tracks)}.values(), *stops]
 
     async def trades(self, leg: Leg, since_ms: int) -> list[Trade]:
@@ -304,6 +313,19 @@ class Mexc(Swap):
     async def _all_positions(self, legs: Sequence[Leg]) -> Mapping[Leg, Held]:
         symbols = {leg: self._id(leg) for leg in legs}
         return await self._get("position/open_positions", {}, lambda found: rows.positions(found, symbols))
+
+    async def _stops(self, leg: Leg) -> list[Order]:
+        symbol = self._id(leg)
+        return await self._get(
+            "stoporder/open_orders", {"symbol": symbol}, lambda found: rows.stops(found, symbol, leg)
+        )
+
+    async def _change_half(self, half: Order, prices: Mapping[str, Decimal | None], order: StopOrder) -> Order:
+        # Both prices are sent: what becomes of one that is left out is not documented.
+        said = {rows.STOP_PRICE[kind]: _number(price) for kind, price in prices.items() if price is not None}
+        params = {"stopPlanOrderId": half.order_id.rpartition(":")[2], **said}
+        await self._send("stoporder/change_plan_price", params, order, lambda _data: None)
+        return replace(half, trigger_price=order.trigger_price)
 
     async def _plans(self, leg: Leg, state: int, since_ms: int = 0) -> list[Order]:
         symbol, now_ms = self._id(leg), self.client.clock.now_ms()

@@ -112,7 +112,7 @@ def order(row: dict[str, Any], leg: Leg) -> Order:
         leg=leg,
         contracts=decimal(row["sz"]),
         filled=decimal(row["accFillSz"] or 0),
-        state=_STATES[row["state"]],
+        state=_STATES.get(row["state"], "open"),
     )
 
 
@@ -130,7 +130,7 @@ def algos(row: dict[str, Any], leg: Leg) -> list[Order]:
         given = {"trailing" if row["ordType"] == "move_order_stop" else "order": None}
     # One half cannot be cancelled by itself: its id says so, and `Okx.cancel` looks.
     name = f"algo:half:{row['algoId']}" if len(given) > 1 else f"algo:{row['algoId']}"
-    state, client_id = _ALGO_STATES[row["state"]], row["algoClOrdId"] or None
+    state, client_id = _ALGO_STATES.get(row["state"], "open"), row["algoClOrdId"] or None
     # What closes all of the position, whatever that is then, has no size.
     contracts = decimal(row["sz"] or 0)
     return [Order(name, client_id, kind, leg, contracts, Decimal(0), state, at) for kind, at in given.items()]

@@ -121,7 +121,7 @@ def order(row: dict[str, Any], leg: Leg) -> Order:
         # MEXC's documentation calls it "Qty" in one place; its answers were seen with the other name.
         contracts=decimal(row["origQty"] if "origQty" in row else row["Qty"]),
         filled=decimal(row["executedQty"]),
-        state=_STATES[row["status"]],
+        state=_STATES.get(row["status"], "open"),
         trigger_price=decimal(row.get("stopPrice") or 0) or None,
     )
 
