@@ -579,6 +579,27 @@ def test_a_question_that_was_turned_away(desk: Desk, what: Any, expected: type[E
         desk.holds(LONG)
 
 
+@pytest.mark.parametrize("option", ["portfolioMargin", "papi"])
+def test_a_client_for_portfolio_margin_is_refused(desk: Desk, option: str) -> None:
+    """Before anything is sent."""
+    client = desk.venue.client(options={option: True})
+    with pytest.raises(UnsupportedMarket, match="nothing was sent; use the key of an account"):
+        CcxtExchange(client, account="main")
+
+
+def test_a_portfolio_margin_account_is_told_from_a_wrong_key(desk: Desk) -> None:
+    """Both are answered with -2015; it has a position mode of its own."""
+    refused = Reply(401, {"code": -2015, "msg": "Invalid API-key, IP, or permissions for action."})
+    desk.venue.strike(Fault("fapi/v1/positionSide/dual", refused))
+    desk.venue.strike(Fault("papi/v1/um/positionSide/dual", Reply(200, {"dualSidePosition": False})))
+    with pytest.raises(UnsupportedMarket, match="classic mode"):
+        desk.exchange.prepare()
+    desk.venue.strike(Fault("fapi/v1/positionSide/dual", refused))
+    desk.venue.strike(Fault("papi/v1/um/positionSide/dual", refused))
+    with pytest.raises(KeysRefused):
+        desk.exchange.prepare()
+
+
 @pytest.mark.parametrize(("name", "code"), [("apiKey", "-2015"), ("secret", "-1022")])
 def test_keys_that_are_not_accepted(desk: Desk, name: str, code: str) -> None:
     """Questions and orders say so, and nothing is taken."""

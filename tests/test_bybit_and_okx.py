@@ -672,7 +672,7 @@ def test_an_unknown_state_counts_as_resting(desk: Desk, name: str) -> None:
     leg = desk.hold()
     guard = desk.guard()
     guard.track(
-        Position("p1", SYMBOL, "long", 10, 60_000, contract_size={"bybit": 1, "okx": "0.01"}[name]), verify=False
+        Position("p1", SYMBOL, "long", 10, 60_000, contract_size={"bybit": "1", "okx": "0.01"}[name]), verify=False
     )
     guard.modify_position("p1", stop_loss=57_000)
     desk.venue.strike(Fault(path, answered, method="GET", times=10**6))

@@ -38,6 +38,7 @@ _QUESTION_WINDOW_MS = 10_000
 _LONGEST_MESSAGE = 300
 # Answers without a code of the venue: from its gate, which did not let the request in.
 _BY_STATUS: dict[str, type[ExchangeError]] = {"401": KeysRefused, "418": RateLimited, "429": RateLimited}
+_HOST = re.compile(r"https?://(?:[^/?#\s@]*@)?([^/?#\s@]+)")
 # "mexc POST https://... 503 Service Unavailable ...", or without the address, as ccxt puts it.
 _STATUS = re.compile(r"^\S+ (?:[A-Z]+ \S+ )?(\d{3}) ")
 
@@ -197,7 +198,13 @@ class Client:
             return _Failure(meaning, status[1], said)
         # Not the text: it has the address, and with it the signature.
         why = " from ".join(type(each).__name__ for each in (error, error.__cause__) if each is not None)
-        return _Failure(None, None, f"{self.ccxt.id}: no answer that can be read ({why})")
+        host = _HOST.search(text)
+        said = f"no answer that can be read{f' from {host[1]}' if host else ''} ({why})"
+        if host and any(each.__name__ == "NetworkError" for each in type(error).__mro__):
+            said += (
+                f"; look whether this machine reaches {host[1]}: its network, name server, clock, firewall and proxy"
+            )
+        return _Failure(None, None, f"{self.ccxt.id}: {said}")
 
     def _scrubbed(self, text: str) -> str:
         return printable(scrubbed(self.ccxt, text)[:_LONGEST_MESSAGE])

@@ -29,15 +29,14 @@ if TYPE_CHECKING:
 # By ccxt's id of the venue and the type of its markets. By name, because few bots need more than one.
 _VENUES = {
     ("mexc", "swap"): "poslock.exchange.ccxt.mexc.venue.Mexc",
-    ("binanceusdm", "swap"): "poslock.exchange.ccxt.binance.venue.BinanceUsdm",
     ("binance", "swap"): "poslock.exchange.ccxt.binance.venue.BinanceUsdm",
     ("bybit", "swap"): "poslock.exchange.ccxt.bybit.venue.Bybit",
     ("okx", "swap"): "poslock.exchange.ccxt.okx.venue.Okx",
     ("binance", "spot"): "poslock.exchange.ccxt.spot.binance.BinanceSpot",
     ("mexc", "spot"): "poslock.exchange.ccxt.spot.mexc.MexcSpot",
 }
-# Two of ccxt's ids for one venue: an account is the same through both.
-_SAME = {"binanceusdm": "binance"}
+# ccxt's other ids of a venue, by interface or by region: an account is the same through each.
+_SAME = {"binanceusdm": "binance", "myokx": "okx", "okxus": "okx", "bybiteu": "bybit"}
 
 
 class _Account:
@@ -53,12 +52,15 @@ class _Account:
         settles_within: float = 10.0,
     ) -> None:
         self._check(client)
-        if (client.id, market) not in _VENUES:
-            known = ", ".join(f"{venue} {kind}" for venue, kind in _VENUES)
-            raise UnsupportedMarket(f"{client.id} {market} is not known; known: {known}")
-        self.account = f"{_SAME.get(client.id, client.id)} {market} {name('account', account)}"
+        at = _SAME.get(client.id, client.id), market
+        is_only_futures = client.id == "binanceusdm" and market != "swap"
+        if at not in _VENUES or is_only_futures:
+            known = ", ".join(" ".join(each) for each in _VENUES)
+            same = ", ".join(f"{other} as {venue}" for other, venue in _SAME.items())
+            raise UnsupportedMarket(f"{client.id} {market} is not known; known: {known}; and {same}")
+        self.account = f"{at[0]} {market} {name('account', account)}"
         self.spot = market == "spot"
-        module, _, kind = _VENUES[client.id, market].rpartition(".")
+        module, _, kind = _VENUES[at].rpartition(".")
         venue = getattr(import_module(module), kind)
         hide_keys(client)
         self._client = Client(client, venue.dialect)

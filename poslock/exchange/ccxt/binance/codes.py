@@ -24,6 +24,7 @@ _NO_ERROR = {"None", "0", "200"}
 _UNKNOWN, _UNAVAILABLE = "Unknown error, please check your request", "Service Unavailable."
 
 WRONG_MODE = frozenset({"-1106", "-4060", "-4061", "-4062"})
+KEY_OR_ACCOUNT = "-2015"
 NO_SUCH_ORDER = frozenset({"-2011", "-2013"})
 
 # Where ccxt knows the words, it passes them on without their code.

@@ -19,19 +19,23 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from poslock.errors import NothingToReduce, ReduceOnlyBlocked
+from poslock.errors import ExchangeUnavailable, KeysRefused, NothingToReduce, ReduceOnlyBlocked, UnsupportedMarket
 from poslock.exchange.ccxt.binance import codes, rows
 from poslock.exchange.ccxt.client import Client, Dialect, Endpoint, Stamp
 from poslock.exchange.ccxt.reading import decimal, every_page, halved, plain, spans
 from poslock.exchange.ccxt.swap import Held, Swap
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from poslock.exchange.port import CloseOrder, Leg, Order, StopOrder
     from poslock.position import Trade
 
 _PUBLIC, _PRIVATE, _PRIVATE_V3 = ("fapiPublic",), ("fapiPrivate",), ("fapiPrivateV3",)
+_PORTFOLIO = (
+    "portfolio margin accounts are not covered, nothing was sent; use the key of an account or a sub-account in classic "
+    "mode, and a client without the option portfolioMargin"
+)
 _PAGE = 1000
 _HOUR_MS, _DAY_MS, _BEHIND_MS = 3_600_000, 86_400_000, 60_000
 # A question about fills without an end is one about seven days: an hour of them is for a clock that is behind.
@@ -58,6 +62,8 @@ class BinanceUsdm(Swap):
 
     def __init__(self, client: Client) -> None:
         super().__init__(client)
+        if any(client.ccxt.options.get(option) for option in ("portfolioMargin", "papi")):
+            raise UnsupportedMarket(f"{client.ccxt.id}: {_PORTFOLIO}")
         self._past: dict[tuple[Leg, int, int], list[Trade | None]] = {}
 
     async def price(self, leg: Leg) -> Decimal:
@@ -175,7 +181,23 @@ class BinanceUsdm(Swap):
         return await self.client.ask(endpoint, {}, lambda answer: rows.positions(answer, symbols))
 
     async def _read_mode(self) -> bool:
-        return await self._get("positionSide/dual", {}, lambda answer: rows.is_true(answer["dualSidePosition"]))
+        def read(answer: Any) -> bool:
+            return rows.is_true(answer["dualSidePosition"])
+
+        try:
+            return await self._get("positionSide/dual", {}, read)
+        except KeysRefused as refusal:
+            # So a portfolio margin account is answered here too; it has this question of its own elsewhere.
+            if refusal.code == codes.KEY_OR_ACCOUNT and await self._is_portfolio_margin(read):
+                raise UnsupportedMarket(f"{self.client.ccxt.id}: {_PORTFOLIO}") from None
+            raise
+
+    async def _is_portfolio_margin(self, read: Callable[[Any], bool]) -> bool:
+        try:
+            await self.client.ask(Endpoint(("papi",), "GET", "um/positionSide/dual"), {}, read)
+        except ExchangeUnavailable:
+            return False
+        return True
 
     async def _rights(self) -> tuple[bool, bool]:
         endpoint = Endpoint(("sapi",), "GET", "account/apiRestrictions")
