@@ -11,7 +11,7 @@ import copy
 import json
 import re
 from dataclasses import dataclass, field
-from inspect import isawaitable
+from inspect import isawaitable, signature
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from poslock.errors import (
@@ -90,6 +90,8 @@ class Client:
         self.ccxt = ccxt
         self.clock = VenueClock()
         self._dialect = dialect
+        # From ccxt 4.5.89 on the part of the API is a list; before, it was a plain name where there is but one.
+        self._names_lists = isinstance(signature(ccxt.sign).parameters["api"].default, list)
 
     async def ask(self, endpoint: Endpoint, params: Any, read: Callable[[Any], T]) -> T:
         """What *read* makes of the answer; may be asked again by the caller, because asking changes nothing.
@@ -163,12 +165,17 @@ class Client:
         for name in (*endpoint.api, endpoint.method.lower(), endpoint.path):
             entry = entry.get(name, {}) if isinstance(entry, dict) else {}
         config = entry if isinstance(entry, dict) else {"cost": entry}
-        arguments = (list(endpoint.api), endpoint.method, endpoint.path, params if isinstance(params, dict) else {})
+        arguments = (self._part(endpoint), endpoint.method, endpoint.path, params if isinstance(params, dict) else {})
         return float(self.ccxt.calculate_rate_limiter_cost(*arguments, config))
+
+    def _part(self, endpoint: Endpoint) -> str | list[str]:
+        return endpoint.api[0] if len(endpoint.api) == 1 and not self._names_lists else list(endpoint.api)
 
     def _signed(self, one: Any, endpoint: Endpoint, params: Any) -> dict[str, Any]:
         try:
-            signed: dict[str, Any] = one.sign(endpoint.path, list(endpoint.api), endpoint.method, copy.deepcopy(params))
+            signed: dict[str, Any] = one.sign(
+                endpoint.path, self._part(endpoint), endpoint.method, copy.deepcopy(params)
+            )
         except Exception as error:  # noqa: BLE001  # no keys, a key that cannot be read, ...
             why = f"{self.ccxt.id}: the request could not be signed: {self._scrubbed(str(error))}"
             raise KeysRefused(why) from None

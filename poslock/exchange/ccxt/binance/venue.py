@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
 _PUBLIC, _PRIVATE, _PRIVATE_V3 = ("fapiPublic",), ("fapiPrivate",), ("fapiPrivateV3",)
 _PORTFOLIO = (
-    "portfolio margin accounts are not covered, nothing was sent; use the key of an account or a sub-account in classic "
-    "mode, and a client without the option portfolioMargin"
+    "portfolio margin accounts are not covered, nothing was sent; use the key of an account or a sub-account in "
+    "classic mode, and a client without the option portfolioMargin"
 )
 _PAGE = 1000
 _HOUR_MS, _DAY_MS, _BEHIND_MS = 3_600_000, 86_400_000, 60_000
