@@ -328,6 +328,7 @@ class Mexc(Swap):
         return replace(half, trigger_price=order.trigger_price)
 
     async def _plans(self, leg: Leg, state: int, since_ms: int = 0) -> list[Order]:
+        """Trigger orders of *leg*, oldest first: their ids grow."""
         symbol, now_ms = self._id(leg), self.client.clock.now_ms()
         found: dict[str, Order] = {}
         for start_ms, end_ms in spans(max(since_ms, now_ms - _REACH_MS), now_ms + _DAY_MS, _SPAN_MS):
