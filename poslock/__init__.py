@@ -48,9 +48,9 @@ from poslock.errors import (
 from poslock.lock.position_lock import PositionLock
 
 if TYPE_CHECKING:
+    from poslock.exchange.ccxt.exchange import AsyncCcxtExchange, CcxtExchange
     from poslock.exchange.paper import PaperExchange
     from poslock.exchange.port import Sending
-    from poslock.exchange.venues.adapter import AsyncCcxtExchange, CcxtExchange
     from poslock.guard.async_guard import AsyncPositionGuard
     from poslock.guard.guard import PositionGuard, Recovery
     from poslock.lock.manager import PositionLockManager
@@ -110,10 +110,10 @@ __all__ = [
 ]
 
 _LATE = {
-    "AsyncCcxtExchange": "poslock.exchange.venues.adapter",
+    "AsyncCcxtExchange": "poslock.exchange.ccxt.exchange",
     "ModifiedPosition": "poslock.position",
     "AsyncPositionGuard": "poslock.guard.async_guard",
-    "CcxtExchange": "poslock.exchange.venues.adapter",
+    "CcxtExchange": "poslock.exchange.ccxt.exchange",
     "ClosedPosition": "poslock.position",
     "Fill": "poslock.position",
     "HolderStatus": "poslock.lock.status",

@@ -16,8 +16,8 @@ from loopback.mexc_books import Asked
 from loopback.mexc_words import whole_seconds
 from loopback.server import Fault, Reply
 from poslock import AsyncPositionGuard, Position, PositionAlreadyClosingError, PositionGuard
+from poslock.exchange.ccxt.exchange import CcxtExchange
 from poslock.exchange.port import CloseOrder, Leg, Order, StopOrder
-from poslock.exchange.venues.adapter import CcxtExchange
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -12,7 +12,7 @@ from loopback.mexc import Mexc
 from loopback.mexc_books import PLAN, REDUCES
 from poslock import CcxtExchange
 from poslock.errors import ExchangeError
-from poslock.exchange.venues.clock import VenueClock
+from poslock.exchange.ccxt.clock import VenueClock
 
 if TYPE_CHECKING:
     from decimal import Decimal

@@ -36,9 +36,9 @@ from poslock.errors import (
     UnderMaintenance,
     UnsupportedMarket,
 )
+from poslock.exchange.ccxt.binance import venue as binance
+from poslock.exchange.ccxt.exchange import CcxtExchange
 from poslock.exchange.port import CloseOrder, Leg, Order, StopOrder
-from poslock.exchange.venues import binance
-from poslock.exchange.venues.adapter import CcxtExchange
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -577,6 +577,27 @@ def test_a_question_that_was_turned_away(desk: Desk, what: Any, expected: type[E
     desk.venue.strike(Fault("/positionRisk$", what))
     with pytest.raises(expected):
         desk.holds(LONG)
+
+
+@pytest.mark.parametrize("option", ["portfolioMargin", "papi"])
+def test_a_client_for_portfolio_margin_is_refused(desk: Desk, option: str) -> None:
+    """Before anything is sent."""
+    client = desk.venue.client(options={option: True})
+    with pytest.raises(UnsupportedMarket, match="nothing was sent; use the key of an account"):
+        CcxtExchange(client, account="main")
+
+
+def test_a_portfolio_margin_account_is_told_from_a_wrong_key(desk: Desk) -> None:
+    """Both are answered with -2015; it has a position mode of its own."""
+    refused = Reply(401, {"code": -2015, "msg": "Invalid API-key, IP, or permissions for action."})
+    desk.venue.strike(Fault("fapi/v1/positionSide/dual", refused))
+    desk.venue.strike(Fault("papi/v1/um/positionSide/dual", Reply(200, {"dualSidePosition": False})))
+    with pytest.raises(UnsupportedMarket, match="classic mode"):
+        desk.exchange.prepare()
+    desk.venue.strike(Fault("fapi/v1/positionSide/dual", refused))
+    desk.venue.strike(Fault("papi/v1/um/positionSide/dual", refused))
+    with pytest.raises(KeysRefused):
+        desk.exchange.prepare()
 
 
 @pytest.mark.parametrize(("name", "code"), [("apiKey", "-2015"), ("secret", "-1022")])

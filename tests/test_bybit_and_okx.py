@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from loopback.server import Request
     from poslock.position import Side
 
 HTML = Reply(502, "<html><body>Bad Gateway</body></html>", {"Content-Type": "text/html"})
@@ -89,7 +91,7 @@ def test_all_that_is_held_in_one_request(
     desk: Desk, name: str, monkeypatch: pytest.MonkeyPatch, *, hedge: bool
 ) -> None:
     """Of the legs that are asked about, in their order; without what is not held and what the client does not know."""
-    monkeypatch.setattr("poslock.exchange.venues.bybit._POSITIONS", 2)
+    monkeypatch.setattr("poslock.exchange.ccxt.bybit.venue._POSITIONS", 2)
     sides: dict[str, Side] = {SYMBOL: "long", "ETH/USDT:USDT": "short", "COIN7/USDT:USDT": "long"}
     held = [Leg(symbol, side) for symbol, side in sides.items()]
     for leg in [*held, Leg("COIN8/USDT:USDT", "short")]:
@@ -654,3 +656,28 @@ def test_adopting_what_is_held(desk: Desk, side: Side) -> None:
     grown = guard.adopt(SYMBOL, side).position
     assert [grown.contracts, grown.entry_price] == [20, 60_500]
     desk.assert_closed_once(guard.close_position(grown.id), grown)
+
+
+def test_an_unknown_state_counts_as_resting(desk: Desk, name: str) -> None:
+    """OKX has one that is not documented, ``order_placed``. The lists stay readable, and a close sweeps the order."""
+    path, known, unknown = {
+        "bybit": ("order/realtime", "Untriggered", "Newborn"),
+        "okx": ("orders-algo-pending", "live", "order_placed"),
+    }[name]
+
+    def answered(request: Request) -> Reply:
+        reply = desk.venue._carried_out(request)
+        return replace(reply, body=json.loads(json.dumps(reply.body).replace(f'"{known}"', f'"{unknown}"')))
+
+    leg = desk.hold()
+    guard = desk.guard()
+    guard.track(
+        Position("p1", SYMBOL, "long", 10, 60_000, contract_size={"bybit": "1", "okx": "0.01"}[name]), verify=False
+    )
+    guard.modify_position("p1", stop_loss=57_000)
+    desk.venue.strike(Fault(path, answered, method="GET", times=10**6))
+    [order] = desk.exchange.open_orders(leg)
+    assert (order.family, order.state) == ("stop_loss", "open")
+    guard.close_position("p1")
+    assert desk.exchange.open_orders(leg) == []
+    assert desk.book.held(leg) == 0

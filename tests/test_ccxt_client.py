@@ -20,11 +20,11 @@ from loopback.server import KEYS, Fault, Reply, Request
 from poslock import CcxtExchange
 from poslock.bridge import finished
 from poslock.errors import ExchangeError, ExchangeUnavailable, KeysRefused, OutcomeUnknown, RequestExpired
+from poslock.exchange.ccxt.client import Client, Endpoint
+from poslock.exchange.ccxt.clock import VenueClock
+from poslock.exchange.ccxt.exchange import AsyncCcxtExchange
+from poslock.exchange.ccxt.mexc.venue import Mexc
 from poslock.exchange.port import Leg
-from poslock.exchange.venues.adapter import AsyncCcxtExchange
-from poslock.exchange.venues.client import Client, Endpoint
-from poslock.exchange.venues.clock import VenueClock
-from poslock.exchange.venues.mexc import Mexc
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
@@ -501,3 +501,22 @@ def test_a_spot_account_says_that_it_is_one() -> None:
     """What a balance holds beyond a position is nobody's business."""
     kinds: tuple[Any, ...] = ("swap", "spot")
     assert [CcxtExchange(ccxt.mexc(), account="main", market=each).spot for each in kinds] == [False, True]
+
+
+@pytest.mark.parametrize(("regional", "venue"), [("myokx", "okx"), ("okxus", "okx"), ("bybiteu", "bybit")])
+def test_a_region_of_a_venue_is_that_venue(regional: str, venue: str) -> None:
+    """ccxt has ids of their own for them. The account is the same through each."""
+    exchange = CcxtExchange(getattr(ccxt, regional)(), account="main")
+    assert exchange.account == CcxtExchange(getattr(ccxt, venue)(), account="main").account == f"{venue} swap main"
+
+
+def test_without_a_network_the_error_says_which_host_and_what_to_do() -> None:
+    """And no more of the address: that has the signature."""
+    client = ccxt.binanceusdm({"apiKey": "k" * 20, "secret": "s" * 20})
+    client.urls["api"] = dict.fromkeys(client.urls["api"], "http://127.0.0.1:9/x")
+    with pytest.raises(ExchangeUnavailable) as caught:
+        CcxtExchange(client, account="main").prepare()
+    assert str(caught.value) == (
+        "binanceusdm: no answer that can be read from 127.0.0.1:9 (NetworkError from ConnectionError); look whether "
+        "this machine reaches 127.0.0.1:9: its network, name server, clock, firewall and proxy"
+    )

@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 from poslock import ExchangeUnavailable, KeysRefused, PoslockError, UnderMaintenance, UnsupportedMarket
-from poslock.exchange.venues.venue import Inspection
+from poslock.exchange.ccxt.venue import Inspection
 from poslock_cli import mounts, proof, venue_checks
 from poslock_cli.configuration import ConfigurationError
 from poslock_cli.main import main

@@ -23,8 +23,8 @@ from loopback.mexc_books import CLOSES
 from mexc_wire import MexcDoor, Wire
 from poslock import CloseUnsettled, ExchangeUnavailable, OutcomeUnknown
 from poslock.bridge import finished
-from poslock.exchange.venues import mexc_account
-from poslock.exchange.venues.client import Endpoint
+from poslock.exchange.ccxt.client import Endpoint
+from poslock.exchange.ccxt.mexc import venue as mexc
 from stories import (
     LADDER,
     OTHER_LADDER,
@@ -103,7 +103,7 @@ def account(
     request: pytest.FixtureRequest, stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Account]:
     # It is minutes old: one question shows all trigger orders that there ever were.
-    monkeypatch.setattr(mexc_account, "_REACH_MS", mexc_account._DAY_MS)
+    monkeypatch.setattr(mexc, "_REACH_MS", mexc._DAY_MS)
     with Wire(tmp_path / "unused.db") as wire:
         client = wire.client()
         client.load_markets()

@@ -41,9 +41,9 @@ from poslock.errors import (
     RequestExpired,
     UnsupportedMarket,
 )
+from poslock.exchange.ccxt.exchange import CcxtExchange
+from poslock.exchange.ccxt.mexc import venue as mexc
 from poslock.exchange.port import Leg, Order
-from poslock.exchange.venues import mexc_account
-from poslock.exchange.venues.adapter import CcxtExchange
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -667,7 +667,6 @@ def changed(**fields: Any) -> Any:
         ("open_orders", "list/open_orders", changed(vol=None)),
         ("open_orders", "list/open_orders", changed(side=9)),
         ("open_orders", "list/open_orders", changed(orderId=None)),
-        ("open_orders", "list/open_orders", changed(state=7)),
         ("open_orders", "planorder/list", changed(triggerPrice="x")),
         ("open_orders", "planorder/list", changed(id=None)),
         ("open_orders", "stoporder/open", changed(positionType=...)),
@@ -1170,7 +1169,7 @@ def test_an_entry_is_not_asked_about(desk: Desk) -> None:
 
 def test_fills_of_several_pages_and_spans_are_told_once_each(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """Pages of a list that grows at its head meanwhile, in questions of 89 days: more are refused (6003)."""
-    monkeypatch.setattr(mexc_account, "_DEALS", replace(mexc_account._DEALS, rows=3))
+    monkeypatch.setattr(mexc, "_DEALS", replace(mexc._DEALS, rows=3))
     desk.venue.offset_ms = -200 * DAY_MS
     desk.held(contracts=20)
     since_ms = desk.venue.clock_ms()
@@ -1280,7 +1279,7 @@ def test_funding_is_what_the_leg_received(desk: Desk, side: Side, *, hedge: bool
 
 def test_all_funding_is_told_once(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """Page after page, of a list that may grow at its head meanwhile and not heed the time asked about."""
-    monkeypatch.setattr(mexc_account, "_FUNDING", replace(mexc_account._FUNDING, rows=2))
+    monkeypatch.setattr(mexc, "_FUNDING", replace(mexc._FUNDING, rows=2))
     leg = desk.held()
     for number in range(5):
         desk.venue.book.pay_funding(BTC, 10**number)
@@ -1422,6 +1421,56 @@ def test_a_pair_is_not_broken_up_for_a_new_stop(desk: Desk) -> None:
     with pytest.raises(Exception, match="orders still rest: stop:half"):
         guard.modify_position("btc-1", stop_loss=58_000)
     assert exits(desk, leg) == [("stop_loss", 57_000), ("stop_loss", 58_000), ("take_profit", 66_000)]
+
+
+@pytest.mark.parametrize("kind", ["stop_loss", "take_profit"])
+def test_one_price_of_a_pair_is_changed(desk: Desk, kind: Any) -> None:
+    """The other one stays, no trigger order rests beside it, and a later change moves it again."""
+    guard, leg = tracked(desk, bare=True)
+    prices = {"stop_loss": 57_000, "take_profit": 66_000}
+    protect(desk, leg, stopLossPrice=57_000, takeProfitPrice=66_000, vol=10)
+    for at in (prices[kind] - 500, prices[kind] + 500):
+        change: Any = {kind: at}
+        guard.modify_position("btc-1", **change)
+        assert exits(desk, leg) == sorted((prices | change).items())
+    assert desk.sent(PLAN) == []
+    guard.close_position("btc-1")
+    assert_closed_once(desk, guard, leg)
+
+
+def test_a_change_of_a_pair_whose_answer_was_lost_is_found(desk: Desk) -> None:
+    """By its price."""
+    guard, leg = tracked(desk, bare=True)
+    protect(desk, leg, stopLossPrice=57_000, takeProfitPrice=66_000, vol=10)
+    desk.venue.strike(Fault("change_plan_price", "lose"))
+    guard.modify_position("btc-1", stop_loss=58_000)
+    assert exits(desk, leg) == [("stop_loss", 58_000), ("take_profit", 66_000)]
+    assert (len(desk.sent("stoporder/change_plan_price")), desk.sent(PLAN)) == (1, [])
+
+
+@pytest.mark.parametrize("changed", [{"vol": None}, {"vol": 0}])
+def test_a_stop_for_all_that_is_held_makes_no_close_fail(desk: Desk, changed: dict[str, Any]) -> None:
+    """The venue says so by 0, or by null; it is changed as well as swept."""
+    guard, leg = tracked(desk, bare=True)
+    protect(desk, leg, stopLossPrice=57_000, takeProfitPrice=66_000, vol=10)
+    desk.answer_data("stoporder/open_orders", lambda rows: [{**row, **changed} for row in rows], times=100)
+    guard.modify_position("btc-1", stop_loss=58_000)
+    assert exits(desk, leg) == [("stop_loss", 58_000), ("take_profit", 66_000)]
+    guard.close_position("btc-1")
+    assert_closed_once(desk, guard, leg)
+
+
+@pytest.mark.parametrize("kept", [{"takeProfitOrderPrice": 66_000}, {}])
+def test_a_take_profit_at_a_limit_is_swept(desk: Desk, kept: dict[str, Any]) -> None:
+    """It has a price of its own name and no other; one with no price that is known here rests all the same."""
+    guard, leg = tracked(desk, bare=True)
+    protect(desk, leg, takeProfitPrice=66_000, vol=10)
+    desk.answer_data(
+        "stoporder/open_orders", lambda rows: [{**row, "takeProfitPrice": None, **kept} for row in rows], times=100
+    )
+    assert families(desk.exchange.open_orders(leg)) == ["stop"]
+    guard.close_position("btc-1")
+    assert_closed_once(desk, guard, leg)
 
 
 @both_modes

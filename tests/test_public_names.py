@@ -11,8 +11,8 @@ import pytest
 import poslock
 from poslock import AsyncPositionGuard, PositionGuard, errors
 from poslock.errors import Holder
+from poslock.exchange.ccxt.exchange import AsyncCcxtExchange, CcxtExchange
 from poslock.exchange.port import AsyncExchange, Exchange
-from poslock.exchange.venues.adapter import AsyncCcxtExchange, CcxtExchange
 from poslock.guard.async_guard import AsyncClosing
 from poslock.guard.guard import Closing
 

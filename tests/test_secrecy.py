@@ -21,8 +21,8 @@ import pytest
 from key_hygiene import found_in, leaks_in_files
 from loopback.mexc import MAINTENANCE, RATE_LIMITED, Mexc, client_at
 from loopback.server import KEYS, Fault, Reply
+from poslock.exchange.ccxt.secrecy import _HIDING, CREDENTIALS, hide_keys, scrubbed
 from poslock.exchange.port import Leg
-from poslock.exchange.venues.secrecy import _HIDING, CREDENTIALS, hide_keys, scrubbed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

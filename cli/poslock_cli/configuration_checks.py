@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from poslock.errors import quoted
-from poslock.exchange.venues.secrecy import CREDENTIALS
+from poslock.exchange.ccxt.secrecy import CREDENTIALS
 from poslock.position import name
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from poslock_cli.keys import read_keys, read_keys_file
 from poslock_cli.real_exchange import open_venue
 
 if TYPE_CHECKING:
-    from poslock.exchange.venues.venue import Inspection
+    from poslock.exchange.ccxt.venue import Inspection
     from poslock_cli.configuration import Configuration
 
 _FAR_MS = 1000

@@ -45,6 +45,7 @@ def client_at(url: str, *, asynchronous: bool = False, kind: str = "binanceusdm"
     client.urls["api"] = {
         name: url + "".join(f"/{part}" for part in address.split("/")[3:])
         for name, address in client.urls["api"].items()
+        if isinstance(address, str)  # ccxt.pro has the addresses of its streams there too
     }
     return client
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from awaited import Awaited
 from loopback.server import Fault
 from poslock import AsyncPositionGuard, PaperExchange, Position, PositionGuard
+from poslock.exchange.ccxt.exchange import CcxtExchange
 from poslock.exchange.port import CloseOrder, Leg, StopOrder
-from poslock.exchange.venues.adapter import CcxtExchange
 from poslock.pnl import realized_pnl
 
 if TYPE_CHECKING:

@@ -195,6 +195,9 @@ class Books:
     def resize(self, number: int, contracts: Decimal) -> None:
         self._db.execute("UPDATE orders SET contracts = ? WHERE order_id = ?", (str(contracts), number))
 
+    def move(self, number: int, trigger_price: Decimal) -> None:
+        self._db.execute("UPDATE orders SET trigger_price = ? WHERE order_id = ?", (str(trigger_price), number))
+
     def reaches(self, symbol: str, side: str, asked: Asked) -> bool:
         """Whether an order can be executed at the price there is."""
         if asked.kind >= 5:

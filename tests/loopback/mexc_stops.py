@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from loopback.mexc import Mexc
     from loopback.mexc_books import Books, Position
+    from poslock.exchange.port import Leg
 
 STOPS = Routes()
 _PRIVATE = "/api/v1/private"
@@ -78,7 +79,7 @@ def _stops(books: Books) -> list[list[sqlite3.Row]]:
     return list(grouped.values())
 
 
-def _leg_of(books: Books, row: sqlite3.Row) -> object:
+def _leg_of(books: Books, row: sqlite3.Row) -> Leg:
     return books.account.order(row["order_id"]).leg
 
 
@@ -100,6 +101,23 @@ def open_stops(venue: Mexc, request: Request) -> Any:
     with venue.books() as books:
         rows = [_stop(books, each) for each in _stops(books)]
     return good([row for row in rows if request.params.get("symbol") in {None, row["symbol"]}])
+
+
+@STOPS.on("POST", f"{_PRIVATE}/stoporder/change_plan_price")
+def change_stop(venue: Mexc, request: Request) -> Any:
+    said = request.params
+    prices = {kind: number(said, name, 5003) for kind, name in _STOP_PRICES.items() if said.get(name)}
+    if not prices:
+        refuse(5001)
+    with venue.books() as books:
+        live = {str(STOP + rows[0]["order_id"]): rows for rows in _stops(books) if rows[0]["state"] == "open"}
+        rows = live.get(str(said.get("stopPlanOrderId"))) or refuse(5002)
+        if any(books.account.would_trigger(_leg_of(books, rows[0]), kind, price) for kind, price in prices.items()):
+            refuse(5003)
+        for row in rows:
+            if row["family"] in prices:
+                books.move(row["order_id"], prices[row["family"]])
+    return good()
 
 
 @STOPS.on("POST", f"{_PRIVATE}/stoporder/cancel")

@@ -11,16 +11,16 @@ Source: the venue's documentation of its API v5. What it leaves open is said whe
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from decimal import Decimal, localcontext
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from poslock.errors import ExchangeUnavailable, NothingToReduce, OrderRefused, UnsupportedMarket
+from poslock.errors import ExchangeUnavailable, UnsupportedMarket
+from poslock.exchange.ccxt.bybit import codes, rows
+from poslock.exchange.ccxt.client import Client, Dialect, Endpoint, Stamp
+from poslock.exchange.ccxt.reading import decimal, every_page, rises, spans
+from poslock.exchange.ccxt.swap import Held, Swap
 from poslock.exchange.port import Leg, Order
-from poslock.exchange.venues import bybit_answers as answers
-from poslock.exchange.venues.client import Client, Dialect, Endpoint, Stamp
-from poslock.exchange.venues.venue import Held, Inspection, Swap, decimal, spans
 from poslock.position import EXACT
 
 if TYPE_CHECKING:
@@ -34,7 +34,6 @@ T = TypeVar("T")
 _PRIVATE, _PUBLIC = ("private",), ("public",)
 _LINEAR = "linear"
 _UNIFIED = {3, 4, 5, 6}
-_MOST_PAGES = 100
 _ORDERS, _EXECUTIONS, _POSITIONS = 50, 100, 200
 _DAY_MS = 86_400_000
 _SPAN_MS = 7 * _DAY_MS
@@ -47,48 +46,24 @@ def _stamp(_signed_at_ms: int, window_ms: int) -> Stamp:
     return Stamp(options={"recvWindow": window_ms})
 
 
-def _code(body: dict[str, Any]) -> tuple[str | None, str]:
-    code = body.get("retCode", body.get("ret_code"))
-    return (None if code in {None, 0, "0"} else str(code)), str(body.get("retMsg", body.get("ret_msg", "")))
-
-
 class Bybit(Swap):
     """An account at Bybit derivatives."""
 
     # The documentation admits delays and names no length.
     denies_for: ClassVar[float] = 10.0
+    private: ClassVar = _PRIVATE
+    ended: ClassVar = codes.ENDED
     dialect: ClassVar[Dialect] = Dialect(
         stamp=_stamp,
-        code=_code,
-        meanings=answers.MEANINGS,
+        code=codes.read,
+        meanings=codes.KNOWN.meanings,
         clock=Endpoint(_PUBLIC, "GET", "v5/market/time"),
-        read_clock=lambda answer: int(answers.result(answer)["timeNano"]) // 10**6,
+        read_clock=lambda answer: int(rows.result(answer)["timeNano"]) // 10**6,
     )
 
     def __init__(self, client: Client) -> None:
         super().__init__(client)
-        self._is_known = False
         self._hedges: dict[str, bool] = {}
-
-    async def prepare(self) -> None:
-        """Load the markets, read the clock, and see that the account is a unified one."""
-        if self._is_known and self.client.clock.is_known:
-            return
-        await self.client.markets()
-        await self.client.set_clock()
-        status = await self._get(
-            "v5/account/info", {}, lambda answer: int(answers.result(answer)["unifiedMarginStatus"])
-        )
-        if status not in _UNIFIED:
-            raise UnsupportedMarket(f"bybit: account status {status} is no unified account")
-        self._is_known = True
-
-    async def inspect(self) -> Inspection:
-        """The clock, and what the key may do. The position mode is each symbol's own."""
-        await self.prepare()
-        ahead_ms = time.time_ns() // 10**6 - self.client.clock.now_ms()
-        trades, withdraws = await self._get("v5/user/query-api", {}, answers.rights)
-        return Inspection(ahead_ms, None, trades, withdraws)
 
     async def price(self, leg: Leg) -> Decimal:
         """The last price, which `place_stop` triggers on."""
@@ -96,24 +71,23 @@ class Bybit(Swap):
         return await self.client.ask(
             Endpoint(_PUBLIC, "GET", "v5/market/tickers"),
             query,
-            lambda answer: answers.last_price(answer, query["symbol"]),
+            lambda answer: rows.last_price(answer, query["symbol"]),
         )
 
     async def place(self, order: CloseOrder) -> Order:
         """Send a reduce-only market order, of at most the venue's largest size: less than was asked for, then."""
         # Of more it would make several orders by itself, and one client order id finds one.
         contracts = min(order.contracts, self._largest(order.leg))
-        return await self._send(order, "order", contracts, {})
+        return await self._reduce(order, "order", contracts, {})
 
     async def place_stop(self, order: StopOrder) -> Order:
         """Rest a conditional reduce-only order that closes at market."""
-        rises = (order.kind == "take_profit") == (order.leg.side == "long")
         trigger = {
             "triggerPrice": format(order.trigger_price, "f"),
-            "triggerDirection": answers.RISES if rises else answers.FALLS,
+            "triggerDirection": rows.RISES if rises(order.leg, order.kind) else rows.FALLS,
             "triggerBy": "LastPrice",
         }
-        taken = await self._send(order, order.kind, order.contracts, trigger)
+        taken = await self._reduce(order, order.kind, order.contracts, trigger)
         return replace(taken, trigger_price=order.trigger_price)
 
     async def order(self, leg: Leg, client_order_id: str) -> Order | None:
@@ -122,7 +96,7 @@ class Bybit(Swap):
 
         def read(row: dict[str, Any]) -> Order | None:
             is_it = (row["orderLinkId"], row["symbol"]) == (client_order_id, symbol)
-            return answers.order(row, leg) if is_it and answers.takes_from(row, leg) else None
+            return rows.order(row, leg) if is_it and rows.takes_from(row, leg) else None
 
         # The first list forgets what has ended when the venue restarts, the second one may lag.
         for path in ("v5/order/realtime", "v5/order/history"):
@@ -135,7 +109,7 @@ class Bybit(Swap):
         symbol = self._id(leg)
 
         def read(row: dict[str, Any]) -> Order | None:
-            return answers.order(row, leg) if row["symbol"] == symbol and answers.reduces(row, leg) else None
+            return rows.order(row, leg) if row["symbol"] == symbol and rows.reduces(row, leg) else None
 
         orders = await self._all("v5/order/realtime", {"symbol": symbol, "openOnly": 0}, _ORDERS, read)
         return [order for order in orders if not order.ended]
@@ -143,25 +117,22 @@ class Bybit(Swap):
     async def cancel(self, order: Order) -> None:
         """Cancel *order*, of any family; no error if it has ended."""
         await self.client.set_clock()
-        try:
-            await self.client.send(
-                Endpoint(_PRIVATE, "POST", "v5/order/cancel"),
-                {"category": _LINEAR, "symbol": self._id(order.leg), "orderId": order.order_id},
-                answers.result,
-                signed_at_ms=self.client.clock.now_ms(),
-                receive_window_ms=_CANCEL_WINDOW_MS,
-            )
-        except OrderRefused as error:
-            if error.code not in answers.ENDED:
-                raise
+        sent = self.client.send(
+            Endpoint(_PRIVATE, "POST", "v5/order/cancel"),
+            {"category": _LINEAR, "symbol": self._id(order.leg), "orderId": order.order_id},
+            rows.result,
+            signed_at_ms=self.client.clock.now_ms(),
+            receive_window_ms=_CANCEL_WINDOW_MS,
+        )
+        await self._unless_ended(sent)
 
     async def trades(self, leg: Leg, since_ms: int) -> list[Trade]:
         """Entries and exits of *leg*, oldest first; those of the last two years."""
         now_ms, symbol, currency = self.client.clock.now_ms(), self._id(leg), str(self.market(leg)["settle"])
-        hedge = await self._is_hedge(leg)
+        hedge = await self._is_hedged(leg)
 
         def read(row: dict[str, Any]) -> tuple[int, Trade] | None:
-            return answers.trade(row, leg, currency, hedge=hedge) if row["symbol"] == symbol else None
+            return rows.trade(row, leg, currency, hedge=hedge) if row["symbol"] == symbol else None
 
         found: dict[str, tuple[int, Trade]] = {}
         # Asked for without an end they reach seven days from their start, beyond what is now by our clock.
@@ -179,7 +150,7 @@ class Bybit(Swap):
         symbol = self._id(leg)
 
         def read(row: dict[str, Any]) -> tuple[str, int, Decimal] | None:
-            is_leg = row["symbol"] == symbol and row["side"] == answers.HOLDING[leg.side]
+            is_leg = row["symbol"] == symbol and row["side"] == rows.HOLDING[leg.side]
             return (str(row["execId"]), int(row["execTime"]), decimal(row["execFee"])) if is_leg else None
 
         paid: dict[str, Decimal] = {}
@@ -191,6 +162,18 @@ class Bybit(Swap):
             return -sum(paid.values(), Decimal(0))
 
     # Inside.
+
+    async def _read_mode(self) -> None:
+        """It is each symbol's own; here it is seen that the account is a unified one."""
+        status = await self._get("v5/account/info", {}, lambda answer: int(rows.result(answer)["unifiedMarginStatus"]))
+        if status not in _UNIFIED:
+            raise UnsupportedMarket(f"bybit: account status {status} is no unified account")
+
+    async def _rights(self) -> tuple[bool, bool]:
+        return await self._get("v5/user/query-api", {}, rows.rights)
+
+    async def _client_id(self, leg: Leg, order_id: str) -> str | None:
+        """Not asked for: executions name the client order id of their order, if it has one."""
 
     async def _position(self, leg: Leg) -> Held | None:
         symbol = self._id(leg)
@@ -213,12 +196,12 @@ class Bybit(Swap):
         def read(row: dict[str, Any]) -> tuple[Side, Held] | None:
             if row["symbol"] not in symbols:
                 return None
-            self._hedges[row["symbol"]] = answers.is_hedge(row)
-            return answers.position(row)
+            self._hedges[row["symbol"]] = rows.is_hedge(row)
+            return rows.position(row)
 
         return await self._all("v5/position/list", query, _POSITIONS, read)
 
-    async def _is_hedge(self, leg: Leg) -> bool:
+    async def _is_hedged(self, leg: Leg) -> bool:
         """The position mode of a market, as last seen. While it holds something the venue does not let it change."""
         symbol = self._id(leg)
         if symbol not in self._hedges:
@@ -227,16 +210,14 @@ class Bybit(Swap):
             raise ExchangeUnavailable(f"bybit does not say which position mode {symbol} is in")
         return self._hedges[symbol]
 
-    async def _send(
+    async def _reduce(
         self, order: CloseOrder | StopOrder, family: str, contracts: Decimal, what: dict[str, Any]
     ) -> Order:
-        position = await self._position(order.leg)
-        if position is None:
-            raise NothingToReduce(f"bybit holds no {order.leg.side} position in {order.leg.symbol}")
+        position = await self._reducible(order.leg)
         params = {
             "category": _LINEAR,
             "symbol": self._id(order.leg),
-            "side": answers.REDUCING[order.leg.side],
+            "side": rows.REDUCING[order.leg.side],
             "orderType": "Market",
             "qty": format(contracts, "f"),
             "positionIdx": position.said["positionIdx"],
@@ -244,17 +225,10 @@ class Bybit(Swap):
             "orderLinkId": order.client_order_id,
             **what,
         }
-        order_id = await self.client.send(
-            Endpoint(_PRIVATE, "POST", "v5/order/create"),
-            params,
-            lambda answer: answers.accepted(answer, order.client_order_id),
-            signed_at_ms=order.signed_at_ms,
-            receive_window_ms=order.receive_window_ms,
+        order_id = await self._send(
+            "v5/order/create", params, order, lambda answer: rows.accepted(answer, order.client_order_id)
         )
         return Order(order_id, order.client_order_id, family, order.leg, contracts, Decimal(0), "open")
-
-    def _id(self, leg: Leg) -> str:
-        return str(self.market(leg)["id"])
 
     def _largest(self, leg: Leg) -> Decimal:
         try:
@@ -262,18 +236,14 @@ class Bybit(Swap):
         except (KeyError, TypeError, ValueError, ArithmeticError):
             raise UnsupportedMarket(f"bybit: the largest market order of {leg.symbol} is not known") from None
 
-    async def _get(self, path: str, params: dict[str, Any], read: Callable[[Any], T]) -> T:
-        return await self.client.ask(Endpoint(_PRIVATE, "GET", path), params, read)
-
     async def _all(
         self, path: str, query: dict[str, Any], size: int, read: Callable[[dict[str, Any]], T | None]
     ) -> list[T]:
         """What *read* makes of all rows of a list, but for None."""
-        params, found = {"category": _LINEAR, "limit": size, **query}, list[T]()
-        for _ in range(_MOST_PAGES):
-            rows, cursor = await self._get(path, params, lambda answer: answers.page(answer, read))
-            found.extend(row for row in rows if row is not None)
-            if not rows or not cursor:
-                return found
-            params = {**params, "cursor": cursor}
-        raise ExchangeUnavailable(f"bybit's list has more than {_MOST_PAGES} pages of {size}")
+
+        async def page(cursor: str) -> tuple[list[T | None], str | None]:
+            params = {"category": _LINEAR, "limit": size, **query, **({"cursor": cursor} if cursor else {})}
+            found, following = await self._get(path, params, lambda answer: rows.page(answer, read))
+            return found, following if found and following else None
+
+        return [row for row in await every_page(page, "") if row is not None]

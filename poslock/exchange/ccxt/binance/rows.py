@@ -1,26 +1,14 @@
-"""What Binance's answers mean: rows of its lists, and its codes."""
+"""What Binance's answers mean: rows of its lists."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from poslock.errors import (
-    DuplicateClientOrderId,
-    ExchangeError,
-    KeysRefused,
-    NothingToReduce,
-    NotServed,
-    OrderRefused,
-    RateLimited,
-    ReduceOnlyBlocked,
-    RequestExpired,
-    StopWouldTrigger,
-    UnderMaintenance,
-)
+from poslock.exchange.ccxt.reading import State, decimal, listed
+from poslock.exchange.ccxt.swap import Held
 from poslock.exchange.port import Leg, Order
-from poslock.exchange.venues.venue import Held, decimal
 from poslock.position import Fill, Trade
 
 if TYPE_CHECKING:
@@ -34,7 +22,6 @@ POSITION_SIDE: dict[Side, str] = {"long": "LONG", "short": "SHORT"}
 REDUCING: dict[Side, str] = {"long": "SELL", "short": "BUY"}
 STOP_TYPE = {"stop_loss": "STOP_MARKET", "take_profit": "TAKE_PROFIT_MARKET"}
 
-_State = Literal["open", "filled", "canceled"]
 _ONE_WAY = "BOTH"
 _FAMILIES = {
     "STOP": "stop_loss",
@@ -43,58 +30,19 @@ _FAMILIES = {
     "TAKE_PROFIT_MARKET": "take_profit",
     "TRAILING_STOP_MARKET": "trailing",
 }
-_STATES: dict[str, _State] = {
+_STATES: dict[str, State] = {
     "NEW": "open",
     "PARTIALLY_FILLED": "open",
     "FILLED": "filled",
     **dict.fromkeys(("CANCELED", "REJECTED", "EXPIRED", "EXPIRED_IN_MATCH"), "canceled"),
 }
 # Of a conditional order that has not become an order of the book; one that has is that order.
-_ALGO_STATES: dict[str, _State] = {
+_ALGO_STATES: dict[str, State] = {
     **dict.fromkeys(("NEW", "TRIGGERING", "TRIGGERED"), "open"),
     **dict.fromkeys(("CANCELED", "REJECTED", "EXPIRED", "FINISHED"), "canceled"),
 }
-# The same words come with various codes; they say that nobody knows.
-_UNKNOWN, _UNAVAILABLE = "Unknown error, please check your request", "Service Unavailable."
-_NO_ERROR = {"None", "0", "200"}
 # The clock by which funding is charged is seconds from the one that its rate is published under.
 _SAME_FUNDING_MS = 30 * 60_000
-
-
-def _codes(*numbers: int) -> list[str]:
-    return [str(-number) for number in numbers]
-
-
-WRONG_MODE = frozenset(_codes(1106, 4060, 4061, 4062))
-NO_SUCH_ORDER = frozenset(_codes(2011, 2013))
-
-# Not here, so that their outcome is unknown: -1000, -1001, -1006, -1007, -1010, -2020, and what is documented nowhere.
-MEANINGS: dict[str, type[ExchangeError]] = {
-    **dict.fromkeys(_codes(1013, 1014, 1020, 1023, *range(1099, 1137)), OrderRefused),
-    **dict.fromkeys(_codes(2010, 2018, 2019, 2023, *range(2025, 2029)), OrderRefused),
-    **dict.fromkeys(_codes(*range(4000, 4089), 4104, 4109, *range(4120, 4145), 4164), OrderRefused),
-    **dict.fromkeys(_codes(4183, 4184, 4192, 4210, 4211, *range(4400, 4404), *range(5021, 5044)), OrderRefused),
-    **dict.fromkeys(_codes(1002, 1011, 1022, 2014, 2015, 2017), KeysRefused),
-    **dict.fromkeys(_codes(1003, 1015), RateLimited),
-    **dict.fromkeys([*_codes(1008, 1016), _UNAVAILABLE], UnderMaintenance),
-    **dict.fromkeys(_codes(1021, 5028), RequestExpired),
-    "-4131": NotServed,  # the best price is too far off at the moment
-    "-2021": StopWouldTrigger,  # ORDER_WOULD_IMMEDIATELY_TRIGGER
-    "-4116": DuplicateClientOrderId,
-    "-4118": ReduceOnlyBlocked,
-    # Flat, or covered by other orders: the position tells, and `BinanceUsdm.place` looks.
-    **dict.fromkeys(_codes(2022, 2024), NothingToReduce),
-}
-
-
-def code(body: dict[str, Any]) -> tuple[str | None, str]:
-    """The venue's code and words; where its words decide and not the code, they are the code."""
-    words = str(body.get("msg", ""))
-    for deciding in (_UNKNOWN, _UNAVAILABLE):
-        if deciding in words:
-            return deciding, words
-    found = str(body.get("code"))
-    return (None if found in _NO_ERROR else found), words
 
 
 def position(answer: Any, leg: Leg, symbol: str) -> Held | None:
@@ -106,7 +54,7 @@ def positions(answer: Any, symbols: Mapping[Leg, str]) -> dict[Leg, Held]:
     """Those legs among the positions that are held; *symbols* is what the venue calls the market of each."""
     legs = {(symbol, POSITION_SIDE[leg.side]): leg for leg, symbol in symbols.items()}
     held: dict[Leg, Held] = {}
-    for row in _listed(answer):
+    for row in listed(answer):
         amount, side = decimal(row["positionAmt"]), row["positionSide"]
         if side == _ONE_WAY:
             side = POSITION_SIDE["long" if amount > 0 else "short"]
@@ -124,7 +72,7 @@ def reducing(row: dict[str, Any], leg: Leg, read: Callable[[dict[str, Any], Leg]
 
 def all_reducing(answer: Any, leg: Leg, read: Callable[[dict[str, Any], Leg], T]) -> list[T]:
     """As `reducing`, of a list."""
-    found = (reducing(row, leg, read) for row in _listed(answer))
+    found = (reducing(row, leg, read) for row in listed(answer))
     return [each for each in found if each is not None]
 
 
@@ -142,7 +90,7 @@ def order(row: dict[str, Any], leg: Leg) -> Order:
         leg=leg,
         contracts=decimal(row["origQty"]),
         filled=decimal(row["executedQty"]),
-        state=_STATES[row["status"]],
+        state=_STATES.get(row["status"], "open"),
         trigger_price=_price(row.get("stopPrice")),
     )
 
@@ -156,7 +104,7 @@ def algo(row: dict[str, Any], leg: Leg) -> Order:
         leg=leg,
         contracts=decimal(row["quantity"] or 0),  # none, if it closes the whole position
         filled=Decimal(0),
-        state=_ALGO_STATES[row["algoStatus"]],
+        state=_ALGO_STATES.get(row["algoStatus"], "open"),
         trigger_price=_price(row["triggerPrice"]),
     )
 
@@ -188,7 +136,7 @@ def trades(answer: Any, leg: Leg) -> list[Trade | None]:
 
     A commission is taken for positive if it was paid; the documentation has had it both ways.
     """
-    return [_trade(row, leg) for row in _listed(answer)]
+    return [_trade(row, leg) for row in listed(answer)]
 
 
 def _trade(row: dict[str, Any], leg: Leg) -> Trade | None:
@@ -211,13 +159,13 @@ def payments(answer: Any) -> list[Payment]:
     """Funding payments."""
     return [
         Payment(row["symbol"], int(row["time"]), decimal(row["income"]), row["asset"], row.get("positionSide"))
-        for row in _listed(answer)
+        for row in listed(answer)
     ]
 
 
 def rates(answer: Any) -> dict[int, Decimal]:
     """Funding rates by their time."""
-    return {int(row["fundingTime"]): decimal(row["fundingRate"]) for row in _listed(answer)}
+    return {int(row["fundingTime"]): decimal(row["fundingRate"]) for row in listed(answer)}
 
 
 def is_of_leg(paid: Payment, leg: Leg, rates: Mapping[int, Decimal]) -> bool:
@@ -246,12 +194,6 @@ def _fill(row: dict[str, Any]) -> Fill:
         fee_currency=str(row["commissionAsset"]),
         at_ms=int(row["time"]),
     )
-
-
-def _listed(answer: Any) -> list[dict[str, Any]]:
-    if not isinstance(answer, list):
-        raise TypeError("it is no list")
-    return answer
 
 
 def _price(number: Any) -> Decimal | None:

@@ -1,25 +1,16 @@
-"""What MEXC's answers mean: rows of its lists, and its codes."""
+"""What MEXC's answers mean: rows of its lists."""
 
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from poslock.errors import (
-    DuplicateClientOrderId,
-    ExchangeError,
-    KeysRefused,
-    NothingToReduce,
-    NotServed,
-    OrderRefused,
-    RateLimited,
-    ReduceOnlyBlocked,
-    RequestExpired,
-    UnderMaintenance,
     UnsupportedMarket,
 )
+from poslock.exchange.ccxt.reading import State, decimal, kind_of
+from poslock.exchange.ccxt.swap import Held
 from poslock.exchange.port import Leg, Order
-from poslock.exchange.venues.venue import Held, decimal
 from poslock.position import Fill, Trade
 
 if TYPE_CHECKING:
@@ -32,34 +23,17 @@ OPENING: dict[Side, int] = {"long": 1, "short": 3}
 CLOSING: dict[Side, int] = {"long": 4, "short": 2}
 # By side: the leg that it takes from. In one-way mode opening the other side takes from a leg, too.
 REDUCES: dict[int, Side] = {1: "short", 2: "short", 3: "long", 4: "long"}
+HALF = "stop:half"
+STOP_PRICE = {"stop_loss": "stopLossPrice", "take_profit": "takeProfitPrice"}
+LIMIT_PRICE = {"stop_loss": "stopLossOrderPrice", "take_profit": "takeProfitOrderPrice"}
 HEDGE, ONE_WAY = 1, 2
+# Directions of a trigger.
+RISES, FALLS = 1, 2
 # States of a trigger order.
 RESTS, TRIGGERED = 1, 3
 
-_State = Literal["open", "filled", "canceled"]
-_STATES: dict[int, _State] = {1: "open", 2: "open", 3: "filled", 4: "canceled", 5: "canceled"}
+_STATES: dict[int, State] = {1: "open", 2: "open", 3: "filled", 4: "canceled", 5: "canceled"}
 _LIVE_TRACKS = {0, 1}
-_RISES = 1
-
-# None says that the price has passed a trigger price: 3004 ("Trigger price error") may be a malformed one as well.
-# Not here, so that their outcome is unknown: 500, 501, 503, 504, 506, 603 (repeated request), 9999.
-MEANINGS: dict[str, type[ExchangeError]] = {
-    **dict.fromkeys(("401", "402", "403", "406", "511", "602", "701", "702", "703", "704", "1000"), KeysRefused),
-    "HTTP 403": KeysRefused,  # from the gate, which does not let this address in
-    **dict.fromkeys(("510", "2013", "2037"), RateLimited),
-    **dict.fromkeys(("604", "801", "8921", "8922", "9068"), UnderMaintenance),
-    "513": RequestExpired,
-    "2042": DuplicateClientOrderId,
-    "2056": NotServed,  # another market close is under way
-    # Which of the two it is, the position tells: `Mexc.place` looks.
-    **dict.fromkeys(("2008", "7005"), ReduceOnlyBlocked),
-    **dict.fromkeys(("2009", "2043"), NothingToReduce),
-    **dict.fromkeys(map(str, (600, 601, *range(1001, 1005), *range(2001, 2008), 2011, 2015, 2016)), OrderRefused),
-    **dict.fromkeys(map(str, (2021, 2022, *range(2027, 2034), 2036, 2049, 2051, 2057)), OrderRefused),
-    **dict.fromkeys(map(str, (*range(3001, 3016), *range(5001, 5007), 6001, 6002)), OrderRefused),
-    **dict.fromkeys(map(str, (7002, 7003, 7004, 7008, 8817, 8917, 8920, 8930, 8932, 8934)), OrderRefused),
-    **dict.fromkeys(("9069", "9070", "9071", "9998", "200005", "200006"), OrderRefused),
-}
 
 
 def data(answer: dict[str, Any]) -> Any:
@@ -69,7 +43,7 @@ def data(answer: dict[str, Any]) -> Any:
     return answer.get("data")
 
 
-def rows(found: Any) -> list[dict[str, Any]]:
+def listed(found: Any) -> list[dict[str, Any]]:
     """A list, or one that is wrapped into its pages."""
     listed = found["resultList"] if isinstance(found, dict) else found
     if not isinstance(listed, list):
@@ -84,12 +58,12 @@ def identifier(said: Any) -> str:
     return str(said)
 
 
-def position_mode(found: Any) -> int:
-    """`HEDGE` or `ONE_WAY`."""
+def hedge(found: Any) -> bool:
+    """Whether the account holds long and short side by side."""
     mode = int(found["positionMode"] if isinstance(found, dict) else found)
     if mode not in {HEDGE, ONE_WAY}:
         raise UnsupportedMarket(f"mexc: position mode {mode} is not known")
-    return mode
+    return mode == HEDGE
 
 
 def position(found: Any, symbol: str, leg: Leg) -> Held | None:
@@ -101,7 +75,7 @@ def positions(found: Any, symbols: Mapping[Leg, str]) -> dict[Leg, Held]:
     """Those legs among the positions that are held; *symbols* is what the venue calls the market of each."""
     legs = {(symbol, POSITION_TYPE[leg.side]): leg for leg, symbol in symbols.items()}
     held: dict[Leg, Held] = {}
-    for row in rows(found):
+    for row in listed(found):
         leg, contracts = legs.get((row["symbol"], int(row["positionType"]))), decimal(row["holdVol"])
         if leg is not None and leg not in held and contracts > 0:
             said = {name: int(row[name]) for name in ("positionId", "openType", "leverage")}
@@ -131,7 +105,7 @@ def order(row: dict[str, Any], leg: Leg) -> Order:
         leg=leg,
         contracts=decimal(row["vol"]),
         filled=decimal(row["dealVol"]),
-        state=_STATES[int(row["state"])],
+        state=_STATES.get(int(row["state"]), "open"),
     )
 
 
@@ -147,11 +121,11 @@ def plan(row: dict[str, Any], symbol: str, leg: Leg, state: int) -> tuple[int, O
     """
     if row["symbol"] != symbol or int(row["state"]) != state or not reduces(row, leg):
         return None
-    rises, contracts, rests = int(row["triggerType"]) == _RISES, decimal(row["vol"]), state == RESTS
+    rises, contracts, rests = int(row["triggerType"]) == RISES, _size(row), state == RESTS
     found = Order(
         order_id=f"plan:{identifier(row['id'])}",
         client_order_id=None,
-        family="take_profit" if rises == (leg.side == "long") else "stop_loss",
+        family=kind_of(leg, rises=rises),
         leg=leg,
         contracts=contracts,
         filled=Decimal(0) if rests else contracts,
@@ -163,31 +137,48 @@ def plan(row: dict[str, Any], symbol: str, leg: Leg, state: int) -> tuple[int, O
 
 def stops(found: Any, symbol: str, leg: Leg) -> list[Order]:
     """The TP/SL orders of a position that rest, each as the one or two orders that it stands for."""
-    mine = [row for row in rows(found) if row["symbol"] == symbol and not int(row["isFinished"])]
+    mine = [row for row in listed(found) if row["symbol"] == symbol and not int(row.get("isFinished") or 0)]
     of_leg = [row for row in mine if int(row["positionType"]) == POSITION_TYPE[leg.side]]
     return [each for row in of_leg for each in _halves(row, leg)]
 
 
 def _halves(row: dict[str, Any], leg: Leg) -> list[Order]:
-    prices = {"stop_loss": row.get("stopLossPrice"), "take_profit": row.get("takeProfitPrice")}
-    given = {kind: decimal(price) for kind, price in prices.items() if price and decimal(price)}
+    # A take-profit at a limit has a price of its own name, and may have no other.
+    said = {kind: row.get(name) or row.get(LIMIT_PRICE[kind]) for kind, name in STOP_PRICE.items()}
+    given: dict[str, Decimal | None] = {
+        kind: decimal(price) for kind, price in said.items() if price and decimal(price)
+    }
     # One half cannot be cancelled by itself: its id says so, and `Mexc.cancel` looks.
-    family, contracts = "stop:half" if len(given) > 1 else "stop", decimal(row["vol"])
+    family = HALF if len(given) > 1 else "stop"
     name = f"{family}:{identifier(row['id'])}"
-    return [Order(name, None, kind, leg, contracts, Decimal(0), "open", given[kind]) for kind in given]
+    return [
+        Order(name, None, kind, leg, _size(row), Decimal(0), "open", price)
+        for kind, price in (given or {"order": None}).items()
+    ]
+
+
+def halves(orders: list[Order], kind: str, sizes: set[Decimal]) -> list[Order]:
+    """Those of TP/SL *orders* that are one half of two, of that kind and of one of *sizes*."""
+    pairs = [each for each in orders if each.order_id.startswith(f"{HALF}:")]
+    return [each for each in pairs if each.family == kind and each.contracts in sizes]
+
+
+def _size(row: dict[str, Any]) -> Decimal:
+    """Contracts of an order that rests; none, or null, for all that is held when it triggers."""
+    return decimal(row.get("vol") or 0)
 
 
 def track(row: dict[str, Any], symbol: str, leg: Leg) -> Order | None:
     """A trailing order, if it rests and would reduce *leg*."""
     if row["symbol"] != symbol or int(row["state"]) not in _LIVE_TRACKS or not reduces(row, leg):
         return None
-    return Order(f"track:{identifier(row['id'])}", None, "trailing", leg, decimal(row["vol"]), Decimal(0), "open")
+    return Order(f"track:{identifier(row['id'])}", None, "trailing", leg, _size(row), Decimal(0), "open")
 
 
-def trade(row: dict[str, Any], symbol: str, leg: Leg, mode: int) -> Trade | None:
+def trade(row: dict[str, Any], symbol: str, leg: Leg, *, hedge: bool) -> Trade | None:
     """An execution that added to *leg* or took from it, None for any other. Its fee is positive when it was paid."""
     side = int(row["side"])
-    if row["symbol"] != symbol or (mode == HEDGE and side not in {OPENING[leg.side], CLOSING[leg.side]}):
+    if row["symbol"] != symbol or (hedge and side not in {OPENING[leg.side], CLOSING[leg.side]}):
         return None
     fill = Fill(
         trade_id=identifier(row["id"]),

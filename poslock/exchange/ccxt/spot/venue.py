@@ -24,29 +24,21 @@ open is said where it matters.
 
 from __future__ import annotations
 
-import time
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from poslock.errors import (
-    ExchangeUnavailable,
-    NothingToReduce,
-    NotServed,
-    OrderRefused,
-    ReduceOnlyBlocked,
-    UnsupportedMarket,
-    quoted,
-)
+from poslock.errors import ExchangeUnavailable, NothingToReduce, NotServed, OrderRefused, ReduceOnlyBlocked
+from poslock.exchange.ccxt.client import Endpoint, Stamp
+from poslock.exchange.ccxt.reading import decimal, plain
+from poslock.exchange.ccxt.spot import rows
+from poslock.exchange.ccxt.spot.rows import SELL, Stock
+from poslock.exchange.ccxt.venue import Account
 from poslock.exchange.port import Holding
-from poslock.exchange.venues import spot_answers as answers
-from poslock.exchange.venues.client import Client, Dialect, Endpoint, Stamp
-from poslock.exchange.venues.spot_answers import SELL, Stock, plain
-from poslock.exchange.venues.venue import Inspection, decimal
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from poslock.exchange.port import CloseOrder, Leg, Order, StopOrder
     from poslock.position import Trade
@@ -59,38 +51,15 @@ def stamp(_signed_at_ms: int, window_ms: int) -> Stamp:
     return Stamp(options={"recvWindow": window_ms})
 
 
-class Spot(ABC):
+class Spot(Account):
     """A spot account. What differs between the venues is in the attributes, and in the methods at the end."""
 
-    denies_for: ClassVar[float]
-    dialect: ClassVar[Dialect]
-    private: ClassVar[tuple[str, ...]]
     public: ClassVar[tuple[str, ...]]
     page: ClassVar[int]
-    no_such_order: ClassVar[frozenset[str]]
     # Besides what an order is: how its answer is wanted; and how the balances are.
     of_orders: ClassVar[Mapping[str, str]] = {}
     of_balances: ClassVar[Mapping[str, str]] = {}
     stop_types: ClassVar[Mapping[str, str]] = {}
-
-    def __init__(self, client: Client) -> None:
-        self.client = client
-        self._client_ids: dict[tuple[str, str], str | None] = {}
-
-    async def prepare(self) -> None:
-        """Load the markets and read the clock."""
-        await self.client.markets()
-        await self.client.set_clock()
-
-    async def inspect(self) -> Inspection:
-        """The clock, and what the key may do; a spot account has no position mode."""
-        await self.prepare()
-        ahead_ms = time.time_ns() // 10**6 - self.client.clock.now_ms()
-        try:
-            trades, withdraws = await self._rights()
-        except ExchangeUnavailable:  # not every key may ask, and test accounts have no such question
-            return Inspection(ahead_ms, None, None, None)
-        return Inspection(ahead_ms, None, trades, withdraws)
 
     async def price(self, leg: Leg) -> Decimal:
         """The last price, which stop orders trigger on."""
@@ -107,9 +76,7 @@ class Spot(ABC):
         Raises:
             ExchangeUnavailable: no market is known, because `prepare` was not called.
         """
-        if not self.client.ccxt.markets:
-            raise ExchangeUnavailable(f"{self.client.ccxt.id}: the markets are not loaded; call prepare first")
-        known = [leg for leg in dict.fromkeys(legs) if self._knows(leg)]
+        known = self._known(legs)
         balances = await self._balances(known) if known else {}
         found = [self._as_holding(leg, await self._stock_of(leg, balances)) for leg in known]
         return [holding for holding in found if holding is not None]
@@ -157,63 +124,47 @@ class Spot(ABC):
 
     async def open_orders(self, leg: Leg) -> list[Order]:
         """Every resting order that would sell what is held on this market, of an OCO list too."""
-        return await self._get("openOrders", {"symbol": self._id(leg)}, lambda rows: answers.resting(rows, leg))
+        return await self._get("openOrders", {"symbol": self._id(leg)}, lambda answer: rows.resting(answer, leg))
 
     async def cancel(self, order: Order) -> None:
         """Cancel *order*, and with it the OCO list that it is in."""
         params = {"symbol": self._id(order.leg), "orderId": order.order_id}
-        try:
-            await self.client.ask(Endpoint(self.private, "DELETE", "order"), params, lambda _answer: None)
-        except ExchangeUnavailable as error:
-            if error.code not in self.no_such_order:
-                raise
+        await self._unless_ended(
+            self.client.ask(Endpoint(self.private, "DELETE", "order"), params, lambda _answer: None)
+        )
 
     async def trades(self, leg: Leg, since_ms: int) -> list[Trade]:
         """Purchases and sales on this market, whoever made them, oldest first."""
         trades = await self._trades(leg, since_ms)
-        return [await self._named(leg, trade) for trade in trades if trade.fill.at_ms >= since_ms]
+        return [await self._client_ids.named(leg, trade) for trade in trades if trade.fill.at_ms >= since_ms]
 
     async def funding(self, leg: Leg, since_ms: int, until_ms: int) -> Decimal:  # noqa: ARG002  # the port's
         """Spot has none."""
         return Decimal(0)
 
-    def market(self, leg: Leg) -> dict[str, Any]:
-        """ccxt's description of the market of *leg*.
-
-        Raises:
-            UnsupportedMarket: there is none, it is no spot market, or *leg* is short.
-        """
-        market: dict[str, Any] | None = (self.client.ccxt.markets or {}).get(leg.symbol)
-        if market is None:
-            raise UnsupportedMarket(f"{self.client.ccxt.id} has no market {quoted(leg.symbol)}")
-        if not market.get("spot"):
-            raise UnsupportedMarket(f"{quoted(leg.symbol)} at {self.client.ccxt.id} is no spot market")
-        if leg.side != "long":
-            raise UnsupportedMarket(f"{quoted(leg.symbol)} is a spot market, where nothing can be short")
-        return market
-
     # Inside.
 
-    def _id(self, leg: Leg) -> str:
-        return str(self.market(leg)["id"])
+    def _unfit(self, market: dict[str, Any], leg: Leg) -> str | None:
+        if not market.get("spot"):
+            return "is no spot market"
+        return None if leg.side == "long" else "is a spot market, where nothing can be short"
 
-    def _knows(self, leg: Leg) -> bool:
-        try:
-            self.market(leg)
-        except UnsupportedMarket:
-            return False
-        return True
+    async def _read_mode(self) -> None:
+        """A spot account has none."""
+
+    async def _client_id(self, leg: Leg, order_id: str) -> str | None:
+        return await self._look_up(leg, {"orderId": order_id}, lambda row: rows.order(row, leg).client_order_id or "")
 
     async def _balances(self, legs: Sequence[Leg]) -> dict[str, tuple[Decimal, Decimal]]:
         assets = {str(self.market(leg)["baseId"]) for leg in legs}
-        return await self._get("account", dict(self.of_balances), lambda answer: answers.balances(answer, assets))
+        return await self._get("account", dict(self.of_balances), lambda answer: rows.balances(answer, assets))
 
     async def _stock(self, leg: Leg) -> Stock:
         return await self._stock_of(leg, await self._balances([leg]))
 
     async def _stock_of(self, leg: Leg, balances: Mapping[str, tuple[Decimal, Decimal]]) -> Stock:
         market = self.market(leg)
-        lot = answers.lot(market, self._least_worth(market))
+        lot = rows.lot(market, self._least_worth(market))
         free, locked = balances.get(str(market["baseId"]), (Decimal(0), Decimal(0)))
         is_worth_asking = lot.least_worth > 0 and (free > 0 or locked > 0)
         price = await self.price(leg) if is_worth_asking else Decimal(0)
@@ -260,58 +211,19 @@ class Spot(ABC):
         except ExchangeUnavailable:
             return False
 
-    async def _unsent(self, question: Awaitable[T]) -> T:
-        """The answer to a question before an order. Without it nothing is sent, so that is no doubt."""
-        try:
-            return await question
-        except NotServed:
-            raise
-        except ExchangeUnavailable as error:
-            raise NotServed(f"not sent, because what is held is not known: {error}", code=error.code) from None
-
     async def _post(
         self, order: CloseOrder | StopOrder, params: dict[str, str], read: Callable[[dict[str, Any]], T]
     ) -> T:
         name = {"symbol": self._id(order.leg), "side": SELL, "newClientOrderId": order.client_order_id}
-        return await self.client.send(
-            Endpoint(self.private, "POST", "order"),
-            {**name, **params, **self.of_orders},
-            read,
-            signed_at_ms=order.signed_at_ms,
-            receive_window_ms=order.receive_window_ms,
-        )
+        return await self._send("order", {**name, **params, **self.of_orders}, order, read)
 
     async def _look_up(self, leg: Leg, which: dict[str, str], read: Callable[[dict[str, Any]], T]) -> T | None:
-        try:
-            return await self._get("order", {"symbol": self._id(leg), **which}, read)
-        except ExchangeUnavailable as error:
-            if error.code in self.no_such_order:
-                return None
-            raise
-
-    async def _named(self, leg: Leg, trade: Trade) -> Trade:
-        """*trade* with the client order id of its order, which not every trade names; of sales only."""
-        if trade.effect == "entry" or trade.fill.client_order_id or trade.order_id is None:
-            return trade
-        key = (leg.symbol, trade.order_id)  # Binance counts orders by market
-        if key not in self._client_ids:
-            found = await self._look_up(leg, {"orderId": trade.order_id}, lambda row: answers.order(row, leg))
-            if found is None:  # for now
-                return trade
-            self._client_ids[key] = found.client_order_id
-        return replace(trade, fill=replace(trade.fill, client_order_id=self._client_ids[key]))
+        return await self._known_order(self._get("order", {"symbol": self._id(leg), **which}, read))
 
     async def _list_trades(self, leg: Leg, which: dict[str, int]) -> list[Trade]:
-        return await self._get("myTrades", {"symbol": self._id(leg), "limit": self.page, **which}, answers.trades)
-
-    async def _get(self, path: str, params: dict[str, Any], read: Callable[[Any], T]) -> T:
-        return await self.client.ask(Endpoint(self.private, "GET", path), params, read)
+        return await self._get("myTrades", {"symbol": self._id(leg), "limit": self.page, **which}, rows.trades)
 
     # What the venues do each in its way.
-
-    @abstractmethod
-    async def _rights(self) -> tuple[bool, bool]:
-        """Whether the key may trade here, and whether it may withdraw."""
 
     @abstractmethod
     def _least_worth(self, market: dict[str, Any]) -> Decimal: ...
@@ -325,4 +237,4 @@ class Spot(ABC):
 
 
 def _sale(row: dict[str, Any], leg: Leg) -> Order | None:
-    return answers.order(row, leg) if row["side"] == SELL else None
+    return rows.order(row, leg) if row["side"] == SELL else None

@@ -1,23 +1,15 @@
-"""What Bybit's answers mean: rows of its lists, and its codes."""
+"""What Bybit's answers mean: rows of its lists."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from poslock.errors import (
-    DuplicateClientOrderId,
-    ExchangeError,
-    KeysRefused,
-    NothingToReduce,
-    OrderRefused,
-    RateLimited,
-    RequestExpired,
-    StopWouldTrigger,
-    UnderMaintenance,
     UnsupportedMarket,
 )
+from poslock.exchange.ccxt.reading import State, decimal, kind_of
+from poslock.exchange.ccxt.swap import Held
 from poslock.exchange.port import Leg, Order
-from poslock.exchange.venues.venue import Held, decimal
 from poslock.position import Fill, Trade
 
 if TYPE_CHECKING:
@@ -35,8 +27,7 @@ ONE_WAY_INDEX = 0
 RISES, FALLS = 1, 2
 _SIDES: dict[str, Side] = {"Buy": "long", "Sell": "short"}
 
-_State = Literal["open", "filled", "canceled"]
-_STATES: dict[str, _State] = {
+_STATES: dict[str, State] = {
     **dict.fromkeys(("New", "PartiallyFilled", "Untriggered", "Triggered"), "open"),
     "Filled": "filled",
     **dict.fromkeys(("Cancelled", "Rejected", "Deactivated"), "canceled"),
@@ -54,29 +45,6 @@ _FAMILIES = {
 # settlements of share splits. A kind that is not known is none either: then a close stays unsettled and says so, where
 # an exit that never was would be booked.
 _TRADES = frozenset({"Trade", "AdlTrade", "BustTrade", "Delivery", "BlockTrade", "MovePosition", "FutureSpread"})
-
-# Answers to a cancel of what has ended.
-ENDED = frozenset({"110001", "110008", "110010"})
-
-# Not here, so that their outcome is unknown: 429, 5004, 10000, 10014 (duplicate request), 10016, 40004, 110079, and
-# what is documented nowhere.
-MEANINGS: dict[str, type[ExchangeError]] = {
-    **dict.fromkeys(("10002", "-1"), RequestExpired),
-    **dict.fromkeys(("10003", "10004", "10005", "10007", "10008", "10009", "10010", "10024", "33004"), KeysRefused),
-    # Its gate answers without a code. 403 is an address that asks too often, or one of a country that is not served.
-    **dict.fromkeys(("10006", "HTTP 403"), RateLimited),
-    **dict.fromkeys(("110063", "110074", "110095"), UnderMaintenance),
-    # "expect Rising, but trigger_price <= current", and the reverse.
-    **dict.fromkeys(("110092", "110093"), StopWouldTrigger),
-    "110072": DuplicateClientOrderId,
-    **dict.fromkeys(("110017", "110034", "130125"), NothingToReduce),
-    **dict.fromkeys((*ENDED, "10001", "10017", "10027", "10028", "10029", "30228"), OrderRefused),
-    **dict.fromkeys(("110003", "110004", "110005", "110006", "110007", "110009", "110012", "110018"), OrderRefused),
-    **dict.fromkeys(("110020", "110021", "110023", "110032", "110037", "110040", "110042", "110044"), OrderRefused),
-    **dict.fromkeys(("110045", "110049", "110051", "110052", "110053", "110057", "110066", "110069"), OrderRefused),
-    **dict.fromkeys(("110094", "110118", "110124", "110132", "110137"), OrderRefused),
-    **dict.fromkeys(("130074", "130075"), OrderRefused),
-}
 
 
 def result(answer: dict[str, Any]) -> dict[str, Any]:
@@ -156,7 +124,7 @@ def order(row: dict[str, Any], leg: Leg) -> Order:
         leg=leg,
         contracts=decimal(row["qty"]),
         filled=decimal(row["cumExecQty"]),
-        state=_STATES[row["orderStatus"]],
+        state=_STATES.get(row["orderStatus"], "open"),
         trigger_price=trigger or None,
     )
 
@@ -167,8 +135,7 @@ def _family(row: dict[str, Any], leg: Leg, trigger: Decimal) -> str:
         return known
     if not trigger:
         return "order"
-    rises = {RISES: True, FALLS: False}[row["triggerDirection"]]
-    return "take_profit" if rises == (leg.side == "long") else "stop_loss"
+    return kind_of(leg, rises={RISES: True, FALLS: False}[row["triggerDirection"]])
 
 
 def is_hedge(row: dict[str, Any]) -> bool:

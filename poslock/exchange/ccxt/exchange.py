@@ -14,30 +14,29 @@ from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
 from poslock.bridge import finished
 from poslock.errors import UnsupportedMarket, shown
-from poslock.exchange.venues.client import Client
-from poslock.exchange.venues.secrecy import hide_keys
+from poslock.exchange.ccxt.client import Client
+from poslock.exchange.ccxt.secrecy import hide_keys
 from poslock.position import name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from decimal import Decimal
 
+    from poslock.exchange.ccxt.venue import Inspection, Venue
     from poslock.exchange.port import CloseOrder, Holding, Leg, Order, StopOrder
-    from poslock.exchange.venues.venue import Inspection, Venue
     from poslock.position import Trade
 
 # By ccxt's id of the venue and the type of its markets. By name, because few bots need more than one.
 _VENUES = {
-    ("mexc", "swap"): "poslock.exchange.venues.mexc.Mexc",
-    ("binanceusdm", "swap"): "poslock.exchange.venues.binance.BinanceUsdm",
-    ("binance", "swap"): "poslock.exchange.venues.binance.BinanceUsdm",
-    ("bybit", "swap"): "poslock.exchange.venues.bybit.Bybit",
-    ("okx", "swap"): "poslock.exchange.venues.okx.Okx",
-    ("binance", "spot"): "poslock.exchange.venues.spot_venues.BinanceSpot",
-    ("mexc", "spot"): "poslock.exchange.venues.spot_venues.MexcSpot",
+    ("mexc", "swap"): "poslock.exchange.ccxt.mexc.venue.Mexc",
+    ("binance", "swap"): "poslock.exchange.ccxt.binance.venue.BinanceUsdm",
+    ("bybit", "swap"): "poslock.exchange.ccxt.bybit.venue.Bybit",
+    ("okx", "swap"): "poslock.exchange.ccxt.okx.venue.Okx",
+    ("binance", "spot"): "poslock.exchange.ccxt.spot.binance.BinanceSpot",
+    ("mexc", "spot"): "poslock.exchange.ccxt.spot.mexc.MexcSpot",
 }
-# Two of ccxt's ids for one venue: an account is the same through both.
-_SAME = {"binanceusdm": "binance"}
+# ccxt's other ids of a venue, by interface or by region: an account is the same through each.
+_SAME = {"binanceusdm": "binance", "myokx": "okx", "okxus": "okx", "bybiteu": "bybit"}
 
 
 class _Account:
@@ -53,12 +52,15 @@ class _Account:
         settles_within: float = 10.0,
     ) -> None:
         self._check(client)
-        if (client.id, market) not in _VENUES:
-            known = ", ".join(f"{venue} {kind}" for venue, kind in _VENUES)
-            raise UnsupportedMarket(f"{client.id} {market} is not known; known: {known}")
-        self.account = f"{_SAME.get(client.id, client.id)} {market} {name('account', account)}"
+        at = _SAME.get(client.id, client.id), market
+        is_only_futures = client.id == "binanceusdm" and market != "swap"
+        if at not in _VENUES or is_only_futures:
+            known = ", ".join(" ".join(each) for each in _VENUES)
+            same = ", ".join(f"{other} as {venue}" for other, venue in _SAME.items())
+            raise UnsupportedMarket(f"{client.id} {market} is not known; known: {known}; and {same}")
+        self.account = f"{at[0]} {market} {name('account', account)}"
         self.spot = market == "spot"
-        module, _, kind = _VENUES[client.id, market].rpartition(".")
+        module, _, kind = _VENUES[at].rpartition(".")
         venue = getattr(import_module(module), kind)
         hide_keys(client)
         self._client = Client(client, venue.dialect)

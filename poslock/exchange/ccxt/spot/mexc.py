@@ -1,4 +1,4 @@
-"""The two venues of `spot`: what is not alike in their spot APIs."""
+"""MEXC's spot market."""
 
 from __future__ import annotations
 
@@ -6,67 +6,21 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from poslock.errors import DuplicateClientOrderId, ExchangeUnavailable
-from poslock.exchange.port import Leg, Order
-from poslock.exchange.venues import spot_answers as answers
-from poslock.exchange.venues.client import Dialect, Endpoint
-from poslock.exchange.venues.spot import Spot, stamp
-from poslock.exchange.venues.venue import decimal, spans
+from poslock.exchange.ccxt.client import Client, Dialect, Endpoint
+from poslock.exchange.ccxt.reading import decimal, halved, spans
+from poslock.exchange.ccxt.spot import codes, rows
+from poslock.exchange.ccxt.spot.venue import Spot, stamp
+from poslock.exchange.port import Order
 
 if TYPE_CHECKING:
-    from poslock.exchange.port import CloseOrder, StopOrder
-    from poslock.exchange.venues.client import Client
+    from poslock.exchange.port import CloseOrder, Leg, StopOrder
     from poslock.position import Trade
 
-_MOST_PAGES = 50
 _HOUR_MS, _DAY_MS = 3_600_000, 86_400_000
 # How far back MEXC tells of trades, in pieces of which length, and up to when.
 _REACH_MS, _SPAN_MS, _BEYOND_MS = 28 * _DAY_MS, 7 * _DAY_MS, 5000
 # MEXC reports whole seconds, rounded up or down.
 _ROUNDED_MS = 1000
-
-
-class BinanceSpot(Spot):
-    """A spot account at Binance."""
-
-    # Orders that existed were denied for 22 to 62 seconds.
-    denies_for: ClassVar[float] = 65.0
-    private: ClassVar = ("private",)
-    public: ClassVar = ("public",)
-    page: ClassVar = 1000
-    no_such_order: ClassVar = frozenset({"-2011", "-2013", "-2026"})
-    of_orders: ClassVar = {"newOrderRespType": "RESULT"}
-    of_balances: ClassVar = {"omitZeroBalances": "true"}
-    stop_types: ClassVar = {"stop_loss": "STOP_LOSS", "take_profit": "TAKE_PROFIT"}
-    dialect: ClassVar[Dialect] = Dialect(
-        stamp=stamp,
-        code=answers.binance_code,
-        meanings=answers.BINANCE,
-        clock=Endpoint(("public",), "GET", "time"),
-        read_clock=lambda answer: int(answer["serverTime"]),
-    )
-
-    async def _rights(self) -> tuple[bool, bool]:
-        endpoint = Endpoint(("sapi",), "GET", "account/apiRestrictions")
-        trades, withdraws = "enableSpotAndMarginTrading", "enableWithdrawals"
-        return await self.client.ask(
-            endpoint, {}, lambda answer: (answers.is_true(answer[trades]), answers.is_true(answer[withdraws]))
-        )
-
-    def _least_worth(self, market: dict[str, Any]) -> Decimal:
-        return answers.least_worth_at_binance(market)
-
-    async def _sell(self, order: CloseOrder | StopOrder, params: dict[str, str]) -> Order:
-        return await self._post(order, params, lambda row: answers.order(row, order.leg))
-
-    async def _trades(self, leg: Leg, since_ms: int) -> list[Trade]:
-        """From a time on the venue tells the oldest first, and from an id on, too; it counts trades by market."""
-        found = page = await self._list_trades(leg, {"startTime": since_ms})
-        for _ in range(_MOST_PAGES):
-            if len(page) < self.page:
-                return sorted(found, key=_number)
-            page = await self._list_trades(leg, {"fromId": max(map(_number, page)) + 1})
-            found = [*found, *page]
-        raise ExchangeUnavailable(f"there are more than {_MOST_PAGES} pages of {self.page} trades")
 
 
 class MexcSpot(Spot):
@@ -78,10 +32,11 @@ class MexcSpot(Spot):
     public: ClassVar = ("spot", "public")
     page: ClassVar = 100
     no_such_order: ClassVar = frozenset({"-2011", "-2013", "22222", "30026"})
+    ended: ClassVar = no_such_order
     dialect: ClassVar[Dialect] = Dialect(
         stamp=stamp,
-        code=answers.mexc_code,
-        meanings=answers.MEXC,
+        code=codes.mexc_code,
+        meanings=codes.MEXC,
         clock=Endpoint(("spot", "public"), "GET", "time"),
         read_clock=lambda answer: int(answer["serverTime"]),
     )
@@ -97,7 +52,7 @@ class MexcSpot(Spot):
         return "SPOT_DEAL_WRITE" in rights, withdraws
 
     def _least_worth(self, market: dict[str, Any]) -> Decimal:
-        return answers.least_worth_at_mexc(market)
+        return rows.least_worth_at_mexc(market)
 
     async def _sell(self, order: CloseOrder | StopOrder, params: dict[str, str]) -> Order:
         order_id = await self._post(order, params, lambda row: str(row["orderId"]))
@@ -105,7 +60,7 @@ class MexcSpot(Spot):
         taken = Order(order_id, order.client_order_id, "order", order.leg, contracts, Decimal(0), "open")
         try:
             found = await self._look_up(
-                order.leg, {"orderId": order_id}, lambda row: (int(row["time"]), answers.order(row, order.leg))
+                order.leg, {"orderId": order_id}, lambda row: (int(row["time"]), rows.order(row, order.leg))
             )
         except ExchangeUnavailable:  # it is taken; what became of it is for later
             return taken
@@ -121,33 +76,22 @@ class MexcSpot(Spot):
 
     async def _trades(self, leg: Leg, since_ms: int) -> list[Trade]:
         now_ms, symbol = self.client.clock.now_ms(), self._id(leg)
+
+        async def ask(start_ms: int, end_ms: int) -> list[Trade]:
+            return _oldest_first(await self._list_trades(leg, {"startTime": start_ms, "endTime": end_ms}))
+
         found: dict[str, Trade] = {}
         # From the begin of a day, so that the pieces of what is long past stay the same.
         first_ms = max(since_ms, (now_ms - _REACH_MS) // _DAY_MS * _DAY_MS)
         for start_ms, end_ms in spans(first_ms, max(since_ms, now_ms + _BEYOND_MS), _SPAN_MS):
             key = (symbol, start_ms, end_ms)
-            trades = self._past[key] if key in self._past else await self._whole(leg, start_ms, end_ms)
+            trades = self._past[key] if key in self._past else await halved(ask, self.page, start_ms, end_ms)
             if end_ms < now_ms - _HOUR_MS:
                 self._past[key] = trades  # what is long past is asked for once
             found.update({each.fill.trade_id: each for each in trades})
         # Piece by piece, each in the order of its list: neither whole seconds nor the ids, which a trade has from an
         # order, tell the order. (test_trades_of_one_second_stay_in_order)
         return list(found.values())
-
-    async def _whole(self, leg: Leg, start_ms: int, end_ms: int) -> list[Trade]:
-        """All trades of that time, oldest first; which end a full page leaves out is not documented."""
-        trades = await self._list_trades(leg, {"startTime": start_ms, "endTime": end_ms})
-        if len(trades) < self.page:
-            return _oldest_first(trades)
-        if start_ms >= end_ms:
-            raise ExchangeUnavailable(f"there are {self.page} trades in one millisecond, or more")
-        middle_ms = (start_ms + end_ms) // 2
-        before = await self._whole(leg, start_ms, middle_ms)
-        return [*before, *(await self._whole(leg, middle_ms + 1, end_ms))]
-
-
-def _number(trade: Trade) -> int:
-    return int(trade.fill.trade_id)
 
 
 def _oldest_first(trades: list[Trade]) -> list[Trade]:

@@ -1,4 +1,4 @@
-"""What OKX's answers mean: rows of its lists, and its codes."""
+"""What OKX's answers mean: rows of its lists."""
 
 from __future__ import annotations
 
@@ -7,20 +7,11 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from poslock.errors import (
-    DuplicateClientOrderId,
-    ExchangeError,
-    KeysRefused,
-    NothingToReduce,
-    OrderRefused,
-    RateLimited,
-    ReduceOnlyBlocked,
-    RequestExpired,
-    StopWouldTrigger,
-    UnderMaintenance,
     UnsupportedMarket,
 )
+from poslock.exchange.ccxt.reading import State, decimal, kind_of
+from poslock.exchange.ccxt.swap import Held
 from poslock.exchange.port import Leg, Order
-from poslock.exchange.venues.venue import Held, decimal
 from poslock.position import Fill, Trade
 
 if TYPE_CHECKING:
@@ -34,55 +25,20 @@ REDUCING: dict[Side, str] = {"long": "sell", "short": "buy"}
 NET = "net"
 STOP_PRICE = {"stop_loss": "sl", "take_profit": "tp"}
 
-_State = Literal["open", "filled", "canceled"]
-_STATES: dict[str, _State] = {
+_STATES: dict[str, State] = {
     **dict.fromkeys(("live", "partially_filled"), "open"),
     "filled": "filled",
     **dict.fromkeys(("canceled", "mmp_canceled"), "canceled"),
 }
 # Of a conditional order by itself; one that is "effective" is what became of the orders that it sent.
-_ALGO_STATES: dict[str, _State] = {
+_ALGO_STATES: dict[str, State] = {
     **dict.fromkeys(("live", "pause", "partially_effective", "effective"), "open"),
     **dict.fromkeys(("canceled", "order_failed", "partially_failed"), "canceled"),
 }
 _TRIGGERED = frozenset({"effective", "partially_effective", "partially_failed"})
 
-NO_SUCH_ORDER = "51603"
-# Answers to a cancel of what has ended, or is about to.
-ENDED = frozenset({"51400", "51401", "51402", "51410", "51416", NO_SUCH_ORDER})
 
-
-def _codes(*numbers: int | range) -> list[str]:
-    return [str(number) for each in numbers for number in (each if isinstance(each, range) else (each,))]
-
-
-# Not here, so that their outcome is unknown: 50001, 50004, 50013, 50026, 50042 (duplicate request), 51032, 51054,
-# 51149, 51412, and what is documented nowhere.
-MEANINGS: dict[str, type[ExchangeError]] = {
-    **dict.fromkeys(_codes(50036, 50037, 50102, 50112), RequestExpired),
-    **dict.fromkeys(_codes(50030, 50035, 50100, 50101, range(50103, 50108), 50110, 50111, 50113, 50114), KeysRefused),
-    **dict.fromkeys(_codes(range(50119, 50122)), KeysRefused),
-    **dict.fromkeys(_codes(50011, 50040, 50061, 51113), RateLimited),
-    **dict.fromkeys(_codes(50005, range(50017, 50024), 50046, 50062, 51021, 51022), UnderMaintenance),
-    **dict.fromkeys(_codes(range(51027, 51031)), UnderMaintenance),
-    **dict.fromkeys(_codes(51016, 51065, 51068), DuplicateClientOrderId),
-    **dict.fromkeys(_codes(51023, 51127, 51169, 51170), NothingToReduce),
-    # "TP trigger price can not be higher than the last price", and the other three of its kind.
-    **dict.fromkeys(_codes(range(51277, 51281)), StopWouldTrigger),
-    # Which of the two it is, the position tells: `Okx.place` looks.
-    **dict.fromkeys(_codes(51112, 51115, 51117, 51148, 51165, 51168, 51206), ReduceOnlyBlocked),
-    **dict.fromkeys(ENDED, OrderRefused),
-    **dict.fromkeys(_codes(50000, 50002, 50006, 50007, 50008, 50009, 50012, range(50014, 50017)), OrderRefused),
-    **dict.fromkeys(_codes(50024, 50025, range(50027, 50030), 50032, 50033, 50051, 50052, 50060), OrderRefused),
-    **dict.fromkeys(_codes(range(51000, 51011), 51012, 51015, 51020, 51024, 51025, 51031, 51037), OrderRefused),
-    **dict.fromkeys(_codes(range(51046, 51054), 51087, 51088, range(51100, 51107), 51109, 51110), OrderRefused),
-    **dict.fromkeys(_codes(51116, 51120, 51121, 51124, 51131, 51135, 51136, 51150, 51155, 51174), OrderRefused),
-    **dict.fromkeys(_codes(51201, 51202, 51203, 51205, range(51250, 51277), range(51281, 51310)), OrderRefused),
-    **dict.fromkeys(_codes(51327, 51328), OrderRefused),
-}
-
-
-def rows(answer: dict[str, Any], read: Callable[[dict[str, Any]], T]) -> list[T]:
+def of(answer: dict[str, Any], read: Callable[[dict[str, Any]], T]) -> list[T]:
     """What *read* makes of the rows of an answer, none of which may be an error of its own."""
     # ccxt lets through what succeeded in part.
     if answer["code"] != "0" or any(row.get("sCode", "0") != "0" for row in answer["data"]):
@@ -91,8 +47,8 @@ def rows(answer: dict[str, Any], read: Callable[[dict[str, Any]], T]) -> list[T]
 
 
 def only(answer: dict[str, Any], read: Callable[[dict[str, Any]], T]) -> T:
-    """As `rows`, of an answer that has one."""
-    [found] = rows(answer, read)
+    """As `of`, of an answer that has one."""
+    [found] = of(answer, read)
     return found
 
 
@@ -156,7 +112,7 @@ def order(row: dict[str, Any], leg: Leg) -> Order:
         leg=leg,
         contracts=decimal(row["sz"]),
         filled=decimal(row["accFillSz"] or 0),
-        state=_STATES[row["state"]],
+        state=_STATES.get(row["state"], "open"),
     )
 
 
@@ -167,14 +123,14 @@ def algos(row: dict[str, Any], leg: Leg) -> list[Order]:
     if row["ordType"] == "trigger":
         # It does not say in which direction. "last" is the price at which it was made.
         at = decimal(row["triggerPx"])
-        given = {"take_profit" if (at > decimal(row["last"])) == (leg.side == "long") else "stop_loss": at}
+        given = {kind_of(leg, rises=at > decimal(row["last"])): at}
     elif row["ordType"] == "conditional" and len(given) > 1:
         del given["take_profit"]  # which the venue ignores then
     elif not given:
         given = {"trailing" if row["ordType"] == "move_order_stop" else "order": None}
     # One half cannot be cancelled by itself: its id says so, and `Okx.cancel` looks.
     name = f"algo:half:{row['algoId']}" if len(given) > 1 else f"algo:{row['algoId']}"
-    state, client_id = _ALGO_STATES[row["state"]], row["algoClOrdId"] or None
+    state, client_id = _ALGO_STATES.get(row["state"], "open"), row["algoClOrdId"] or None
     # What closes all of the position, whatever that is then, has no size.
     contracts = decimal(row["sz"] or 0)
     return [Order(name, client_id, kind, leg, contracts, Decimal(0), state, at) for kind, at in given.items()]

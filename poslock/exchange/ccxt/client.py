@@ -11,7 +11,7 @@ import copy
 import json
 import re
 from dataclasses import dataclass, field
-from inspect import isawaitable
+from inspect import isawaitable, signature
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from poslock.errors import (
@@ -25,9 +25,9 @@ from poslock.errors import (
     RequestExpired,
     printable,
 )
-from poslock.exchange.venues.clock import VenueClock
-from poslock.exchange.venues.pinned import carry, pinned
-from poslock.exchange.venues.secrecy import scrubbed
+from poslock.exchange.ccxt.clock import VenueClock
+from poslock.exchange.ccxt.pinned import carry, pinned
+from poslock.exchange.ccxt.secrecy import scrubbed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -38,6 +38,7 @@ _QUESTION_WINDOW_MS = 10_000
 _LONGEST_MESSAGE = 300
 # Answers without a code of the venue: from its gate, which did not let the request in.
 _BY_STATUS: dict[str, type[ExchangeError]] = {"401": KeysRefused, "418": RateLimited, "429": RateLimited}
+_HOST = re.compile(r"https?://(?:[^/?#\s@]*@)?([^/?#\s@]+)")
 # "mexc POST https://... 503 Service Unavailable ...", or without the address, as ccxt puts it.
 _STATUS = re.compile(r"^\S+ (?:[A-Z]+ \S+ )?(\d{3}) ")
 
@@ -89,6 +90,8 @@ class Client:
         self.ccxt = ccxt
         self.clock = VenueClock()
         self._dialect = dialect
+        # From ccxt 4.5.89 on the part of the API is a list; before, it was a plain name where there is but one.
+        self._names_lists = isinstance(signature(ccxt.sign).parameters["api"].default, list)
 
     async def ask(self, endpoint: Endpoint, params: Any, read: Callable[[Any], T]) -> T:
         """What *read* makes of the answer; may be asked again by the caller, because asking changes nothing.
@@ -162,12 +165,17 @@ class Client:
         for name in (*endpoint.api, endpoint.method.lower(), endpoint.path):
             entry = entry.get(name, {}) if isinstance(entry, dict) else {}
         config = entry if isinstance(entry, dict) else {"cost": entry}
-        arguments = (list(endpoint.api), endpoint.method, endpoint.path, params if isinstance(params, dict) else {})
+        arguments = (self._part(endpoint), endpoint.method, endpoint.path, params if isinstance(params, dict) else {})
         return float(self.ccxt.calculate_rate_limiter_cost(*arguments, config))
+
+    def _part(self, endpoint: Endpoint) -> str | list[str]:
+        return endpoint.api[0] if len(endpoint.api) == 1 and not self._names_lists else list(endpoint.api)
 
     def _signed(self, one: Any, endpoint: Endpoint, params: Any) -> dict[str, Any]:
         try:
-            signed: dict[str, Any] = one.sign(endpoint.path, list(endpoint.api), endpoint.method, copy.deepcopy(params))
+            signed: dict[str, Any] = one.sign(
+                endpoint.path, self._part(endpoint), endpoint.method, copy.deepcopy(params)
+            )
         except Exception as error:  # noqa: BLE001  # no keys, a key that cannot be read, ...
             why = f"{self.ccxt.id}: the request could not be signed: {self._scrubbed(str(error))}"
             raise KeysRefused(why) from None
@@ -197,7 +205,13 @@ class Client:
             return _Failure(meaning, status[1], said)
         # Not the text: it has the address, and with it the signature.
         why = " from ".join(type(each).__name__ for each in (error, error.__cause__) if each is not None)
-        return _Failure(None, None, f"{self.ccxt.id}: no answer that can be read ({why})")
+        host = _HOST.search(text)
+        said = f"no answer that can be read{f' from {host[1]}' if host else ''} ({why})"
+        if host and any(each.__name__ == "NetworkError" for each in type(error).__mro__):
+            said += (
+                f"; look whether this machine reaches {host[1]}: its network, name server, clock, firewall and proxy"
+            )
+        return _Failure(None, None, f"{self.ccxt.id}: {said}")
 
     def _scrubbed(self, text: str) -> str:
         return printable(scrubbed(self.ccxt, text)[:_LONGEST_MESSAGE])

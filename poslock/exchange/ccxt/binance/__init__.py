@@ -1,0 +1,1 @@
+"""Binance USD-M futures: how its codes and rows are read, and what is asked of it."""

@@ -1,0 +1,1 @@
+"""Bybit linear perpetuals: how its codes and rows are read, and what is asked of it."""

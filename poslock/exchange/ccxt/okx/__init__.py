@@ -1,0 +1,1 @@
+"""OKX perpetual swaps: how its codes and rows are read, and what is asked of it."""
