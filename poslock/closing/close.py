@@ -294,7 +294,6 @@ class Close:
     # filled → booked
 
     async def _end(self, watch: Watch, sweep: Sweep, over: Decision) -> ClosedPosition:
-        await sweep.drop_changes()
         for _ in range(_MOST_SWEEPS):
             if over.act == "left":
                 await sweep.own()

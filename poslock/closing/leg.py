@@ -299,14 +299,6 @@ class Sweep:
                 if order is not None:
                     watch.ours[change.client_order_id or ""] = (await session.wait_for_end(order)).filled
 
-    async def drop_changes(self) -> None:
-        """Wait until no request of a change can be taken any more."""
-        # A modify died with its request under way: were it taken after the sweep, it would be left over.
-        # (test_a_change_under_way_when_its_owner_died_is_not_left_over)
-        for change in await self._session.read(self._ledger.changes):
-            if change.kind != "reduce" and change.step == "sending":
-                await self._session.find(change)
-
     async def _resting(self) -> list[Order]:
         session = self._session
         # By their ids too: a venue that denies a new order for a while denies it in its list.

@@ -259,6 +259,8 @@ class Session:
 
     async def _unless_denied(self, change: Change) -> Order | None:
         """The order of a change that the venue has taken; None if there is none any more."""
+        # Its owner may have died with the request under way: taken after a sweep, it would be left over.
+        # (test_a_change_under_way_when_its_owner_died_is_not_left_over)
         # A stop-loss is set, and moved a second later: the first one rests, and a venue that denies it would keep both.
         # What it has shown once it does not deny again. (test_an_order_that_was_just_placed_is_replaced_too)
         denies_for = self.exchange.denies_for

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from poslock.closing.close import Close
 from poslock.closing.exits import is_explained
-from poslock.closing.leg import Sweep, Watch, enlarged, filled, in_terms_of_the_table, merged
+from poslock.closing.leg import Watch, enlarged, filled, in_terms_of_the_table, merged
 from poslock.closing.session import LONGEST_PAUSE, READ_PAUSES, Session, pauses
 from poslock.errors import (
     CloseUnsettled,
@@ -246,7 +246,6 @@ class Tracking:
         for order in await session.own_stops():
             await session.cancel(order)
             _warn(held_back.tracked.position, f"its {order.family} {order.order_id} was cancelled for a later position")
-        await Sweep(session).drop_changes()
         return session.key, session.token
 
     def _as_known(self, known: TrackedPosition, position: Position) -> TrackedPosition:
