@@ -158,7 +158,7 @@ class Judged:
             return ""
         read = (holding.entry_price, tracked.entry_price, *(each.fill.price for each in new if each.effect == "entry"))
         last = Decimal(1).scaleb(min(int(price.as_tuple().exponent) for price in read))
-        is_other = self._venue.rules.places < abs(average - holding.entry_price) < last
+        is_other = self._venue.rules.places < abs(average - holding.entry_price) < last * (len(read) - 1)
         return "an average that is not the venue's, but within the last place of the prices read" if is_other else ""
 
     def _late_and_whole(self) -> str:

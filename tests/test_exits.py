@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from decimal import Decimal
+from decimal import ROUND_DOWN, Decimal
 from fractions import Fraction
 from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-from poslock.closing.exits import Decision, Reads, Tracked, averaged, decide, view
+from poslock.closing.exits import Decision, Reads, Tracked, averaged, decide, is_explained, view
 from poslock.exchange.port import Holding, Leg
 from poslock.position import Fill, Trade
 
@@ -388,3 +388,23 @@ def test_an_inverse_average_is_the_harmonic_one() -> None:
     entry = Trade("entry", None, Fill("t", None, Decimal(200), Decimal(4), Decimal(0), "BTC", 0))
     assert averaged(Decimal(4), Decimal(50), [entry], inverse=True) == 80
     assert averaged(Decimal(4), Decimal(50), [entry], inverse=False) == 125
+
+
+@pytest.mark.parametrize("off", [Decimal(0), Decimal("0.5")])
+def test_an_average_that_the_venue_rounds_at_every_entry_is_the_same(off: Decimal) -> None:
+    """Twenty scale-ins, and the venue cuts its average to cents at each: a cent for each entry, and no more."""
+    prices = [Decimal("99.99") - Decimal("0.37") * number for number in range(20)]
+    entries = [
+        Trade("entry", None, Fill(f"t{number}", None, price, Decimal(1), Decimal(0), "USDT", 0))
+        for number, price in enumerate(prices)
+    ]
+    held, average = Decimal(1000), Decimal("100.00")
+    for price in prices:
+        average = ((held * average + price) / (held + 1)).quantize(Decimal("0.01"), ROUND_DOWN)
+        held += 1
+    tracked = Tracked(Decimal(1000), Decimal(1000), Decimal("100.00"))
+    exact = averaged(tracked.held, Decimal("100.00"), entries, inverse=False)
+    assert exact is not None
+    assert exact - average > Decimal("0.05")  # off by several cents
+    holding = Holding(LEG, held, average - off, Decimal(1), False, "USDT")
+    assert is_explained(tracked, holding, entries) is (not off)

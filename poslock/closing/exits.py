@@ -416,15 +416,17 @@ def averaged(contracts: Decimal, price: Decimal, trades: Sequence[Trade], *, inv
 
 
 def is_as_reported(average: Decimal, reported: Decimal, prices: Sequence[Decimal]) -> bool:
-    """Whether *reported* is *average* in as many places as the venue writes prices, of which *prices* are examples.
+    """Whether *reported* is *average* in as many places as the venue writes prices; *prices* are those averaged.
 
-    Venues round averages, and JSON leaves out idle zeros: the most places of any price on the market count.
+    Venues round averages, and JSON leaves out idle zeros: the most places of any price on the market count. A venue
+    that goes on from an average that it has rounded is off by up to one of the last place for each of them.
+    (test_an_average_that_the_venue_rounds_at_every_entry_is_the_same)
     """
     if average == reported:
         return True
     last = min(int(price.as_tuple().exponent) for price in (reported, *prices))
     with localcontext(Context(prec=_AVERAGE_DIGITS)):
-        return abs(average - reported) < Decimal(1).scaleb(last)
+        return abs(average - reported) < Decimal(len(prices)).scaleb(last)
 
 
 def _prices(trades: Sequence[Trade]) -> list[Decimal]:
