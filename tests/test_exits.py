@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 S = 4
 LEG = Leg("BTC_USDT", "long")
-TRACKED_AT, OTHER = 100, Decimal("107.3")  # the tracked entry price, and one that no trades give
+TRACKED_AT, OTHER = 100, Decimal("107.3001")  # the tracked entry price, and one that no trades give
 ENTERED_AT = 110
 
 

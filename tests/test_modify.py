@@ -684,6 +684,25 @@ def test_a_change_under_way_when_its_owner_died_is_not_left_over(account: Accoun
     assert_closed(account, position)
 
 
+def test_a_position_that_ends_between_two_changes_gets_no_second_order(account: Account, clock: Any) -> None:
+    """Its stop-loss is set; then somebody closes by hand and enters again: the take-profit would be the new one's."""
+    account.open()
+    venue = Venue(account, clock=clock)
+
+    def place_stop(order: StopOrder) -> Order:
+        placed = venue.exchange.place_stop(order)
+        account.exchange.open_position(SYMBOL, "short", 10)
+        account.exchange.open_position(SYMBOL, "long", 6)
+        venue.instead.clear()
+        return placed
+
+    venue.instead["place_stop"] = place_stop
+    with pytest.raises(ChangeRefused, match="the position has ended at the venue"):
+        venue.guard.modify_position("btc-1", stop_loss=58_000, take_profit=65_000)
+    assert venue.calls.count("place_stop") == 1
+    assert change_steps(account) == ["done", "refused"]
+
+
 @pytest.mark.parametrize("in_time", [True, False])
 def test_a_reduce_under_way_when_its_owner_died_counts_for_the_position(
     account: Account, clock: Any, *, in_time: bool

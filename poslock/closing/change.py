@@ -96,13 +96,16 @@ class Changes:
         return await self._resting.outcome()
 
     async def finish(self, *, looked: bool = False) -> None:
-        """Finish the changes that were begun; unless the leg was *looked* at just now, look first."""
+        """Finish the changes that were begun; before the first one look, unless the leg was *looked* at just now."""
         await self._session.ask(self._session.exchange.prepare)
         begun = [each for each in await self._session.read(self._ledger.changes) if each.is_unfinished]
         for _, rungs in groupby(begun, key=lambda each: each.ladder or each.number):
             changes = [*rungs]
             self._session.change = changes[0].kind
             await self._make(changes, looked=looked)
+            # Its requests took their time, and somebody may have closed the position by hand and entered again.
+            # (test_a_position_that_ends_between_two_changes_gets_no_second_order)
+            looked = False
 
     async def follow(self) -> None:
         """Have a stop-loss of ours that is larger than what is left follow that, at its price."""
