@@ -26,7 +26,7 @@ _SIDES: dict[tuple[str, bool], Side] = {
     ("BUY", False): "long",
     ("SELL", False): "short",
 }
-_SMALLEST, _PLACES, _LEAST_NOTIONAL = Decimal("0.001"), 3, Decimal(5)
+_SMALLEST, _PLACES, _LEAST_NOTIONAL, _TICK = Decimal("0.001"), 3, Decimal(5), Decimal("0.1")
 
 
 @ORDERS.on("POST", "/fapi/v1/order")
@@ -39,6 +39,8 @@ def new_order(venue: Binance, request: Request) -> Any:
     symbol, contracts = venue.symbol(params.get("symbol")), _quantity(params.get("quantity"))
     if contracts > (venue.largest if kind == "MARKET" else 1000):
         refuse(-4005)
+    if _number(params.get("price", 0)) % _TICK:
+        refuse(-4014)
     with venue.account() as account:
         asked = _asked(venue, account, params, kind, "newClientOrderId")
         leg, reducing = _leg(params, symbol, asked)
@@ -84,6 +86,8 @@ def new_algo(venue: Binance, request: Request) -> Any:
     trigger = None if kind == "TRAILING_STOP_MARKET" else _number(params.get("triggerPrice"))
     if trigger is not None and trigger <= 0:
         refuse(-4006)
+    if trigger is not None and trigger % _TICK:
+        refuse(-4014)
     with venue.account() as account:
         asked = _asked(venue, account, params, kind, "clientAlgoId")
         if asked.close_position and ("quantity" in params or "reduceOnly" in params):

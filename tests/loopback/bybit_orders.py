@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 ORDERS = Routes()
 _CLIENT_ID = re.compile(r"[A-Za-z0-9_-]{1,36}")
-_STEP = Decimal("0.001")
+_STEP, _TICK = Decimal("0.001"), Decimal("0.1")
 _RISES, _FALLS = 1, 2
 
 
@@ -28,6 +28,8 @@ def create(venue: Bybit, request: Request) -> Any:
     symbol, said = venue.symbol(request), request.params
     client_id, contracts = said.get("orderLinkId"), Decimal(said["qty"])
     if contracts <= 0 or contracts % _STEP or (client_id is not None and not _CLIENT_ID.fullmatch(client_id)):
+        refuse(10001)
+    if any(Decimal(said[name]) % _TICK for name in ("price", "triggerPrice") if name in said):
         refuse(10001)
     side = {"Buy": "buy", "Sell": "sell"}[said["side"]]
     reduces = said.get("reduceOnly") is True

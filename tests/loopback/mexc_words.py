@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from loopback.server import Refused, Reply
@@ -47,6 +48,7 @@ WORDS = {
     7005: "quantity for closing is insufficient, check positions and orders",
 }
 _DAY_MS = 86_400_000
+PRICE_UNIT = Decimal("0.1")
 
 
 def good(*data: Any) -> dict[str, Any]:

@@ -54,7 +54,7 @@ WORDS = {
 ORDER, CHILD, ALGO, ELSE = 680_800_000_000_000_000, 680_900_000_000_000_000, 590_900_000_000_000_000, 590_910_000_000
 BILL = 623_950_000_000_000_000
 _CLIENT_ID = re.compile(r"[A-Za-z0-9]{1,32}")
-_LOT = Decimal("0.01")
+_LOT, TICK = Decimal("0.01"), Decimal("0.1")
 
 
 @dataclass(frozen=True, slots=True)
