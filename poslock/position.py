@@ -52,6 +52,14 @@ def exact(field: str, value: object) -> Decimal:
     return number
 
 
+def on_step(number: Decimal, step: Decimal, *, up: bool = False) -> Decimal:
+    """The multiple of *step* next below *number*, or next above it; *number* itself if it is one, or *step* is 0."""
+    beyond = EXACT.remainder(number, step) if step else step
+    if not beyond:
+        return number
+    return EXACT.add(number, EXACT.subtract(step, beyond)) if up else EXACT.subtract(number, beyond)
+
+
 def positive(field: str, value: object) -> Decimal:
     """As `exact`, and above zero."""
     number = exact(field, value)

@@ -38,7 +38,7 @@ CLOCK = {"bybit": "/v5/market/time", "okx": "/api/v5/public/time"}
 POSITIONS = {"bybit": "/v5/position/list", "okx": "/api/v5/account/positions"}
 LATE = {"bybit": "10002", "okx": "50102"}
 WRONG_SIGNATURE = {"bybit": "10004", "okx": "50113"}
-SMALLEST = {"bybit": "0.001", "okx": "0.01"}
+SMALLEST = {"bybit": Decimal("0.001"), "okx": Decimal("0.01")}
 NOTHING = {"bybit": "110017", "okx": "51169"}
 
 pytestmark = [
@@ -81,7 +81,9 @@ def test_what_is_held(desk: Desk, name: str, side: Side) -> None:
     held = desk.book.holding(leg)
     assert held is not None
     assert held.contracts == 10
-    assert desk.exchange.holding(leg) == replace(held, smallest=Decimal(SMALLEST[name]))
+    assert desk.exchange.holding(leg) == replace(
+        held, smallest=SMALLEST[name], step=SMALLEST[name], tick=Decimal("0.1")
+    )
     assert desk.exchange.holding(other(leg)) is None
     assert desk.exchange.price(leg) == 61_000
 

@@ -225,9 +225,9 @@ def test_a_position_has_an_id_of_its_own(desk: Desk, *, hedge: bool) -> None:
     assert desk.exchange.holding(LONG).position_id not in {None, first}
 
 
-@pytest.mark.parametrize(("least", "smallest"), [(1, 1), (5, 5), (None, 0)])
+@pytest.mark.parametrize(("least", "smallest"), [(1, 1), (5, 5), (None, 1)])
 def test_the_smallest_order_is_the_contracts(desk: Desk, least: Any, smallest: int) -> None:
-    """minVol of the contract detail; 0 where it does not say."""
+    """minVol of the contract detail; the step of sizes where it does not say."""
     desk.answer_data("contract/detail", lambda rows: [{**row, "minVol": least} for row in rows])
     desk.held()
     assert desk.exchange.holding(LONG).smallest == smallest

@@ -41,6 +41,7 @@ from poslock.errors import (
     StopWouldTrigger,
 )
 from poslock.exchange.port import CloseOrder, Order
+from poslock.position import on_step
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -75,6 +76,7 @@ class Changes:
             await self.finish()
         await self._session.reload()
         seen = await self._seen(wanted, before)
+        wanted = wanted.fitted(self._session.tracked, seen)
         wanted.check(self._session.tracked, seen)
         if why := wanted.passed(self._session.leg.side, seen.price):
             return await self._passed(wanted, seen, why)
@@ -111,7 +113,7 @@ class Changes:
         watch = await Watch.of(self._session)
         decision = await watch.decision()
         if _is_sure(decision):
-            await self._follow(watch.view(watch.holding).ours, _smallest(watch))
+            await self._follow(_orderable(watch), _smallest(watch))
 
     async def _follow(self, left: Decimal, smallest: Decimal) -> None:
         session = self._session
@@ -150,7 +152,8 @@ class Changes:
             raise self._session.unsettled("look", decision.reason)
         price = await session.ask(session.exchange.price, session.leg) if wanted.needs_price else Decimal(0)
         # An exit order that is too large takes off what there is; one that is too small leaves contracts bare.
-        return Seen(seen.ours, decision.contracts, _smallest(watch), price, _is_sure(decision))
+        step, tick = (watch.holding.step, watch.holding.tick) if watch.holding else (Decimal(0), Decimal(0))
+        return Seen(_orderable(watch), decision.contracts, _smallest(watch), price, _is_sure(decision), step, tick)
 
     async def _passed(self, wanted: Wanted, seen: Seen, why: str) -> Passed:
         if not wanted.or_close:
@@ -284,6 +287,13 @@ class Changes:
 def _smallest(watch: Watch) -> Decimal:
     """The fewest contracts that an order can close."""
     return watch.holding.smallest if watch.holding else Decimal(0)
+
+
+def _orderable(watch: Watch) -> Decimal:
+    """What is left of the position, as far as an order can be for it."""
+    left = watch.view(watch.holding).ours
+    # Of a crumb the venue says itself that no order can be for it.
+    return (on_step(left, watch.holding.step) or left) if watch.holding else left
 
 
 def _is_sure(decision: Decision) -> bool:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal, localcontext
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from poslock.closing.session import client_order_id, may_rest
 from poslock.errors import InvalidChange, InvalidPosition
 from poslock.ledger.journal import Change
-from poslock.position import EXACT, positive
+from poslock.position import EXACT, on_step, positive
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,7 +28,8 @@ class Seen:
     """A leg as it was looked at for a change.
 
     ``left`` is what is left of the position, and ``to_close`` what a close would take off now; ``smallest`` are the
-    fewest contracts of an order. ``is_sure`` says that the holding and the trades agree on what is left.
+    fewest contracts of an order, whose sizes are multiples of ``step`` and whose prices are multiples of ``tick``.
+    ``is_sure`` says that the holding and the trades agree on what is left.
     """
 
     left: Decimal
@@ -36,6 +37,8 @@ class Seen:
     smallest: Decimal
     price: Decimal
     is_sure: bool
+    step: Decimal = Decimal(0)
+    tick: Decimal = Decimal(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +99,40 @@ class Wanted:
     def needs_price(self) -> bool:
         """Whether it depends on the price of the market."""
         return self.stop_loss is not ... or self.take_profit is not ...
+
+    def fitted(self, tracked: TrackedPosition, seen: Seen) -> Wanted:
+        """The same as the venue can have it: prices on its tick, contracts cut down to its step.
+
+        A price is rounded towards the market: where it rests, it triggers up to a tick before the price that was asked
+        for, and never after it.
+
+        Raises:
+            InvalidChange: a price becomes 0, or two rungs come to stand at one price.
+        """
+        side, position_id = tracked.position.side, tracked.position.id
+
+        def price(kind: Literal["stop_loss", "take_profit"], asked: Decimal) -> Decimal:
+            rounded = on_step(asked, seen.tick, up=not is_above(kind, side))
+            if not rounded:
+                raise InvalidChange(position_id, kind, asked, f"is less than the venue's tick of {seen.tick}")
+            return rounded
+
+        stop, target, reduce = self.stop_loss, self.take_profit, self.reduce_by
+        if isinstance(stop, Decimal):
+            stop = price("stop_loss", stop)
+        if isinstance(target, Decimal):
+            target = price("take_profit", target)
+        elif isinstance(target, tuple):
+            target = tuple((price("take_profit", at), on_step(contracts, seen.step)) for at, contracts in target)
+            if len({at for at, _ in target}) < len(target):
+                why = f"has rungs at one price on the venue's tick of {seen.tick}"
+                raise InvalidChange(position_id, "take_profit", self._said(), why)
+        return replace(
+            self,
+            stop_loss=stop,
+            take_profit=target,
+            reduce_by=None if reduce is None else on_step(reduce, seen.step),
+        )
 
     def check(self, tracked: TrackedPosition, seen: Seen) -> None:
         """Whether it can be made, but for the price of the stop-loss.
@@ -159,6 +196,8 @@ class Wanted:
 
 def too_much(reduce_by: Decimal, to_close: Decimal, smallest: Decimal) -> str:
     """Why so many contracts cannot be taken off; empty if they can."""
+    if not reduce_by or reduce_by < smallest:
+        return f"is less than the venue's smallest order, which is for {smallest}"
     if reduce_by >= to_close:
         return f"is not below the {to_close} contracts left; close_position takes off all"
     left = EXACT.subtract(to_close, reduce_by)

@@ -75,10 +75,11 @@ class BinanceUsdm(Swap):
         """Send a market order that only reduces, of at most the venue's largest size: less than was asked for, then."""
         largest = (self.market(order.leg)["limits"].get("market") or {}).get("max")
         contracts = await self._size(order)
+        sent = contracts if largest is None else min(contracts, decimal(largest))
         params = {
             **await self._reducing(order.leg),
             "type": "MARKET",
-            "quantity": plain(contracts if largest is None else min(contracts, decimal(largest))),
+            "quantity": plain(self._sendable(order.leg, sent)),
             "newClientOrderId": order.client_order_id,
             "newOrderRespType": "RESULT",
         }

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from poslock.errors import ExchangeUnavailable, UnsupportedMarket
 from poslock.exchange.ccxt.bybit import codes, rows
 from poslock.exchange.ccxt.client import Client, Dialect, Endpoint, Stamp
-from poslock.exchange.ccxt.reading import decimal, every_page, rises, spans
+from poslock.exchange.ccxt.reading import decimal, every_page, plain, rises, spans
 from poslock.exchange.ccxt.swap import Held, Swap
 from poslock.exchange.port import Leg, Order
 from poslock.position import EXACT
@@ -77,13 +77,13 @@ class Bybit(Swap):
     async def place(self, order: CloseOrder) -> Order:
         """Send a reduce-only market order, of at most the venue's largest size: less than was asked for, then."""
         # Of more it would make several orders by itself, and one client order id finds one.
-        contracts = min(order.contracts, self._largest(order.leg))
+        contracts = self._sendable(order.leg, min(order.contracts, self._largest(order.leg)))
         return await self._reduce(order, "order", contracts, {})
 
     async def place_stop(self, order: StopOrder) -> Order:
         """Rest a conditional reduce-only order that closes at market."""
         trigger = {
-            "triggerPrice": format(order.trigger_price, "f"),
+            "triggerPrice": plain(order.trigger_price),
             "triggerDirection": rows.RISES if rises(order.leg, order.kind) else rows.FALLS,
             "triggerBy": "LastPrice",
         }
@@ -219,7 +219,7 @@ class Bybit(Swap):
             "symbol": self._id(order.leg),
             "side": rows.REDUCING[order.leg.side],
             "orderType": "Market",
-            "qty": format(contracts, "f"),
+            "qty": plain(contracts),
             "positionIdx": position.said["positionIdx"],
             "reduceOnly": True,
             "orderLinkId": order.client_order_id,

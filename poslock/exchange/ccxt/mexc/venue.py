@@ -109,7 +109,8 @@ class Mexc(Swap):
             DuplicateClientOrderId: the venue has answered with an order that was there before.
         """
         position = await self._named_position(order)
-        contracts = min(order.contracts, position.contracts, self._largest(order.leg))
+        most = min(order.contracts, position.contracts, self._largest(order.leg))
+        contracts = self._sendable(order.leg, most)
         params = {
             **await self._closing(order.leg, contracts, position),
             "type": _MARKET,

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 from poslock.errors import ExchangeUnavailable, NothingToReduce, OrderRefused, ReduceOnlyBlocked, UnsupportedMarket
 from poslock.exchange.ccxt.client import Dialect, Endpoint, Stamp
 from poslock.exchange.ccxt.okx import codes, rows
-from poslock.exchange.ccxt.reading import decimal, every_page
+from poslock.exchange.ccxt.reading import decimal, every_page, plain
 from poslock.exchange.ccxt.swap import Held, Swap
 from poslock.exchange.port import Leg, Order
 from poslock.position import EXACT
@@ -79,7 +79,8 @@ class Okx(Swap):
     async def place(self, order: CloseOrder) -> Order:
         """Send a market order that only reduces, of at most what is held and what the venue takes at once."""
         position = await self._reducible(order.leg)
-        contracts = min(order.contracts, position.contracts, self._largest(order.leg))
+        most = min(order.contracts, position.contracts, self._largest(order.leg))
+        contracts = self._sendable(order.leg, most)
         params = {
             **self._closing(order.leg, contracts, position),
             "ordType": "market",
@@ -104,7 +105,7 @@ class Okx(Swap):
             **self._closing(order.leg, contracts, position),
             "ordType": "conditional",
             "algoClOrdId": order.client_order_id,
-            f"{price}TriggerPx": format(order.trigger_price, "f"),
+            f"{price}TriggerPx": plain(order.trigger_price),
             f"{price}TriggerPxType": "last",
             f"{price}OrdPx": "-1",
         }
@@ -116,8 +117,8 @@ class Okx(Swap):
 
     async def order(self, leg: Leg, client_order_id: str) -> Order | None:
         """The order with this client order id, plain or conditional; what it has become if it has triggered."""
-        if (plain := await self._plain(leg, {"clOrdId": client_order_id})) is not None:
-            return plain
+        if (found := await self._plain(leg, {"clOrdId": client_order_id})) is not None:
+            return found
         symbol = self._id(leg)
 
         def read(row: dict[str, Any]) -> tuple[Order, list[str], Decimal] | None:
@@ -127,9 +128,9 @@ class Okx(Swap):
             return rows.algos(row, leg)[0], rows.children(row), decimal(row["actualSz"] or 0)
 
         query = {"algoClOrdId": client_order_id}
-        for found in await self._known_order(self._rows("trade/order-algo", query, read)) or ():
-            if found is not None:
-                return await self._triggered(*found)
+        for algo in await self._known_order(self._rows("trade/order-algo", query, read)) or ():
+            if algo is not None:
+                return await self._triggered(*algo)
         return None
 
     async def open_orders(self, leg: Leg) -> list[Order]:
@@ -139,13 +140,13 @@ class Okx(Swap):
         def is_of(row: dict[str, Any]) -> bool:
             return row["instId"] == query["instId"] and rows.reduces(row, leg)
 
-        def plain(row: dict[str, Any]) -> tuple[str, list[Order]]:
+        def book(row: dict[str, Any]) -> tuple[str, list[Order]]:
             return row["ordId"], [rows.order(row, leg)] if is_of(row) else []
 
         def algo(row: dict[str, Any]) -> tuple[str, list[Order]]:
             return row["algoId"], rows.algos(row, leg) if is_of(row) else []
 
-        found = [*(await self._every("trade/orders-pending", query, plain)).values()]
+        found = [*(await self._every("trade/orders-pending", query, book)).values()]
         for kind in _ALGO_TYPES:
             found.extend((await self._every("trade/orders-algo-pending", {**query, "ordType": kind}, algo)).values())
         return [order for orders in found for order in orders if not order.ended]
@@ -245,7 +246,7 @@ class Okx(Swap):
             "tdMode": mode,
             "side": rows.REDUCING[leg.side],
             "posSide": side,
-            "sz": format(contracts, "f"),
+            "sz": plain(contracts),
         }
         return {**params, "reduceOnly": True} if side == rows.NET else params
 

@@ -1,0 +1,134 @@
+"""Prices, sizes and modes as venues have them, through real ccxt clients, against servers that refuse all others."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from loopback import binance, bybit, mexc, okx
+from loopback.desk import LONG, SYMBOL, Desk, desk_at
+from loopback.server import Fault
+from poslock import InvalidChange, Position
+from poslock.exchange.port import Leg
+from poslock.ledger.journal import CloseKey
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from poslock import PositionGuard
+    from poslock.position import Side
+
+VENUES: dict[str, Any] = {"mexc": mexc.Mexc, "binance": binance.Binance, "bybit": bybit.Bybit, "okx": okx.Okx}
+STEP = {"mexc": Decimal(1), "binance": Decimal("0.001"), "bybit": Decimal("0.001"), "okx": Decimal("0.01")}
+PLACE_STOP = {
+    "mexc": "planorder/place/v2",
+    "binance": "/fapi/v1/algoOrder",
+    "bybit": "/v5/order/create",
+    "okx": "/api/v5/trade/order-algo",
+}
+
+pytestmark = [
+    pytest.mark.parametrize("asynchronous", [False, True], ids=["sync", "async"]),
+    pytest.mark.takes_turns,
+]
+all_venues = pytest.mark.parametrize("name", list(VENUES))
+only_one = pytest.mark.parametrize("name", ["bybit"])
+
+
+@pytest.fixture
+def desk(tmp_path: Path, name: str, *, asynchronous: bool) -> Iterator[Desk]:
+    with desk_at(VENUES[name](tmp_path / "exchange.db"), tmp_path, asynchronous=asynchronous) as desk:
+        yield desk
+
+
+def tracked(desk: Desk, side: Side = "long", contracts: Any = 10, **options: Any) -> PositionGuard:
+    desk.hold(side)
+    guard = desk.guard(**options)
+    size = desk.exchange.holding(Leg(SYMBOL, side)).contract_size
+    guard.track(Position("btc-1", SYMBOL, side, contracts, 60_000, contract_size=size))
+    return guard
+
+
+def journaled(desk: Desk) -> list[tuple[Decimal | None, Decimal]]:
+    """Prices and contracts of the changes, as the ledger keeps them."""
+    ledger = desk.guard()._operations.means.ledger
+    return [(each.trigger_price, each.contracts) for each in ledger.changes(CloseKey("btc-1", 1))]
+
+
+@all_venues
+@pytest.mark.parametrize(
+    ("side", "stop", "target"),
+    [
+        ("long", ("57123.123456789", "57123.2"), ("66123.17", "66123.1")),
+        ("short", ("66123.17", "66123.1"), ("57123.123456789", "57123.2")),
+    ],
+)
+def test_prices_rest_on_the_tick(desk: Desk, side: Side, stop: tuple[str, str], target: tuple[str, str]) -> None:
+    """They are rounded towards the market, told, and kept so; asked for again they come to rest at the same prices."""
+    guard = tracked(desk, side)
+    expected = (Decimal(stop[1]), Decimal(target[1]))
+    for _ in range(2):
+        made = guard.modify_position("btc-1", stop_loss=stop[0], take_profit=target[0])
+        assert (made.stop_loss, made.take_profit) == expected
+    resting = [(each.family, each.trigger_price) for each in desk.exchange.open_orders(Leg(SYMBOL, side))]
+    assert sorted(resting) == sorted(zip(("stop_loss", "take_profit"), expected, strict=True))
+    assert journaled(desk) == [(price, Decimal(10)) for price in expected * 2]
+
+
+@all_venues
+def test_a_stop_whose_answer_was_lost_is_found_by_its_rounded_price(desk: Desk, name: str) -> None:
+    """The order that the venue has taken is the one that the ledger has, so it is not placed a second time."""
+    guard = tracked(desk)
+    desk.venue.strike(Fault(PLACE_STOP[name], "lose", method="POST"))
+    made = guard.modify_position("btc-1", stop_loss="57123.123456789")
+    assert made.stop_loss == Decimal("57123.2")
+    assert len([each for each in desk.exchange.open_orders(LONG) if each.family == "stop_loss"]) == 1
+    sent = [each for each in desk.venue.requests if each.method == "POST" and each.path.endswith(PLACE_STOP[name])]
+    assert len(sent) == 1
+
+
+@all_venues
+def test_rungs_and_reduces_are_cut_down_to_the_step(desk: Desk, name: str) -> None:
+    """Their sizes are never more than what was asked for, and their prices are on the tick."""
+    guard, more = tracked(desk), STEP[name] * Decimal("0.9")
+    ladder = [("66000.19", 3 + more), ("67000", 4 + more)]
+    made = guard.modify_position("btc-1", take_profit=ladder, reduce_by=2 + more)
+    assert made.take_profits == ((Decimal("66000.1"), Decimal(3)), (Decimal(67_000), Decimal(4)))
+    assert made.contracts == desk.book.held(LONG) == 8
+
+
+@all_venues
+def test_a_close_is_cut_down_to_the_step(desk: Desk, name: str) -> None:
+    """What is left of the position below the step is said to be left."""
+    desk.connect(settles_within=0.3)
+    guard, step = tracked(desk, contracts=10 - STEP[name] * Decimal("0.1")), STEP[name]
+    guard.modify_position("btc-1", stop_loss=57_000)
+    [stop] = desk.exchange.open_orders(LONG)
+    assert stop.contracts == 10 - step
+    closed = guard.close_position("btc-1")
+    assert sum(fill.contracts for fill in closed.fills) == 10 - step
+    assert closed.left_at_venue == desk.book.held(LONG) == step
+
+
+@only_one
+@pytest.mark.parametrize(
+    ("asked", "why"),
+    [
+        ({"stop_loss": "59999.91"}, "below the price"),
+        ({"take_profit": "60000.09"}, "above the price"),
+        ({"take_profit": "0.09"}, "less than the venue's tick"),
+        ({"take_profit": [("66000.11", 1), ("66000.19", 1)]}, "at one price"),
+        ({"take_profit": [("66000", "0.0009"), ("67000", 1)]}, "smallest order"),
+        ({"reduce_by": "0.0009"}, "smallest order"),
+    ],
+)
+def test_what_cannot_rest_once_rounded_is_refused(desk: Desk, asked: dict[str, Any], why: str) -> None:
+    """Before anything is written or sent."""
+    guard = tracked(desk)
+    with pytest.raises(InvalidChange, match=why):
+        guard.modify_position("btc-1", **asked)
+    assert journaled(desk) == []
+    assert desk.sent("/v5/order/create") == []
