@@ -18,11 +18,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from loopback.server import Request
     from poslock import PositionGuard
     from poslock.position import Side
 
 VENUES: dict[str, Any] = {"mexc": mexc.Mexc, "binance": binance.Binance, "bybit": bybit.Bybit, "okx": okx.Okx}
 STEP = {"mexc": Decimal(1), "binance": Decimal("0.001"), "bybit": Decimal("0.001"), "okx": Decimal("0.01")}
+PLACE = {
+    "mexc": "order/create",
+    "binance": "/fapi/v1/order",
+    "bybit": "/v5/order/create",
+    "okx": "/api/v5/trade/order",
+}
 PLACE_STOP = {
     "mexc": "planorder/place/v2",
     "binance": "/fapi/v1/algoOrder",
@@ -132,3 +139,31 @@ def test_what_cannot_rest_once_rounded_is_refused(desk: Desk, asked: dict[str, A
         guard.modify_position("btc-1", **asked)
     assert journaled(desk) == []
     assert desk.sent("/v5/order/create") == []
+
+
+@all_venues
+@pytest.mark.parametrize("operation", ["close", "reduce", "stop_loss"])
+def test_a_mode_switched_under_a_running_bot_costs_one_order(desk: Desk, name: str, operation: str) -> None:
+    """The venue's refusal proves that nothing was taken; the order goes out once more, in the other mode."""
+    guard, path = tracked(desk), PLACE_STOP[name] if operation == "stop_loss" else PLACE[name]
+
+    def switch(request: Request) -> None:
+        desk.venue.hedge = True  # type: ignore[attr-defined]  # each venue has it
+
+    desk.venue.strike(Fault(f"{path}$", switch, method="POST"))
+    if operation == "close":
+        closed = guard.close_position("btc-1")
+        assert sum(fill.contracts for fill in closed.fills) == 10
+    elif operation == "reduce":
+        assert guard.modify_position("btc-1", reduce_by=4).contracts == 6
+    else:
+        assert guard.modify_position("btc-1", stop_loss=57_000).stop_loss == 57_000
+    sent = [each for each in desk.venue.requests if each.method == "POST" and each.path.endswith(path)]
+    assert len(sent) == 2
+    assert sent[0].params != sent[1].params
+    assert client_id_of(sent[0]) == client_id_of(sent[1])
+
+
+def client_id_of(request: Request) -> Any:
+    names = ("newClientOrderId", "clientAlgoId", "orderLinkId", "clOrdId", "algoClOrdId", "externalOid")
+    return [request.params[each] for each in names if each in request.params]

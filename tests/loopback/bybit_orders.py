@@ -35,7 +35,7 @@ def create(venue: Bybit, request: Request) -> Any:
     reduces = said.get("reduceOnly") is True
     leg = Leg(symbol, "long" if (side == "sell") == reduces else "short")
     if said.get("positionIdx", 0) != index_of(venue, leg.side):
-        refuse(10001)
+        refuse(10001, "position idx not match position mode")
     with venue.account() as account:
         if client_id is not None and account.order_by_client_id(client_id):
             refuse(110072)

@@ -92,9 +92,9 @@ def refuse(code: int) -> NoReturn:
     raise Refused(refusal(code))
 
 
-def fail(code: int) -> NoReturn:
+def fail(code: int, words: str = "") -> NoReturn:
     """Raise the refusal of an operation: its own code, inside an answer that says that all have failed."""
-    row = {"ordId": "", "clOrdId": "", "algoId": "", "sCode": str(code), "sMsg": WORDS[code][1]}
+    row = {"ordId": "", "clOrdId": "", "algoId": "", "sCode": str(code), "sMsg": words or WORDS[code][1]}
     raise Refused(Reply(200, {"code": "1", "msg": "All operations failed", "data": [row]}))
 
 
@@ -110,10 +110,10 @@ def page(request: Request, rows: Sequence[dict[str, Any]], key: str, most: int =
 def terms(venue: Okx, account: Matching, said: dict[str, Any], client_id: str) -> Terms:
     """Judge the request for an order, plain or conditional."""
     symbol, side, position = venue.symbol(said.get("instId")), said["side"], said.get("posSide", "net")
-    if position not in ({"long", "short"} if venue.hedge else {"net"}) or (
-        client_id and not _CLIENT_ID.fullmatch(client_id)
-    ):
+    if client_id and not _CLIENT_ID.fullmatch(client_id):
         refuse(51000)
+    if position not in ({"long", "short"} if venue.hedge else {"net"}):
+        fail(51000, "Parameter posSide  error")
     reduces = said.get("reduceOnly") is True
     if venue.hedge:
         reduces = side == {"long": "sell", "short": "buy"}[position]

@@ -53,6 +53,7 @@ class Bybit(Swap):
     denies_for: ClassVar[float] = 10.0
     private: ClassVar = _PRIVATE
     ended: ClassVar = codes.ENDED
+    wrong_mode: ClassVar = codes.WRONG_MODE
     dialect: ClassVar[Dialect] = Dialect(
         stamp=_stamp,
         code=codes.read,

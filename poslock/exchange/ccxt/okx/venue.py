@@ -61,6 +61,7 @@ class Okx(Swap):
     private: ClassVar = _PRIVATE
     no_such_order: ClassVar = frozenset({codes.NO_SUCH_ORDER})
     ended: ClassVar = codes.ENDED
+    wrong_mode: ClassVar = codes.WRONG_MODE
     dialect: ClassVar[Dialect] = Dialect(
         stamp=_stamp,
         code=codes.read,
@@ -259,7 +260,7 @@ class Okx(Swap):
     async def _send(
         self, path: str, params: dict[str, Any], order: CloseOrder | StopOrder, read: Callable[[Any], T]
     ) -> T:
-        return await self._post(path, params, read, order.signed_at_ms + order.receive_window_ms)
+        return await self._in_mode(self._post(path, params, read, order.signed_at_ms + order.receive_window_ms))
 
     async def _post(self, path: str, body: Any, read: Callable[[dict[str, Any]], T], expires_ms: int) -> T:
         # Only some of its services honour "expTime"; those of conditional orders and cancels do not. All refuse a
