@@ -302,8 +302,8 @@ class ModifiedPosition:
     """What a change of a position led to, read from the venue afterwards.
 
     ``stop_loss`` and ``take_profit`` are the prices of those that rest now, None if none does; ``contracts`` is what is
-    left of the position. ``take_profits`` are the prices and contracts of all that rest, the nearest to the market
-    first; ``take_profit`` is None if they are several.
+    left of the position. ``take_profits`` are the prices at which any rest, each with its contracts, the nearest to
+    the market first; ``take_profit`` is None if they are several.
     """
 
     position_id: str

@@ -290,11 +290,12 @@ def test_only_long_legs_of_spot_markets_are_known(desk: Desk) -> None:
     assert len(desk.venue.requests) == asked
 
 
-def test_what_a_holding_is(desk: Desk) -> None:
+def test_what_a_holding_is(desk: Desk, name: str) -> None:
     """Units of the base currency, counted in the quote currency; what they were bought for nobody knows."""
     desk.hold("0.5")
     desk.rest("0.2")
     rules: dict[str, Any] = {"smallest": Decimal("0.00009"), "step": Decimal("0.00001"), "tick": Decimal("0.01")}
+    rules["largest"] = {"binance": Decimal(100), "mexc": None}[name]
     expected = Holding(LONG, Decimal("0.5"), None, Decimal(1), inverse=False, settle="USDT", **rules)
     assert desk.exchange.holding(LONG) == expected
     assert desk.exchange.holding(Leg("BTC/USDC", "long")) == replace(

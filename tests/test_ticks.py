@@ -167,3 +167,81 @@ def test_a_mode_switched_under_a_running_bot_costs_one_order(desk: Desk, name: s
 def client_id_of(request: Request) -> Any:
     names = ("newClientOrderId", "clientAlgoId", "orderLinkId", "clOrdId", "algoClOrdId", "externalOid")
     return [request.params[each] for each in names if each in request.params]
+
+
+@pytest.fixture
+def small(desk: Desk) -> Desk:
+    """A venue whose largest order is for four contracts."""
+    desk.venue.largest = Decimal(4)  # type: ignore[attr-defined]  # each venue has it
+    return desk
+
+
+def resting(desk: Desk, kind: str = "stop_loss") -> list[tuple[Any, Decimal]]:
+    return [(each.trigger_price, each.contracts) for each in desk.exchange.open_orders(LONG) if each.family == kind]
+
+
+@all_venues
+def test_what_is_larger_than_the_largest_order_rests_as_several(small: Desk) -> None:
+    """They cover all of the position, move together, are known to the ledger each, and give way to the close."""
+    guard = tracked(small)
+    for stop, target in ((57_000, 66_000), (58_000, 67_000)):
+        made = guard.modify_position("btc-1", stop_loss=stop, take_profit=target)
+        assert (made.stop_loss, made.take_profit) == (Decimal(stop), Decimal(target))
+        assert made.take_profits == ((Decimal(target), Decimal(10)),)
+        for kind, price in (("stop_loss", stop), ("take_profit", target)):
+            found = resting(small, kind)
+            assert {at for at, _ in found} == {price}
+            assert sum(contracts for _, contracts in found) == 10
+            assert max(contracts for _, contracts in found) <= 4
+            assert len(set(found)) == len(found)  # where they have no client order id, their size tells them apart
+    closed = guard.close_position("btc-1")
+    assert sum(fill.contracts for fill in closed.fills) == 10
+    assert small.exchange.open_orders(LONG) == []
+    assert small.book.held(LONG) == 0
+
+
+@all_venues
+def test_a_part_whose_answer_was_lost_is_found(small: Desk, name: str) -> None:
+    """Each is sent once."""
+    guard = tracked(small)
+    small.venue.strike(Fault(PLACE_STOP[name], "lose", method="POST", spared=1))
+    guard.modify_position("btc-1", stop_loss=57_000)
+    sent = [each for each in small.venue.requests if each.method == "POST" and each.path.endswith(PLACE_STOP[name])]
+    assert sum(contracts for _, contracts in resting(small)) == 10
+    assert len(sent) == len(resting(small))
+
+
+@all_venues
+def test_a_stop_in_parts_closes_all(small: Desk) -> None:
+    """When the price is reached; all of it is booked."""
+    guard = tracked(small)
+    guard.modify_position("btc-1", stop_loss=57_000)
+    small.book.set_price(SYMBOL, 56_999)
+    [recovered] = guard.recover()
+    assert recovered.closed is not None
+    assert sum(fill.contracts for fill in recovered.closed.fills) == 10
+    assert small.book.held(LONG) == 0
+
+
+@only_one
+def test_a_stop_in_parts_follows_what_is_left(small: Desk) -> None:
+    """As one does: after a reduce its parts add up to what is left."""
+    guard = tracked(small)
+    guard.modify_position("btc-1", stop_loss=57_000, reduce_by=1)
+    assert sum(contracts for _, contracts in resting(small)) == 10
+    guard.recover()
+    assert sum(contracts for _, contracts in resting(small)) == 9
+    guard.modify_position("btc-1", reduce_by=4)
+    guard.modify_position("btc-1", reduce_by=2)
+    guard.recover()
+    assert resting(small) == [(Decimal(57_000), Decimal(3))]
+
+
+@only_one
+def test_more_parts_than_are_placed_at_once_are_refused(desk: Desk) -> None:
+    """With the venue's largest order named, before anything is sent."""
+    desk.venue.largest = Decimal("0.5")  # type: ignore[attr-defined]  # each venue has it
+    guard = tracked(desk)
+    with pytest.raises(InvalidChange, match=r"more than 10 orders; the venue's largest is for 0\.5"):
+        guard.modify_position("btc-1", stop_loss=57_000)
+    assert (journaled(desk), resting(desk)) == ([], [])

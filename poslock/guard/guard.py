@@ -188,7 +188,7 @@ class PositionGuard:
         Args:
             position_id: as it was tracked.
             stop_loss: a price, or None to remove it. One that is larger than what is left follows that at the next
-                change or `recover`.
+                change or `recover`. What is larger than the venue's largest order rests as several, at most ten.
             take_profit: a price, None, or a ladder ``[(price, contracts), ...]`` of at most ten rungs, which add up to
                 no more than is left. All rungs rest before what was there before goes. Targets that others have set are
                 not replaced.

@@ -94,6 +94,8 @@ def new_algo(venue: Binance, request: Request) -> Any:
             refuse(-4137)
         leg, reducing = _leg(params, symbol, asked)
         contracts = Decimal(10**6) if asked.close_position else _quantity(params.get("quantity"))
+        if not asked.close_position and contracts > venue.largest:
+            refuse(-4005)
         taken = leg if reducing else Leg(symbol, "short" if leg.side == "long" else "long")
         if trigger is not None and account.would_trigger(taken, family, trigger):
             refuse(-2021)

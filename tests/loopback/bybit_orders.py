@@ -49,6 +49,8 @@ def _taken(venue: Bybit, account: Matching, leg: Leg, said: dict[str, Any], cont
     kind, trigger = _trigger(account, leg, said)
     reduces, is_limit = said.get("reduceOnly") is True, said["orderType"] == "Limit"
     at_once = trigger is None and not is_limit
+    if trigger is not None and contracts > venue.largest:
+        refuse(10001)
     if at_once and contracts > venue.largest and not reduces:
         refuse(10001)
     first = min(contracts, venue.largest) if at_once else contracts

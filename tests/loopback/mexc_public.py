@@ -107,7 +107,7 @@ def _detail(venue: Mexc, symbol: str) -> dict[str, Any]:
         "priceUnit": PRICE_UNIT,
         "volUnit": venue.vol_unit,
         "minVol": venue.vol_unit,
-        "maxVol": 1_000_000,
+        "maxVol": venue.largest,
         "bidLimitPriceRate": 0.1,
         "askLimitPriceRate": 0.1,
         "takerFeeRate": 0.0005,

@@ -33,6 +33,8 @@ def place_plan(venue: Mexc, request: Request) -> Any:
     said = request.params
     leg, side = leg_of(venue, said)
     contracts, trigger = contracts_of(venue, said), number(said, "triggerPrice", 3004)
+    if contracts > venue.largest:
+        refuse(2016)
     if trigger % PRICE_UNIT:
         refuse(2015)
     if said.get("triggerType") not in {1, 2}:

@@ -28,6 +28,8 @@ WORDS = {
     2009: "position does not exist or is closed",
     2011: "order quantity error",
     2015: "precision error",
+    2016: "trigger volume over the maximum",
+    2028: "the maximum order quantity is exceeded",
     2029: "order type error",
     2030: "external order id is too long",
     2040: "order not exist",

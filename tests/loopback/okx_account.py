@@ -49,6 +49,7 @@ def _market(venue: Okx, symbol: str) -> dict[str, Any]:
         "lever": "100",
         "state": "live",
         "maxMktSz": plain(venue.largest),
+        "maxStopSz": plain(venue.largest),
     }
 
 

@@ -48,6 +48,8 @@ def _resting(venue: Okx, account: Matching, asked: Terms, said: dict[str, Any]) 
         trigger = Decimal(said[f"{name}TriggerPx"])
         if trigger == last or (trigger > last) is not ((kind == "take_profit") == sells):
             fail({("sl", True): 51280, ("sl", False): 51278, ("tp", True): 51279, ("tp", False): 51277}[name, sells])
+    if asked.contracts > venue.largest:
+        fail(51203)
     if trigger % TICK:
         fail(51000)  # its documentation has no code of its own for it
     number = insert(venue, account, asked, kind, trigger)

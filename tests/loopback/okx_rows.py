@@ -41,6 +41,7 @@ WORDS = {
     51149: (500, "Order timed out. Please try again."),
     51169: (200, "Order failed because you don't have any positions in this direction to reduce or close."),
     51170: (200, "Failed to place order. A reduce-only order can't be the same trading direction as your position."),
+    51203: (200, "Order amount exceeds the limit."),
     51202: (200, "Market order amount exceeds the maximum amount."),
     51206: (200, "Please cancel the Reduce Only order before placing the current order."),
     51277: (200, "The take-profit trigger price can't be higher than the last price."),

@@ -47,6 +47,10 @@ class Swap(Account):
     async def order(self, leg: Leg, client_order_id: str) -> Order | None:
         """The order with this client order id, of any family."""
 
+    @abstractmethod
+    def _largest(self, leg: Leg) -> Decimal | None:
+        """The most contracts that an order at market can be for, also one that rests until it triggers."""
+
     async def stop(self, order: StopOrder) -> Order | None:
         """What became of a stop order: as `order`, where stop orders have a client order id."""
         return await self.order(order.leg, order.client_order_id)
@@ -104,4 +108,5 @@ class Swap(Account):
             smallest=smallest(market),
             step=step(market, "amount"),
             tick=step(market, "price"),
+            largest=self._largest(leg),
         )

@@ -73,9 +73,8 @@ class BinanceUsdm(Swap):
 
     async def place(self, order: CloseOrder) -> Order:
         """Send a market order that only reduces, of at most the venue's largest size: less than was asked for, then."""
-        largest = (self.market(order.leg)["limits"].get("market") or {}).get("max")
-        contracts = await self._size(order)
-        sent = contracts if largest is None else min(contracts, decimal(largest))
+        contracts, largest = await self._size(order), self._largest(order.leg)
+        sent = contracts if largest is None else min(contracts, largest)
         params = {
             **await self._reducing(order.leg),
             "type": "MARKET",
@@ -211,6 +210,10 @@ class BinanceUsdm(Swap):
         """How much of *order* to ask for: where no ``reduceOnly`` cuts it down, what is held does."""
         position = await self._reducible(order.leg)
         return min(order.contracts, position.contracts) if await self._unsent(self._is_hedge()) else order.contracts
+
+    def _largest(self, leg: Leg) -> Decimal | None:
+        largest = (self.market(leg)["limits"].get("market") or {}).get("max")
+        return None if largest is None else decimal(largest)
 
     async def _reducing(self, leg: Leg) -> dict[str, str]:
         """What all orders that only take from *leg* have in common."""

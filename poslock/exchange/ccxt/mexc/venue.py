@@ -109,8 +109,8 @@ class Mexc(Swap):
             DuplicateClientOrderId: the venue has answered with an order that was there before.
         """
         position = await self._named_position(order)
-        most = min(order.contracts, position.contracts, self._largest(order.leg))
-        contracts = self._sendable(order.leg, most)
+        most, largest = min(order.contracts, position.contracts), self._largest(order.leg)
+        contracts = self._sendable(order.leg, most if largest is None else min(most, largest))
         params = {
             **await self._closing(order.leg, contracts, position),
             "type": _MARKET,
@@ -294,9 +294,9 @@ class Mexc(Swap):
         }
         return params if hedge else {**params, "reduceOnly": True}
 
-    def _largest(self, leg: Leg) -> Decimal:
+    def _largest(self, leg: Leg) -> Decimal | None:
         largest = self.market(leg)["limits"]["amount"]["max"]
-        return Decimal("Infinity") if largest is None else decimal(largest)
+        return None if largest is None else decimal(largest)
 
     async def _send(
         self, path: str, params: dict[str, Any], order: CloseOrder | StopOrder, read: Callable[[Any], T]

@@ -252,8 +252,9 @@ class Okx(Swap):
         return {**params, "reduceOnly": True} if side == rows.NET else params
 
     def _largest(self, leg: Leg) -> Decimal:
-        try:
-            return decimal(self.market(leg)["info"]["maxMktSz"])
+        info = self.market(leg)["info"]
+        try:  # the second is for conditional orders; in an older table of markets it may be missing
+            return min(decimal(info["maxMktSz"]), decimal(info.get("maxStopSz") or info["maxMktSz"]))
         except (KeyError, TypeError, ValueError, ArithmeticError):
             raise UnsupportedMarket(f"okx: the largest market order of {leg.symbol} is not known") from None
 

@@ -185,6 +185,7 @@ class Spot(Account):
             smallest=stock.smallest,
             step=stock.lot.step,
             tick=step(market, "price"),
+            largest=stock.lot.largest,
         )
 
     def _part(self, order: CloseOrder | StopOrder, stock: Stock) -> Decimal:
