@@ -93,7 +93,7 @@ class Okx(Loopback):
         return self.symbols[said] if said in self.symbols else refuse(51001)
 
     def admit(self, request: Request) -> None:
-        """Judge key, passphrase, time and signature of a request."""
+        """Judge key, passphrase, time and signature of a request, and the kind of market that it names."""
         names = ("key", "passphrase", "timestamp", "sign")
         key, passphrase, stamp, signature = (request.headers.get(f"ok-access-{name}", "") for name in names)
         if key != KEYS["apiKey"]:
@@ -108,6 +108,8 @@ class Okx(Loopback):
         expected = base64.b64encode(hmac.new(KEYS["secret"].encode(), said, hashlib.sha256).digest())
         if not hmac.compare_digest(expected, signature.encode()):
             refuse(50113)
+        if isinstance(request.params, dict) and request.params.get("instType", "SWAP") != "SWAP":
+            refuse(51000)
 
     def raised(self, error: Exception) -> Reply:
         if isinstance(error, OrderRefused):  # of the book, which has no such market

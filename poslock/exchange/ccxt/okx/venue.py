@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _PRIVATE, _PUBLIC = ("private",), ("public",)
-_SWAP = "_SWAP"
+_SWAP = "SWAP"
 _PAGE = 100
 _HOUR_MS = 3_600_000
 _DAY_MS = 24 * _HOUR_MS
