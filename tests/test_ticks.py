@@ -10,7 +10,8 @@ import pytest
 from loopback import binance, bybit, mexc, okx
 from loopback.desk import LONG, SYMBOL, Desk, desk_at
 from loopback.server import Fault
-from poslock import InvalidChange, Position
+from loopback.spot import SpotVenue
+from poslock import CcxtExchange, InvalidChange, Position, UnsupportedMarket
 from poslock.exchange.port import Leg
 from poslock.ledger.journal import CloseKey
 
@@ -29,6 +30,12 @@ PLACE = {
     "binance": "/fapi/v1/order",
     "bybit": "/v5/order/create",
     "okx": "/api/v5/trade/order",
+}
+BY_MARK = {
+    "mexc": ("trend", 2),
+    "binance": ("workingType", "MARK_PRICE"),
+    "bybit": ("triggerBy", "MarkPrice"),
+    "okx": ("slTriggerPxType", "mark"),
 }
 PLACE_STOP = {
     "mexc": "planorder/place/v2",
@@ -245,3 +252,36 @@ def test_more_parts_than_are_placed_at_once_are_refused(desk: Desk) -> None:
     with pytest.raises(InvalidChange, match=r"more than 10 orders; the venue's largest is for 0\.5"):
         guard.modify_position("btc-1", stop_loss=57_000)
     assert (journaled(desk), resting(desk)) == ([], [])
+
+
+@all_venues
+def test_stops_trigger_by_the_mark_price(desk: Desk, name: str) -> None:
+    """If that is wanted: then it also says which prices are on the wrong side."""
+    desk.venue.mark = Decimal(56_000)  # type: ignore[attr-defined]  # each venue has it
+    desk.connect(trigger="mark")
+    guard = tracked(desk)
+    assert desk.exchange.price(LONG) == 56_000
+    with pytest.raises(InvalidChange, match="below the price of 56000"):
+        guard.modify_position("btc-1", stop_loss=57_000)
+    guard.modify_position("btc-1", stop_loss=55_000)
+    [sent] = [each for each in desk.venue.requests if each.method == "POST" and each.path.endswith(PLACE_STOP[name])]
+    field, said = BY_MARK[name]
+    assert sent.params[field] == said
+    assert resting(desk) == [(Decimal(55_000), Decimal(10))]
+
+
+def test_spot_has_no_mark_price(tmp_path: Path, *, asynchronous: bool) -> None:
+    """Where nothing but the last price triggers, nothing else can be asked for."""
+    with (
+        SpotVenue(tmp_path / "spot.db", name="binance") as venue,
+        pytest.raises(UnsupportedMarket, match="by last they"),
+    ):
+        CcxtExchange(venue.client(asynchronous=asynchronous), account="main", market="spot", trigger="mark")
+
+
+@only_one
+def test_a_trigger_that_is_not_known_is_refused(desk: Desk) -> None:
+    """A typo must not rest a stop-loss that triggers by another price than was meant."""
+    for trigger in ("index", "MARK", None):
+        with pytest.raises(UnsupportedMarket, match="trigger"):
+            desk.connect(trigger=trigger)

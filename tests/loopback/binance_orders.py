@@ -97,7 +97,7 @@ def new_algo(venue: Binance, request: Request) -> Any:
         if not asked.close_position and contracts > venue.largest:
             refuse(-4005)
         taken = leg if reducing else Leg(symbol, "short" if leg.side == "long" else "long")
-        if trigger is not None and account.would_trigger(taken, family, trigger):
+        if trigger is not None and _would_trigger(venue, account, taken, asked, family, trigger):
             refuse(-2021)
         number = _insert(venue, account, leg, asked, contracts, family=family, reducing=reducing, trigger_price=trigger)
         row = algo(venue, _row(account, number))
@@ -194,6 +194,13 @@ def _judge(venue: Binance, account: Matching, leg: Leg, asked: Asked, contracts:
     resting = [each for each in account.orders(leg, only_open=True) if each.family == "order"]
     if venue.blocks is not None and sum(each.contracts - each.filled for each in resting) >= held:
         refuse(venue.blocks)
+
+
+def _would_trigger(venue: Binance, account: Matching, leg: Leg, asked: Asked, family: str, trigger: Decimal) -> bool:
+    if asked.working_type == "MARK_PRICE" and venue.mark is not None:
+        above = trigger > venue.mark
+        return trigger == venue.mark or above is not ((family == "take_profit") == (leg.side == "long"))
+    return account.would_trigger(leg, family, trigger)
 
 
 def _insert(

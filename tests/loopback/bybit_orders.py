@@ -46,7 +46,7 @@ def create(venue: Bybit, request: Request) -> Any:
 
 
 def _taken(venue: Bybit, account: Matching, leg: Leg, said: dict[str, Any], contracts: Decimal) -> int:
-    kind, trigger = _trigger(account, leg, said)
+    kind, trigger = _trigger(venue, account, leg, said)
     reduces, is_limit = said.get("reduceOnly") is True, said["orderType"] == "Limit"
     at_once = trigger is None and not is_limit
     if trigger is not None and contracts > venue.largest:
@@ -65,13 +65,14 @@ def _taken(venue: Bybit, account: Matching, leg: Leg, said: dict[str, Any], cont
     return number
 
 
-def _trigger(account: Matching, leg: Leg, said: dict[str, Any]) -> tuple[str, Decimal | None]:
+def _trigger(venue: Bybit, account: Matching, leg: Leg, said: dict[str, Any]) -> tuple[str, Decimal | None]:
     if "triggerPrice" not in said:
         return "order", None
     trigger, falls = Decimal(said["triggerPrice"]), {_RISES: False, _FALLS: True}[said["triggerDirection"]]
-    if said.get("triggerBy") != "LastPrice":
-        refuse(10001)  # the book has one price
-    if (trigger >= account.price(leg.symbol)) if falls else (trigger <= account.price(leg.symbol)):
+    if said.get("triggerBy") not in {"LastPrice", "MarkPrice"}:
+        refuse(10001)
+    price = (said["triggerBy"] == "MarkPrice" and venue.mark) or account.price(leg.symbol)
+    if (trigger >= price) if falls else (trigger <= price):
         refuse(110093 if falls else 110092)
     return "stop_loss" if falls == (said["side"] == "Sell") else "take_profit", trigger
 

@@ -132,7 +132,7 @@ def _ticker(venue: Mexc, symbol: str) -> dict[str, Any]:
         "riseFallRate": 0,
         "riseFallValue": 0,
         "indexPrice": price,
-        "fairPrice": price,
+        "fairPrice": venue.mark or price,
         "fundingRate": 0.0001,
         "timestamp": venue.clock_ms(),
     }

@@ -52,7 +52,7 @@ def place_plan(venue: Mexc, request: Request) -> Any:
         if reducing and books.history(leg.symbol).held(leg.side) is None:
             refuse(2009)
         check_margin(books, leg, said)
-        price = books.price(leg.symbol)
+        price = (said["trend"] == 2 and venue.mark) or books.price(leg.symbol)
         if price <= trigger if said["triggerType"] == 2 else price >= trigger:
             refuse(3004)
         return good(str(PLAN + books.take(leg, asked, contracts, kind, trigger)))

@@ -60,6 +60,7 @@ class Okx(Loopback):
     ) -> None:
         super().__init__(path, hedge=hedge, **{"contract_size": "0.01", **settings})
         self.hedge, self.largest = hedge, Decimal(largest)
+        self.mark: Decimal | None = None  # what it says that the mark price is; the book triggers by its own
         self.margin_mode, self.level = "isolated", "2"
         self.blocks: int | None = None
         self.permissions = "read_only,trade"

@@ -43,8 +43,10 @@ def _resting(venue: Okx, account: Matching, asked: Terms, said: dict[str, Any]) 
     else:
         kind = "stop_loss" if "slTriggerPx" in said else "take_profit"
         name = {"stop_loss": "sl", "take_profit": "tp"}[kind]
-        if said.get(f"{name}TriggerPxType", "last") != "last" or f"{name}OrdPx" not in said:
-            refuse(51000)  # the book has one price
+        by = said.get(f"{name}TriggerPxType", "last")
+        if by not in {"last", "mark"} or f"{name}OrdPx" not in said:
+            refuse(51000)
+        last = (by == "mark" and venue.mark) or last
         trigger = Decimal(said[f"{name}TriggerPx"])
         if trigger == last or (trigger > last) is not ((kind == "take_profit") == sells):
             fail({("sl", True): 51280, ("sl", False): 51278, ("tp", True): 51279, ("tp", False): 51277}[name, sells])

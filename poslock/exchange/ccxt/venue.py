@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeAlias, TypeVar
 
 from poslock.errors import ExchangeError, ExchangeUnavailable, NotServed, UnsupportedMarket, quoted
 from poslock.exchange.ccxt.client import Endpoint
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from poslock.exchange.port import CloseOrder, Leg, StopOrder
 
 T = TypeVar("T")
+Trigger: TypeAlias = Literal["last", "mark"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,8 @@ class Venue(AsyncRequests, Protocol):
 
     dialect: ClassVar[Dialect]
     denies_for: ClassVar[float]
+    trigger: Trigger
+    """By which price stop orders trigger, and which `price` is then: the last one, or the mark price."""
 
     async def inspect(self) -> Inspection:
         """What `poslock doctor` says of the account."""
@@ -60,6 +63,7 @@ class Account(ABC):
 
     def __init__(self, client: Client) -> None:
         self.client = client
+        self.trigger: Trigger = "last"
         self._hedge: bool | None = None
         self._is_known = False
         self._client_ids = ClientIds(self._client_id)

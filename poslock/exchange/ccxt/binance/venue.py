@@ -67,9 +67,10 @@ class BinanceUsdm(Swap):
         self._past: dict[tuple[Leg, int, int], list[Trade | None]] = {}
 
     async def price(self, leg: Leg) -> Decimal:
-        """The last price, which `place_stop` triggers on."""
-        endpoint, params = Endpoint(_PUBLIC, "GET", "ticker/price"), {"symbol": self._id(leg)}
-        return await self.client.ask(endpoint, params, lambda answer: decimal(answer["price"]))
+        """The price that `place_stop` triggers on."""
+        path, name = {"last": ("ticker/price", "price"), "mark": ("premiumIndex", "markPrice")}[self.trigger]
+        endpoint, params = Endpoint(_PUBLIC, "GET", path), {"symbol": self._id(leg)}
+        return await self.client.ask(endpoint, params, lambda answer: decimal(answer[name]))
 
     async def place(self, order: CloseOrder) -> Order:
         """Send a market order that only reduces, of at most the venue's largest size: less than was asked for, then."""
@@ -98,7 +99,7 @@ class BinanceUsdm(Swap):
             "type": rows.STOP_TYPE[order.kind],
             "quantity": plain(contracts),
             "triggerPrice": plain(order.trigger_price),
-            "workingType": "CONTRACT_PRICE",
+            "workingType": rows.WORKING_TYPE[self.trigger],
             "clientAlgoId": order.client_order_id,
         }
         return await self._send("algoOrder", params, order, lambda row: rows.algo(row, order.leg))

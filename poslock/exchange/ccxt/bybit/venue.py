@@ -67,12 +67,12 @@ class Bybit(Swap):
         self._hedges: dict[str, bool] = {}
 
     async def price(self, leg: Leg) -> Decimal:
-        """The last price, which `place_stop` triggers on."""
+        """The price that `place_stop` triggers on."""
         query = {"category": _LINEAR, "symbol": self._id(leg)}
         return await self.client.ask(
             Endpoint(_PUBLIC, "GET", "v5/market/tickers"),
             query,
-            lambda answer: rows.last_price(answer, query["symbol"]),
+            lambda answer: rows.price(answer, query["symbol"], rows.PRICE[self.trigger]),
         )
 
     async def place(self, order: CloseOrder) -> Order:
@@ -86,7 +86,7 @@ class Bybit(Swap):
         trigger = {
             "triggerPrice": plain(order.trigger_price),
             "triggerDirection": rows.RISES if rises(order.leg, order.kind) else rows.FALLS,
-            "triggerBy": "LastPrice",
+            "triggerBy": rows.TRIGGER[self.trigger],
         }
         taken = await self._reduce(order, order.kind, order.contracts, trigger)
         return replace(taken, trigger_price=order.trigger_price)

@@ -71,11 +71,14 @@ class Okx(Swap):
     )
 
     async def price(self, leg: Leg) -> Decimal:
-        """The last price, which `place_stop` triggers on."""
-        endpoint, query = Endpoint(_PUBLIC, "GET", "market/ticker"), {"instId": self._id(leg)}
-        return await self.client.ask(
-            endpoint, query, lambda answer: rows.only(answer, lambda row: decimal(row["last"]))
-        )
+        """The price that `place_stop` triggers on."""
+        query = {"instId": self._id(leg)}
+        if self.trigger == "mark":
+            path, name, query = "public/mark-price", "markPx", {"instType": _SWAP, **query}
+        else:
+            path, name = "market/ticker", "last"
+        endpoint = Endpoint(_PUBLIC, "GET", path)
+        return await self.client.ask(endpoint, query, lambda answer: rows.only(answer, lambda row: decimal(row[name])))
 
     async def place(self, order: CloseOrder) -> Order:
         """Send a market order that only reduces, of at most what is held and what the venue takes at once."""
@@ -107,7 +110,7 @@ class Okx(Swap):
             "ordType": "conditional",
             "algoClOrdId": order.client_order_id,
             f"{price}TriggerPx": plain(order.trigger_price),
-            f"{price}TriggerPxType": "last",
+            f"{price}TriggerPxType": self.trigger,
             f"{price}OrdPx": "-1",
         }
         order_id = await self._send(
