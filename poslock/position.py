@@ -52,6 +52,14 @@ def exact(field: str, value: object) -> Decimal:
     return number
 
 
+def on_step(number: Decimal, step: Decimal, *, up: bool = False) -> Decimal:
+    """The multiple of *step* next below *number*, or next above it; *number* itself if it is one, or *step* is 0."""
+    beyond = EXACT.remainder(number, step) if step else step
+    if not beyond:
+        return number
+    return EXACT.add(number, EXACT.subtract(step, beyond)) if up else EXACT.subtract(number, beyond)
+
+
 def positive(field: str, value: object) -> Decimal:
     """As `exact`, and above zero."""
     number = exact(field, value)
@@ -294,8 +302,8 @@ class ModifiedPosition:
     """What a change of a position led to, read from the venue afterwards.
 
     ``stop_loss`` and ``take_profit`` are the prices of those that rest now, None if none does; ``contracts`` is what is
-    left of the position. ``take_profits`` are the prices and contracts of all that rest, the nearest to the market
-    first; ``take_profit`` is None if they are several.
+    left of the position. ``take_profits`` are the prices at which any rest, each with its contracts, the nearest to
+    the market first; ``take_profit`` is None if they are several.
     """
 
     position_id: str

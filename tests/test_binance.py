@@ -390,7 +390,7 @@ REFUSALS: list[Any] = [
     (400, -2027, "Exceeded the maximum allowable position at current leverage.", OrderRefused),
     (400, -4005, "Quantity greater than max quantity.", OrderRefused),
     (400, -4015, "Client order id is not valid.", OrderRefused),
-    (400, -4061, "Order's position side does not match user's setting.", OrderRefused),
+    (400, -4061, "Order's position side does not match user's setting.", NotServed),
     (400, -4120, "Order type not supported for this endpoint.", OrderRefused),
     (400, -4164, "Order's notional must be no smaller than 5 (unless you choose reduce only)", OrderRefused),
     (400, -4192, "Trade forbidden due to Cooling-off Period.", OrderRefused),
@@ -531,13 +531,12 @@ def test_nothing_is_sent_when_the_position_cannot_be_read(desk: Desk, what: Any,
 
 
 def test_a_mode_that_was_changed_is_read_again(desk: Desk) -> None:
-    """The order of the wrong mode is refused; from the next preparation on it is the right one."""
+    """The order of the wrong mode is refused; the next one is of the right one."""
     held(desk)
     desk.venue.hedge = True
-    with pytest.raises(OrderRefused) as caught:
+    with pytest.raises(NotServed) as caught:
         desk.exchange.place(desk.closing(10))
     assert caught.value.code == "-4061"
-    desk.exchange.prepare()
     assert desk.exchange.place(desk.closing(10)).state == "filled"
 
 

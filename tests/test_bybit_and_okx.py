@@ -38,7 +38,8 @@ CLOCK = {"bybit": "/v5/market/time", "okx": "/api/v5/public/time"}
 POSITIONS = {"bybit": "/v5/position/list", "okx": "/api/v5/account/positions"}
 LATE = {"bybit": "10002", "okx": "50102"}
 WRONG_SIGNATURE = {"bybit": "10004", "okx": "50113"}
-SMALLEST = {"bybit": "0.001", "okx": "0.01"}
+SMALLEST = {"bybit": Decimal("0.001"), "okx": Decimal("0.01")}
+LARGEST = {"bybit": Decimal(100), "okx": Decimal(100_000)}
 NOTHING = {"bybit": "110017", "okx": "51169"}
 
 pytestmark = [
@@ -81,7 +82,8 @@ def test_what_is_held(desk: Desk, name: str, side: Side) -> None:
     held = desk.book.holding(leg)
     assert held is not None
     assert held.contracts == 10
-    assert desk.exchange.holding(leg) == replace(held, smallest=Decimal(SMALLEST[name]))
+    sizes: dict[str, Any] = {"smallest": SMALLEST[name], "step": SMALLEST[name], "largest": LARGEST[name]}
+    assert desk.exchange.holding(leg) == replace(held, tick=Decimal("0.1"), **sizes)
     assert desk.exchange.holding(other(leg)) is None
     assert desk.exchange.price(leg) == 61_000
 

@@ -94,6 +94,7 @@ def refused(*arguments: str) -> str:
         ('ledger = "~/books.db"', {"ledger": "{home}/books.db"}),
         (MEXC, {"venue": Venue("mexc", "main")}),
         (MEXC + 'market = "spot"', {"venue": Venue("mexc", "main", "spot")}),
+        (MEXC + 'trigger = "mark"', {"venue": Venue("mexc", "main", trigger="mark")}),
         (MEXC + 'keys_file = "keys.toml"', {"venue": Venue("mexc", "main", keys_file="{here}/keys.toml")}),
         (
             MEXC + '[urls.contract]\nprivate = "http://127.0.0.1:8080/private"\npublic = "https://x.example/a"',
@@ -153,6 +154,7 @@ BAD = [
     ('venue = "mexc"\naccount = ["main"]', "account must be printable text"),
     (MEXC + 'market = "margin"', 'market must be "swap" or "spot"'),
     (MEXC + "market = []", 'market must be "swap" or "spot"'),
+    (MEXC + 'trigger = "index"', 'trigger must be "last" or "mark"'),
     ("lease = 0", "lease must be a number of seconds from 1 to 86400"),
     ("lease = 86401", "lease must be"),
     ("lease = nan", "lease must be"),

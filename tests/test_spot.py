@@ -290,13 +290,13 @@ def test_only_long_legs_of_spot_markets_are_known(desk: Desk) -> None:
     assert len(desk.venue.requests) == asked
 
 
-def test_what_a_holding_is(desk: Desk) -> None:
+def test_what_a_holding_is(desk: Desk, name: str) -> None:
     """Units of the base currency, counted in the quote currency; what they were bought for nobody knows."""
     desk.hold("0.5")
     desk.rest("0.2")
-    expected = Holding(
-        LONG, Decimal("0.5"), None, Decimal(1), inverse=False, settle="USDT", smallest=Decimal("0.00009")
-    )
+    rules: dict[str, Any] = {"smallest": Decimal("0.00009"), "step": Decimal("0.00001"), "tick": Decimal("0.01")}
+    rules["largest"] = {"binance": Decimal(100), "mexc": None}[name]
+    expected = Holding(LONG, Decimal("0.5"), None, Decimal(1), inverse=False, settle="USDT", **rules)
     assert desk.exchange.holding(LONG) == expected
     assert desk.exchange.holding(Leg("BTC/USDC", "long")) == replace(
         expected, leg=Leg("BTC/USDC", "long"), settle="USDC"
@@ -1109,6 +1109,14 @@ def test_a_position_from_its_tracking_to_its_booking(desk: Desk) -> None:
     assert closed.gross_pnl == Decimal("0.1") * 1000 + Decimal("0.4") * 2000
     assert_closed_once(desk, guard)
     assert len({fill.client_order_id for fill in closed.fills}) == 2
+
+
+@only_binance
+def test_a_stop_loss_rests_on_the_tick_and_the_step(desk: Desk) -> None:
+    """Its price is rounded towards the market, and its size cut down, as the market's filters want them."""
+    guard = tracked(desk, "0.499999")
+    assert guard.modify_position("btc-1", stop_loss="57000.123456").stop_loss == Decimal("57000.13")
+    assert [each.contracts for each in desk.exchange.open_orders(LONG)] == [Decimal("0.49999")]
 
 
 @only_binance

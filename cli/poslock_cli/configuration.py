@@ -46,6 +46,7 @@ class Venue:
     venue: str
     account: str
     market: str = "swap"
+    trigger: str = "last"
     keys_file: str | None = None
     urls: Mapping[str, Any] = field(default_factory=dict)
     options: Mapping[str, bool | int | float | str] = field(default_factory=dict)

@@ -67,6 +67,12 @@ def _market(value: object) -> str:
     raise ValueError('must be "swap" or "spot"')
 
 
+def _trigger(value: object) -> str:
+    if isinstance(value, str) and value in {"last", "mark"}:
+        return value
+    raise ValueError('must be "last" or "mark"')
+
+
 def _path(value: object) -> str:
     if not isinstance(value, str) or not 1 <= len(value) <= _LONGEST_PATH or not value.isprintable():
         raise ValueError("must be a path, without control characters")
@@ -128,8 +134,9 @@ CHECKS: dict[str, Callable[[object], Any]] = {
     "ledger": _path,
     "lease": _seconds(1, _DAY),
     "timeout": _seconds(0, _YEAR),
+    "trigger": _trigger,
     "keys_file": _path,
     "urls": _urls,
     "options": _options,
 }
-OF_VENUE = ("venue", "account", "market", "keys_file", "urls", "options")
+OF_VENUE = ("venue", "account", "market", "trigger", "keys_file", "urls", "options")

@@ -29,7 +29,7 @@ def open_venue(path: str, venue: Venue) -> CcxtExchange:
     if venue.urls:
         client.urls["api"] = _redirected(path, client.urls["api"], venue.urls, "urls")
     try:
-        exchange = CcxtExchange(client, account=venue.account, market=venue.market)
+        exchange = CcxtExchange(client, account=venue.account, market=venue.market, trigger=venue.trigger)
     except UnsupportedMarket as error:
         raise ConfigurationError(path, f"venue: {error}") from error
     _hand_over(path, client, read_keys(venue.keys_file), venue)

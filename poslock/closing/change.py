@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import replace
-from decimal import Decimal
+from decimal import Decimal, localcontext
 from itertools import groupby
 from typing import TYPE_CHECKING
 
@@ -41,6 +41,7 @@ from poslock.errors import (
     StopWouldTrigger,
 )
 from poslock.exchange.port import CloseOrder, Order
+from poslock.position import EXACT, on_step
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -75,6 +76,7 @@ class Changes:
             await self.finish()
         await self._session.reload()
         seen = await self._seen(wanted, before)
+        wanted = wanted.fitted(self._session.tracked, seen)
         wanted.check(self._session.tracked, seen)
         if why := wanted.passed(self._session.leg.side, seen.price):
             return await self._passed(wanted, seen, why)
@@ -82,9 +84,9 @@ class Changes:
             await self._expect_no_targets_of_others(wanted)
         if wanted.stop_loss is ... and seen.is_sure:
             with suppress(ChangeRefused):  # the old one stays, and nobody has asked for this one
-                await self._follow(seen.left, seen.smallest)
+                await self._follow(seen)
         begun = await self._session.read(self._ledger.changes)
-        changes = wanted.changes(self._session.tracked, seen.left, first=len(begun) + 1)
+        changes = wanted.changes(self._session.tracked, seen, first=len(begun) + 1)
         await self._session.tell(self._ledger.change, changes)
         self._is_too_late = False
         try:
@@ -114,18 +116,20 @@ class Changes:
         watch = await Watch.of(self._session)
         decision = await watch.decision()
         if _is_sure(decision):
-            await self._follow(watch.view(watch.holding).ours, _smallest(watch))
+            await self._follow(_seen(watch, decision))
 
-    async def _follow(self, left: Decimal, smallest: Decimal) -> None:
+    async def _follow(self, seen: Seen) -> None:
         session = self._session
-        found = following(session.tracked, await session.read(self._ledger.changes), left, smallest)
+        found = following(session.tracked, await session.read(self._ledger.changes), seen)
         if found is None:
             return
         old, new = found
-        order = await session.look_up(old)
-        if order is None or order.ended or order.contracts - order.filled <= left:
-            return  # cancelled by hand, triggered, or cut down by the venue
-        await session.tell(self._ledger.change, (new,))
+        orders = [await session.look_up(each) for each in old]
+        rest = [each for each in orders if each is not None and not each.ended]
+        with localcontext(EXACT):
+            if sum(each.contracts - each.filled for each in rest) <= seen.left:
+                return  # cancelled by hand, triggered, or cut down by the venue
+        await session.tell(self._ledger.change, new)
         await self.finish(looked=True)
 
     async def _seen(self, wanted: Wanted, before: Sequence[Change]) -> Seen:
@@ -153,7 +157,7 @@ class Changes:
             raise self._session.unsettled("look", decision.reason)
         price = await session.ask(session.exchange.price, session.leg) if wanted.needs_price else Decimal(0)
         # An exit order that is too large takes off what there is; one that is too small leaves contracts bare.
-        return Seen(seen.ours, decision.contracts, _smallest(watch), price, _is_sure(decision))
+        return _seen(watch, decision, price)
 
     async def _passed(self, wanted: Wanted, seen: Seen, why: str) -> Passed:
         if not wanted.or_close:
@@ -287,6 +291,16 @@ class Changes:
 def _smallest(watch: Watch) -> Decimal:
     """The fewest contracts that an order can close."""
     return watch.holding.smallest if watch.holding else Decimal(0)
+
+
+def _seen(watch: Watch, decision: Decision, price: Decimal = Decimal(0)) -> Seen:
+    """What was seen of a leg, of which what is left is cut down to what orders can be for."""
+    left, is_sure, held = watch.view(watch.holding).ours, _is_sure(decision), watch.holding
+    if held is None:
+        return Seen(left, decision.contracts, Decimal(0), price, is_sure)
+    # Of a crumb the venue says itself that no order can be for it.
+    left = on_step(left, held.step) or left
+    return Seen(left, decision.contracts, held.smallest, price, is_sure, held.step, held.tick, held.largest)
 
 
 def _is_sure(decision: Decision) -> bool:

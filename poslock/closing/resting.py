@@ -6,17 +6,17 @@ position. The reads decide, not the cancels.
 
 from __future__ import annotations
 
+from decimal import Decimal, localcontext
 from typing import TYPE_CHECKING
 
 from poslock.closing.exits import decide
 from poslock.closing.leg import Watch
 from poslock.closing.session import Session, may_rest, pauses
 from poslock.exchange.port import Order
-from poslock.position import ModifiedPosition
+from poslock.position import EXACT, ModifiedPosition
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from decimal import Decimal
 
     from poslock.ledger.journal import Change
 
@@ -76,12 +76,18 @@ class Resting:
         ]
 
     async def protecting(self, left: Decimal) -> Order | None:
-        """A stop-loss that rests for all that is *left*, whoever has set it; one of ours may not be shown yet."""
+        """A stop-loss that rests for all that is *left*, whoever has set it; one of ours may not be shown yet.
+
+        They may be several: then it is one of them.
+        """
         session = self._session
         resting = await session.ask(session.exchange.open_orders, session.leg)
         ours = await session.own_stops(resting, kind="stop_loss")
-        stops = [*ours, *(each for each in resting if each.family == "stop_loss")]
-        return next((each for each in stops if each.contracts - each.filled >= left), None)
+        others = [each for each in resting if each.family == "stop_loss"]
+        stops = {each.order_id: each for each in (*ours, *others)}
+        with localcontext(EXACT):
+            covered = sum(each.contracts - each.filled for each in stops.values())
+        return next(iter(stops.values()), None) if covered >= left else None
 
     async def outcome(self) -> ModifiedPosition:
         """What rests now, and what is left."""
@@ -92,11 +98,12 @@ class Resting:
         await watch.keep(session)
         resting = await session.ask(session.exchange.open_orders, session.leg)
         prices = {order.family: order.trigger_price for order in resting}
-        targets = sorted(
-            (order.trigger_price, order.contracts - order.filled)
-            for order in resting
-            if order.family == "take_profit" and order.trigger_price is not None
-        )
+        at = dict[Decimal, Decimal]()
+        for order in resting:
+            if order.family == "take_profit" and order.trigger_price is not None:
+                more = EXACT.subtract(order.contracts, order.filled)
+                at[order.trigger_price] = EXACT.add(at.get(order.trigger_price, Decimal(0)), more)
+        targets = sorted(at.items())
         return ModifiedPosition(
             session.key.position_id,
             prices.get("stop_loss"),

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal, localcontext
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from poslock.closing.session import client_order_id, may_rest
 from poslock.errors import InvalidChange, InvalidPosition
 from poslock.ledger.journal import Change
-from poslock.position import EXACT, positive
+from poslock.position import EXACT, on_step, positive
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,7 +28,9 @@ class Seen:
     """A leg as it was looked at for a change.
 
     ``left`` is what is left of the position, and ``to_close`` what a close would take off now; ``smallest`` are the
-    fewest contracts of an order. ``is_sure`` says that the holding and the trades agree on what is left.
+    fewest contracts of an order, whose sizes are multiples of ``step`` and whose prices are multiples of ``tick``.
+    An order is for ``largest`` at most, if that is not None. ``is_sure`` says that the holding and the trades agree on
+    what is left.
     """
 
     left: Decimal
@@ -36,6 +38,9 @@ class Seen:
     smallest: Decimal
     price: Decimal
     is_sure: bool
+    step: Decimal = Decimal(0)
+    tick: Decimal = Decimal(0)
+    largest: Decimal | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +102,40 @@ class Wanted:
         """Whether it depends on the price of the market."""
         return self.stop_loss is not ... or self.take_profit is not ...
 
+    def fitted(self, tracked: TrackedPosition, seen: Seen) -> Wanted:
+        """The same as the venue can have it: prices on its tick, contracts cut down to its step.
+
+        A price is rounded towards the market: where it rests, it triggers up to a tick before the price that was asked
+        for, and never after it.
+
+        Raises:
+            InvalidChange: a price becomes 0, or two rungs come to stand at one price.
+        """
+        side, position_id = tracked.position.side, tracked.position.id
+
+        def price(kind: Literal["stop_loss", "take_profit"], asked: Decimal) -> Decimal:
+            rounded = on_step(asked, seen.tick, up=not is_above(kind, side))
+            if not rounded:
+                raise InvalidChange(position_id, kind, asked, f"is less than the venue's tick of {seen.tick}")
+            return rounded
+
+        stop, target, reduce = self.stop_loss, self.take_profit, self.reduce_by
+        if isinstance(stop, Decimal):
+            stop = price("stop_loss", stop)
+        if isinstance(target, Decimal):
+            target = price("take_profit", target)
+        elif isinstance(target, tuple):
+            target = tuple((price("take_profit", at), on_step(contracts, seen.step)) for at, contracts in target)
+            if len({at for at, _ in target}) < len(target):
+                why = f"has rungs at one price on the venue's tick of {seen.tick}"
+                raise InvalidChange(position_id, "take_profit", self._said(), why)
+        return replace(
+            self,
+            stop_loss=stop,
+            take_profit=target,
+            reduce_by=None if reduce is None else on_step(reduce, seen.step),
+        )
+
     def check(self, tracked: TrackedPosition, seen: Seen) -> None:
         """Whether it can be made, but for the price of the stop-loss.
 
@@ -128,30 +167,27 @@ class Wanted:
         is_late = isinstance(price, Decimal) and not is_ahead("stop_loss", side, price, market)
         return must_be("stop_loss", side, market) if is_late else ""
 
-    def changes(self, tracked: TrackedPosition, left: Decimal, *, first: int) -> tuple[Change, ...]:
-        """What is to be journaled, numbered from *first* on."""
+    def changes(self, tracked: TrackedPosition, seen: Seen, *, first: int) -> tuple[Change, ...]:
+        """What is to be journaled, numbered from *first* on.
+
+        Raises:
+            InvalidChange: it takes more orders than are placed at once.
+        """
         # For all that is left, although a reduce may follow: that may be refused, or filled in part.
-        asked: list[tuple[Kind, Decimal, Decimal | None]] = []
-        if self.stop_loss is not ...:
-            asked.append(("stop_loss", left, self.stop_loss))
-        ladder = first + len(asked)
-        if isinstance(self.take_profit, tuple):
-            asked += [("take_profit", contracts, price) for price, contracts in self.take_profit]
-        elif self.take_profit is not ...:
-            asked.append(("take_profit", left, self.take_profit))
+        made = list[Change]()
+        if isinstance(self.stop_loss, Decimal):
+            made += orders_for(tracked, "stop_loss", [(self.stop_loss, seen.left)], seen, first=first)
+        elif self.stop_loss is None:
+            made.append(Change(first, "stop_loss", seen.left, None, None))
+        if self.prices:
+            targets = self.rungs or [(price, seen.left) for price in self.prices]
+            made += orders_for(tracked, "take_profit", targets, seen, first=first + len(made))
+        elif self.take_profit is None:
+            made.append(Change(first + len(made), "take_profit", seen.left, None, None))
         if self.reduce_by is not None:
-            asked.append(("reduce", self.reduce_by, None))
-        return tuple(
-            Change(
-                number,
-                kind,
-                contracts,
-                price,
-                None if price is None and kind != "reduce" else client_order_id(tracked, "change", number),
-                ladder=ladder if self.rungs and kind == "take_profit" else None,
-            )
-            for number, (kind, contracts, price) in enumerate(asked, start=first)
-        )
+            number = first + len(made)
+            made.append(Change(number, "reduce", self.reduce_by, None, client_order_id(tracked, "change", number)))
+        return tuple(made)
 
     def _said(self) -> str:
         return ", ".join(f"{contracts} at {price}" for price, contracts in self.rungs)
@@ -159,6 +195,8 @@ class Wanted:
 
 def too_much(reduce_by: Decimal, to_close: Decimal, smallest: Decimal) -> str:
     """Why so many contracts cannot be taken off; empty if they can."""
+    if not reduce_by or reduce_by < smallest:
+        return f"is less than the venue's smallest order, which is for {smallest}"
     if reduce_by >= to_close:
         return f"is not below the {to_close} contracts left; close_position takes off all"
     left = EXACT.subtract(to_close, reduce_by)
@@ -169,28 +207,64 @@ def too_much(reduce_by: Decimal, to_close: Decimal, smallest: Decimal) -> str:
     return ""
 
 
-def following(
-    tracked: TrackedPosition, changes: Sequence[Change], left: Decimal, smallest: Decimal = Decimal(0)
-) -> tuple[Change, Change] | None:
-    """The stop-loss of ours that is larger than what is *left*, and the one that is to follow it at its price.
+def orders_for(  # noqa: PLR0913  # whose they are, what for, and how
+    tracked: TrackedPosition, kind: Kind, wanted: Sequence[Rung], seen: Seen, *, first: int, follows: bool = False
+) -> list[Change]:
+    """The orders that are to rest, numbered from *first* on; several are all made, or those before them stay.
 
-    None if there is none, or if the venue has refused that very one already.
+    What is larger than the venue's largest order becomes several at one price, each of another size: where they have no
+    client order id, price and size are what one is found by.
+
+    Raises:
+        InvalidChange: it takes more orders than are placed at once.
+    """
+    orders = [(price, part) for price, contracts in wanted for part in _parts(contracts, seen)]
+    if len(orders) > _MOST_RUNGS:
+        why = f"takes more than {_MOST_RUNGS} orders; the venue's largest is for {seen.largest} contracts"
+        raise InvalidChange(tracked.position.id, kind, wanted[0][0], why)
+    return [
+        Change(
+            number,
+            kind,
+            contracts,
+            price,
+            client_order_id(tracked, "change", number),
+            ladder=first if len(orders) > 1 else None,
+            follows=follows,
+        )
+        for number, (price, contracts) in enumerate(orders, start=first)
+    ]
+
+
+def _parts(contracts: Decimal, seen: Seen) -> list[Decimal]:
+    """*contracts* as sizes of orders, of which each is a step smaller than the one before, or more."""
+    found, largest = list[Decimal](), seen.largest
+    with localcontext(EXACT):
+        while largest is not None and contracts > largest and len(found) <= _MOST_RUNGS:
+            # The last one must not be less than the venue takes.
+            found.append(min(largest, contracts - seen.smallest))
+            contracts, largest = contracts - found[-1], largest - seen.step
+    return [*found, contracts]
+
+
+def following(
+    tracked: TrackedPosition, changes: Sequence[Change], seen: Seen
+) -> tuple[list[Change], list[Change]] | None:
+    """The stop-loss of ours that is larger than what is left, and the one that is to follow it at its price.
+
+    Each may be several orders. None if there is none, or if the venue has refused that very one already.
     """
     stops = [each for each in may_rest(changes) if each.kind == "stop_loss" and each.step == "done"]
-    if not stops or not left or not smallest <= left < stops[-1].contracts:
+    old = [each for each in stops if each is stops[-1] or (each.ladder and each.ladder == stops[-1].ladder)]
+    with localcontext(EXACT):
+        covered = sum((each.contracts for each in old), Decimal(0))
+    if not old or not seen.left or not seen.smallest <= seen.left < covered:
         return None
-    old, number = stops[-1], len(changes) + 1
-    new = Change(
-        number,
-        "stop_loss",
-        left,
-        old.trigger_price,
-        client_order_id(tracked, "change", number),
-        follows=True,
-    )
-    wish = (new.contracts, new.trigger_price)
-    refused = [each for each in changes if each.follows and each.step == "refused" and each.number > old.number]
-    return None if wish in {(each.contracts, each.trigger_price) for each in refused} else (old, new)
+    wanted = [(old[-1].trigger_price or Decimal(0), seen.left)]
+    new = orders_for(tracked, "stop_loss", wanted, seen, first=len(changes) + 1, follows=True)
+    refused = [each for each in changes if each.follows and each.step == "refused" and each.number > old[-1].number]
+    wishes = {(each.contracts, each.trigger_price) for each in new}
+    return None if wishes & {(each.contracts, each.trigger_price) for each in refused} else (old, new)
 
 
 def is_ahead(kind: Kind, side: Side, price: Decimal, market: Decimal) -> bool:

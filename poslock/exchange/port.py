@@ -105,7 +105,9 @@ class Holding:
 
     ``entry_price`` is the venue's average of what is held, None where it knows none (spot). ``position_id`` is the
     venue's own id of the position, which a later position of the leg does not share; None where the venue has none.
-    ``smallest`` is the fewest contracts that an order can close, 0 where every size can be closed.
+    ``smallest`` is the fewest contracts that an order can close, 0 where every size can be closed. Sizes of orders are
+    multiples of ``step``, trigger prices multiples of ``tick``; either is 0 where there is no such rule. ``largest`` is
+    the most contracts that an order can be for, None for any number.
     """
 
     leg: Leg
@@ -116,6 +118,9 @@ class Holding:
     settle: str
     position_id: str | None = None
     smallest: Decimal = Decimal(0)
+    step: Decimal = Decimal(0)
+    tick: Decimal = Decimal(0)
+    largest: Decimal | None = None
 
 
 class Exchange(Protocol):

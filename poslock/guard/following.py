@@ -6,13 +6,14 @@ refuses it when it triggers, and where others hold a part of the leg it would ta
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from poslock.closing.change import Changes
 from poslock.closing.exits import Reads, view
 from poslock.closing.leg import filled, in_terms_of_the_table
 from poslock.closing.session import Session
-from poslock.closing.wanted import following
+from poslock.closing.wanted import Seen, following
 from poslock.guard.admission import NoHold
 from poslock.ledger.journal import CloseKey
 
@@ -58,4 +59,5 @@ class Following:
             return False
         history = await self._means.ports.ledger(ledger.leg, key)
         table = in_terms_of_the_table(seen.position, history, filled(changes), spot=self._exchange.spot)
-        return following(seen, changes, view(table, Reads(None, history.trades)).ours) is not None
+        left = view(table, Reads(None, history.trades)).ours
+        return following(seen, changes, Seen(left, left, Decimal(0), Decimal(0), is_sure=False)) is not None

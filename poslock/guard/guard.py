@@ -181,10 +181,14 @@ class PositionGuard:
 
         The old order rests until the new one does. A reduce has its P&L booked with the close.
 
+        Prices go to the venue's tick, rounded towards the market: a stop-loss of a long up, its take-profit down, of a
+        short the reverse. So an order triggers up to a tick before the price that was asked for, and never after it;
+        `ModifiedPosition` has the price that rests. Contracts are cut down to the venue's step.
+
         Args:
             position_id: as it was tracked.
             stop_loss: a price, or None to remove it. One that is larger than what is left follows that at the next
-                change or `recover`.
+                change or `recover`. What is larger than the venue's largest order rests as several, at most ten.
             take_profit: a price, None, or a ladder ``[(price, contracts), ...]`` of at most ten rungs, which add up to
                 no more than is left. All rungs rest before what was there before goes. Targets that others have set are
                 not replaced.
@@ -193,7 +197,8 @@ class PositionGuard:
                 own price or by its refusal for that reason, and no other stop-loss rests for all of it.
 
         Raises:
-            InvalidChange, InvalidPosition: a price on the wrong side, a reduce that leaves nothing; nothing was sent.
+            InvalidChange, InvalidPosition: a price on the wrong side once it is rounded, a size that is less than
+                the venue's smallest order, a reduce that leaves nothing; nothing was sent.
             PositionAlreadyClosingError: it is closing or closed. A modify never waits for a close.
             ChangeRefused: by the venue; the old order stays.
             ChangeUnsettled: the venue did not settle it in time; `recover` or another call goes on with it.

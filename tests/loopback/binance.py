@@ -77,6 +77,7 @@ class Binance(Loopback):
     ) -> None:
         super().__init__(path, hedge=hedge, **settings)
         self.hedge, self.largest = hedge, Decimal(largest)
+        self.mark: Decimal | None = None  # what it says that the mark price is; the book triggers by its own
         self.smallest = Decimal("0.001")
         self.denies = 0.0
         self.blocks: int | None = None

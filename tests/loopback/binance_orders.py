@@ -26,7 +26,7 @@ _SIDES: dict[tuple[str, bool], Side] = {
     ("BUY", False): "long",
     ("SELL", False): "short",
 }
-_SMALLEST, _PLACES, _LEAST_NOTIONAL = Decimal("0.001"), 3, Decimal(5)
+_SMALLEST, _PLACES, _LEAST_NOTIONAL, _TICK = Decimal("0.001"), 3, Decimal(5), Decimal("0.1")
 
 
 @ORDERS.on("POST", "/fapi/v1/order")
@@ -39,6 +39,8 @@ def new_order(venue: Binance, request: Request) -> Any:
     symbol, contracts = venue.symbol(params.get("symbol")), _quantity(params.get("quantity"))
     if contracts > (venue.largest if kind == "MARKET" else 1000):
         refuse(-4005)
+    if _number(params.get("price", 0)) % _TICK:
+        refuse(-4014)
     with venue.account() as account:
         asked = _asked(venue, account, params, kind, "newClientOrderId")
         leg, reducing = _leg(params, symbol, asked)
@@ -84,14 +86,18 @@ def new_algo(venue: Binance, request: Request) -> Any:
     trigger = None if kind == "TRAILING_STOP_MARKET" else _number(params.get("triggerPrice"))
     if trigger is not None and trigger <= 0:
         refuse(-4006)
+    if trigger is not None and trigger % _TICK:
+        refuse(-4014)
     with venue.account() as account:
         asked = _asked(venue, account, params, kind, "clientAlgoId")
         if asked.close_position and ("quantity" in params or "reduceOnly" in params):
             refuse(-4137)
         leg, reducing = _leg(params, symbol, asked)
         contracts = Decimal(10**6) if asked.close_position else _quantity(params.get("quantity"))
+        if not asked.close_position and contracts > venue.largest:
+            refuse(-4005)
         taken = leg if reducing else Leg(symbol, "short" if leg.side == "long" else "long")
-        if trigger is not None and account.would_trigger(taken, family, trigger):
+        if trigger is not None and _would_trigger(venue, account, taken, asked, family, trigger):
             refuse(-2021)
         number = _insert(venue, account, leg, asked, contracts, family=family, reducing=reducing, trigger_price=trigger)
         row = algo(venue, _row(account, number))
@@ -188,6 +194,13 @@ def _judge(venue: Binance, account: Matching, leg: Leg, asked: Asked, contracts:
     resting = [each for each in account.orders(leg, only_open=True) if each.family == "order"]
     if venue.blocks is not None and sum(each.contracts - each.filled for each in resting) >= held:
         refuse(venue.blocks)
+
+
+def _would_trigger(venue: Binance, account: Matching, leg: Leg, asked: Asked, family: str, trigger: Decimal) -> bool:
+    if asked.working_type == "MARK_PRICE" and venue.mark is not None:
+        above = trigger > venue.mark
+        return trigger == venue.mark or above is not ((family == "take_profit") == (leg.side == "long"))
+    return account.would_trigger(leg, family, trigger)
 
 
 def _insert(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from loopback.binance_rows import market_id, plain
@@ -33,6 +34,12 @@ def ticker(venue: Binance, request: Request) -> Any:
     with venue.account() as account:
         price = account.price(symbol)
     return {"symbol": market_id(symbol), "price": plain(price), "time": venue.clock_ms()}
+
+
+@PUBLIC.on("GET", "/fapi/v1/premiumIndex", signed=False)
+def premium_index(venue: Binance, request: Request) -> Any:
+    price = ticker(venue, request)["price"]
+    return {"symbol": request.params["symbol"], "markPrice": plain(venue.mark or Decimal(price)), "indexPrice": price}
 
 
 @PUBLIC.on("GET", "/fapi/v1/fundingRate", signed=False)

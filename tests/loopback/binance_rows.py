@@ -36,6 +36,7 @@ WORDS = {
     -4003: "Quantity less than or equal to zero.",
     -4004: "Quantity less than min quantity.",
     -4005: "Quantity greater than max quantity.",
+    -4014: "Price not increased by tick size.",
     -4006: "Stop price less than zero.",
     -4015: "Client order id is not valid.",
     -4061: "Order's position side does not match user's setting.",

@@ -57,6 +57,7 @@ class Bybit(Loopback):
     ) -> None:
         super().__init__(path, hedge=hedge, **settings)
         self.hedge, self.largest = hedge, Decimal(largest)
+        self.mark: Decimal | None = None  # what it says that the mark price is; the book triggers by its own
         self.status = 5
         self.forgets = False
         self.permissions = {"ContractTrade": ["Order", "Position"], "Wallet": ["AccountTransfer"]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
@@ -49,7 +50,12 @@ def tickers(venue: Bybit, request: Request) -> Any:
     symbol = venue.symbol(request)
     with venue.account() as account:
         price = plain(account.price(symbol))
-    row = {"symbol": request.params["symbol"], "lastPrice": price, "markPrice": "1", "indexPrice": "1"}
+    row = {
+        "symbol": request.params["symbol"],
+        "lastPrice": price,
+        "markPrice": plain(venue.mark or Decimal(price)),
+        "indexPrice": "1",
+    }
     return good(venue, {"category": "linear", "list": [row]})
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 ORDERS = Routes()
 _CLIENT_ID = re.compile(r"[A-Za-z0-9_-]{1,36}")
-_STEP = Decimal("0.001")
+_STEP, _TICK = Decimal("0.001"), Decimal("0.1")
 _RISES, _FALLS = 1, 2
 
 
@@ -29,11 +29,13 @@ def create(venue: Bybit, request: Request) -> Any:
     client_id, contracts = said.get("orderLinkId"), Decimal(said["qty"])
     if contracts <= 0 or contracts % _STEP or (client_id is not None and not _CLIENT_ID.fullmatch(client_id)):
         refuse(10001)
+    if any(Decimal(said[name]) % _TICK for name in ("price", "triggerPrice") if name in said):
+        refuse(10001)
     side = {"Buy": "buy", "Sell": "sell"}[said["side"]]
     reduces = said.get("reduceOnly") is True
     leg = Leg(symbol, "long" if (side == "sell") == reduces else "short")
     if said.get("positionIdx", 0) != index_of(venue, leg.side):
-        refuse(10001)
+        refuse(10001, "position idx not match position mode")
     with venue.account() as account:
         if client_id is not None and account.order_by_client_id(client_id):
             refuse(110072)
@@ -44,9 +46,11 @@ def create(venue: Bybit, request: Request) -> Any:
 
 
 def _taken(venue: Bybit, account: Matching, leg: Leg, said: dict[str, Any], contracts: Decimal) -> int:
-    kind, trigger = _trigger(account, leg, said)
+    kind, trigger = _trigger(venue, account, leg, said)
     reduces, is_limit = said.get("reduceOnly") is True, said["orderType"] == "Limit"
     at_once = trigger is None and not is_limit
+    if trigger is not None and contracts > venue.largest:
+        refuse(10001)
     if at_once and contracts > venue.largest and not reduces:
         refuse(10001)
     first = min(contracts, venue.largest) if at_once else contracts
@@ -61,13 +65,14 @@ def _taken(venue: Bybit, account: Matching, leg: Leg, said: dict[str, Any], cont
     return number
 
 
-def _trigger(account: Matching, leg: Leg, said: dict[str, Any]) -> tuple[str, Decimal | None]:
+def _trigger(venue: Bybit, account: Matching, leg: Leg, said: dict[str, Any]) -> tuple[str, Decimal | None]:
     if "triggerPrice" not in said:
         return "order", None
     trigger, falls = Decimal(said["triggerPrice"]), {_RISES: False, _FALLS: True}[said["triggerDirection"]]
-    if said.get("triggerBy") != "LastPrice":
-        refuse(10001)  # the book has one price
-    if (trigger >= account.price(leg.symbol)) if falls else (trigger <= account.price(leg.symbol)):
+    if said.get("triggerBy") not in {"LastPrice", "MarkPrice"}:
+        refuse(10001)
+    price = (said["triggerBy"] == "MarkPrice" and venue.mark) or account.price(leg.symbol)
+    if (trigger >= price) if falls else (trigger <= price):
         refuse(110093 if falls else 110092)
     return "stop_loss" if falls == (said["side"] == "Sell") else "take_profit", trigger
 

@@ -50,12 +50,12 @@ def good(venue: Bybit, result: dict[str, Any]) -> dict[str, Any]:
     return {"retCode": 0, "retMsg": "OK", "result": result, "retExtInfo": {}, "time": venue.clock_ms()}
 
 
-def refusal(code: int) -> Reply:
-    return Reply(200, {"retCode": code, "retMsg": WORDS[code], "result": {}, "retExtInfo": {}, "time": 1})
+def refusal(code: int, words: str = "") -> Reply:
+    return Reply(200, {"retCode": code, "retMsg": words or WORDS[code], "result": {}, "retExtInfo": {}, "time": 1})
 
 
-def refuse(code: int) -> NoReturn:
-    raise Refused(refusal(code))
+def refuse(code: int, words: str = "") -> NoReturn:
+    raise Refused(refusal(code, words))
 
 
 def page(venue: Bybit, request: Request, rows: Sequence[dict[str, Any]], *, usual: int, most: int) -> dict[str, Any]:

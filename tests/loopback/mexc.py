@@ -63,8 +63,9 @@ class Mexc(Loopback):
         self, path: str | os.PathLike[str], *, hedge: bool = False, vol_unit: str = "1", **paper_settings: Any
     ) -> None:
         super().__init__(path, hedge=hedge, **paper_settings)
-        self.hedge, self.vol_unit = hedge, Decimal(vol_unit)
+        self.hedge, self.vol_unit, self.largest = hedge, Decimal(vol_unit), Decimal(1_000_000)
         self.open_type, self.leverage = 2, 20
+        self.mark: Decimal | None = None  # what it says that the mark price is; the book triggers by its own
         self.rests_as: dict[str, Family] = {"stop_loss": "plan", "take_profit": "stop"}
         self.denies = 0.0
         self.refuses_duplicates = self.answers_null = False

@@ -72,6 +72,8 @@ def create(venue: Mexc, request: Request) -> Any:
     said = request.params
     leg, side = leg_of(venue, said)
     contracts, kind, oid = contracts_of(venue, said), said.get("type"), str(said.get("externalOid") or "")
+    if contracts > venue.largest:
+        refuse(2028)
     if kind not in range(1, 7):
         refuse(2029)
     if len(oid) > _LONGEST_OID:

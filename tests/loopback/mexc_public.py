@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from loopback.mexc_words import good, market_id
+from loopback.mexc_words import PRICE_UNIT, good, market_id
 from loopback.server import Reply, Request, Routes
 
 if TYPE_CHECKING:
@@ -105,10 +104,10 @@ def _detail(venue: Mexc, symbol: str) -> dict[str, Any]:
         "priceScale": 2,
         "volScale": 0,
         "amountScale": 4,
-        "priceUnit": Decimal("0.1"),
+        "priceUnit": PRICE_UNIT,
         "volUnit": venue.vol_unit,
         "minVol": venue.vol_unit,
-        "maxVol": 1_000_000,
+        "maxVol": venue.largest,
         "bidLimitPriceRate": 0.1,
         "askLimitPriceRate": 0.1,
         "takerFeeRate": 0.0005,
@@ -133,7 +132,7 @@ def _ticker(venue: Mexc, symbol: str) -> dict[str, Any]:
         "riseFallRate": 0,
         "riseFallValue": 0,
         "indexPrice": price,
-        "fairPrice": price,
+        "fairPrice": venue.mark or price,
         "fundingRate": 0.0001,
         "timestamp": venue.clock_ms(),
     }

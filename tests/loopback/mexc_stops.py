@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from loopback.mexc_books import CHILD, CLOSES, STOP, TRIGGERED, Asked
 from loopback.mexc_orders import contracts_of, number
-from loopback.mexc_words import good, market_id, page, refuse, span
+from loopback.mexc_words import PRICE_UNIT, good, market_id, page, refuse, span
 from loopback.server import Request, Routes
 
 if TYPE_CHECKING:
@@ -32,6 +32,8 @@ def place_stop(venue: Mexc, request: Request) -> Any:
     prices = {kind: number(said, name, 5003) for kind, name in _STOP_PRICES.items() if said.get(name)}
     if not prices:
         refuse(5001)
+    if any(price % PRICE_UNIT for price in prices.values()):
+        refuse(2015)
     contracts = contracts_of(venue, said)
     with venue.books() as books:
         position = _position(books, said)
@@ -109,6 +111,8 @@ def change_stop(venue: Mexc, request: Request) -> Any:
     prices = {kind: number(said, name, 5003) for kind, name in _STOP_PRICES.items() if said.get(name)}
     if not prices:
         refuse(5001)
+    if any(price % PRICE_UNIT for price in prices.values()):
+        refuse(2015)
     with venue.books() as books:
         live = {str(STOP + rows[0]["order_id"]): rows for rows in _stops(books) if rows[0]["state"] == "open"}
         rows = live.get(str(said.get("stopPlanOrderId"))) or refuse(5002)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from loopback.mexc_books import CHILD, CLOSES, PLAN, TRIGGERED, Asked
 from loopback.mexc_orders import check_margin, contracts_of, leg_of, number
-from loopback.mexc_words import good, market_id, page, refuse, span, whole_seconds
+from loopback.mexc_words import PRICE_UNIT, good, market_id, page, refuse, span, whole_seconds
 from loopback.server import Request, Routes
 
 if TYPE_CHECKING:
@@ -33,6 +33,10 @@ def place_plan(venue: Mexc, request: Request) -> Any:
     said = request.params
     leg, side = leg_of(venue, said)
     contracts, trigger = contracts_of(venue, said), number(said, "triggerPrice", 3004)
+    if contracts > venue.largest:
+        refuse(2016)
+    if trigger % PRICE_UNIT:
+        refuse(2015)
     if said.get("triggerType") not in {1, 2}:
         refuse(3002)
     if said.get("executeCycle") not in _CYCLES:
@@ -48,7 +52,7 @@ def place_plan(venue: Mexc, request: Request) -> Any:
         if reducing and books.history(leg.symbol).held(leg.side) is None:
             refuse(2009)
         check_margin(books, leg, said)
-        price = books.price(leg.symbol)
+        price = (said["trend"] == 2 and venue.mark) or books.price(leg.symbol)
         if price <= trigger if said["triggerType"] == 2 else price >= trigger:
             refuse(3004)
         return good(str(PLAN + books.take(leg, asked, contracts, kind, trigger)))

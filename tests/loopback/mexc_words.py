@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from loopback.server import Refused, Reply
@@ -27,6 +28,8 @@ WORDS = {
     2009: "position does not exist or is closed",
     2011: "order quantity error",
     2015: "precision error",
+    2016: "trigger volume over the maximum",
+    2028: "the maximum order quantity is exceeded",
     2029: "order type error",
     2030: "external order id is too long",
     2040: "order not exist",
@@ -47,6 +50,7 @@ WORDS = {
     7005: "quantity for closing is insufficient, check positions and orders",
 }
 _DAY_MS = 86_400_000
+PRICE_UNIT = Decimal("0.1")
 
 
 def good(*data: Any) -> dict[str, Any]:

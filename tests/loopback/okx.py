@@ -60,6 +60,7 @@ class Okx(Loopback):
     ) -> None:
         super().__init__(path, hedge=hedge, **{"contract_size": "0.01", **settings})
         self.hedge, self.largest = hedge, Decimal(largest)
+        self.mark: Decimal | None = None  # what it says that the mark price is; the book triggers by its own
         self.margin_mode, self.level = "isolated", "2"
         self.blocks: int | None = None
         self.permissions = "read_only,trade"
@@ -93,7 +94,7 @@ class Okx(Loopback):
         return self.symbols[said] if said in self.symbols else refuse(51001)
 
     def admit(self, request: Request) -> None:
-        """Judge key, passphrase, time and signature of a request."""
+        """Judge key, passphrase, time and signature of a request, and the kind of market that it names."""
         names = ("key", "passphrase", "timestamp", "sign")
         key, passphrase, stamp, signature = (request.headers.get(f"ok-access-{name}", "") for name in names)
         if key != KEYS["apiKey"]:
@@ -108,6 +109,8 @@ class Okx(Loopback):
         expected = base64.b64encode(hmac.new(KEYS["secret"].encode(), said, hashlib.sha256).digest())
         if not hmac.compare_digest(expected, signature.encode()):
             refuse(50113)
+        if isinstance(request.params, dict) and request.params.get("instType", "SWAP") != "SWAP":
+            refuse(51000)
 
     def raised(self, error: Exception) -> Reply:
         if isinstance(error, OrderRefused):  # of the book, which has no such market

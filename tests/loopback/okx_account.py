@@ -6,7 +6,7 @@ from decimal import Decimal
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from loopback.okx_rows import BILL, deal, good, market_id, page, plain
+from loopback.okx_rows import BILL, deal, good, market_id, page, plain, refuse
 from loopback.server import Request, Routes
 from poslock.exchange.port import Leg
 
@@ -49,6 +49,7 @@ def _market(venue: Okx, symbol: str) -> dict[str, Any]:
         "lever": "100",
         "state": "live",
         "maxMktSz": plain(venue.largest),
+        "maxStopSz": plain(venue.largest),
     }
 
 
@@ -57,6 +58,16 @@ def ticker(venue: Okx, request: Request) -> Any:
     symbol = venue.symbol(request.params.get("instId"))
     with venue.account() as account:
         return good({"instId": request.params["instId"], "last": plain(account.price(symbol))})
+
+
+@ACCOUNT.on("GET", "/api/v5/public/mark-price", signed=False)
+def mark_price(venue: Okx, request: Request) -> Any:
+    symbol = venue.symbol(request.params.get("instId"))
+    if request.params.get("instType") != "SWAP":
+        refuse(51000)
+    with venue.account() as account:
+        price = plain(venue.mark or account.price(symbol))
+    return good({"instType": "SWAP", "instId": request.params["instId"], "markPx": price})
 
 
 @ACCOUNT.on("GET", "/api/v5/public/funding-rate-history", signed=False)

@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from loopback.okx_orders import insert, orders
-from loopback.okx_rows import ALGO, ELSE, Asked, Terms, algo, fail, good, market_id, page, plain, refuse, terms
+from loopback.okx_rows import ALGO, ELSE, TICK, Asked, Terms, algo, fail, good, market_id, page, plain, refuse, terms
 from loopback.server import Request, Routes
 
 if TYPE_CHECKING:
@@ -43,11 +43,17 @@ def _resting(venue: Okx, account: Matching, asked: Terms, said: dict[str, Any]) 
     else:
         kind = "stop_loss" if "slTriggerPx" in said else "take_profit"
         name = {"stop_loss": "sl", "take_profit": "tp"}[kind]
-        if said.get(f"{name}TriggerPxType", "last") != "last" or f"{name}OrdPx" not in said:
-            refuse(51000)  # the book has one price
+        by = said.get(f"{name}TriggerPxType", "last")
+        if by not in {"last", "mark"} or f"{name}OrdPx" not in said:
+            refuse(51000)
+        last = (by == "mark" and venue.mark) or last
         trigger = Decimal(said[f"{name}TriggerPx"])
         if trigger == last or (trigger > last) is not ((kind == "take_profit") == sells):
             fail({("sl", True): 51280, ("sl", False): 51278, ("tp", True): 51279, ("tp", False): 51277}[name, sells])
+    if asked.contracts > venue.largest:
+        fail(51203)
+    if trigger % TICK:
+        fail(51000)  # its documentation has no code of its own for it
     number = insert(venue, account, asked, kind, trigger)
     venue.asked[number] = Asked(asked.client_id, said["ordType"], last=plain(last))
     return number

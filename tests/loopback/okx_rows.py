@@ -41,6 +41,7 @@ WORDS = {
     51149: (500, "Order timed out. Please try again."),
     51169: (200, "Order failed because you don't have any positions in this direction to reduce or close."),
     51170: (200, "Failed to place order. A reduce-only order can't be the same trading direction as your position."),
+    51203: (200, "Order amount exceeds the limit."),
     51202: (200, "Market order amount exceeds the maximum amount."),
     51206: (200, "Please cancel the Reduce Only order before placing the current order."),
     51277: (200, "The take-profit trigger price can't be higher than the last price."),
@@ -54,7 +55,7 @@ WORDS = {
 ORDER, CHILD, ALGO, ELSE = 680_800_000_000_000_000, 680_900_000_000_000_000, 590_900_000_000_000_000, 590_910_000_000
 BILL = 623_950_000_000_000_000
 _CLIENT_ID = re.compile(r"[A-Za-z0-9]{1,32}")
-_LOT = Decimal("0.01")
+_LOT, TICK = Decimal("0.01"), Decimal("0.1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +93,9 @@ def refuse(code: int) -> NoReturn:
     raise Refused(refusal(code))
 
 
-def fail(code: int) -> NoReturn:
+def fail(code: int, words: str = "") -> NoReturn:
     """Raise the refusal of an operation: its own code, inside an answer that says that all have failed."""
-    row = {"ordId": "", "clOrdId": "", "algoId": "", "sCode": str(code), "sMsg": WORDS[code][1]}
+    row = {"ordId": "", "clOrdId": "", "algoId": "", "sCode": str(code), "sMsg": words or WORDS[code][1]}
     raise Refused(Reply(200, {"code": "1", "msg": "All operations failed", "data": [row]}))
 
 
@@ -110,10 +111,10 @@ def page(request: Request, rows: Sequence[dict[str, Any]], key: str, most: int =
 def terms(venue: Okx, account: Matching, said: dict[str, Any], client_id: str) -> Terms:
     """Judge the request for an order, plain or conditional."""
     symbol, side, position = venue.symbol(said.get("instId")), said["side"], said.get("posSide", "net")
-    if position not in ({"long", "short"} if venue.hedge else {"net"}) or (
-        client_id and not _CLIENT_ID.fullmatch(client_id)
-    ):
+    if client_id and not _CLIENT_ID.fullmatch(client_id):
         refuse(51000)
+    if position not in ({"long", "short"} if venue.hedge else {"net"}):
+        fail(51000, "Parameter posSide  error")
     reduces = said.get("reduceOnly") is True
     if venue.hedge:
         reduces = side == {"long": "sell", "short": "buy"}[position]

@@ -40,6 +40,7 @@ _BINANCE: dict[str, tuple[Any, ...]] = {
     "hours": (-1127, "More than 24 hours between startTime and endTime."),
     "kind": (-1116, "Invalid orderType."),
     "lot": (-1013, "Filter failure: LOT_SIZE"),
+    "tick": (-1013, "Filter failure: PRICE_FILTER"),
     "worth": (-1013, "Filter failure: NOTIONAL"),
     "short": (-2010, "Account has insufficient balance for requested action."),
     "duplicate": (-2010, "Duplicate order sent."),

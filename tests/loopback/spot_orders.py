@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 ORDERS = Routes()
 DAY_MS = 86_400_000
+_TICK = Decimal("0.01")
 _API = "/api/v3"
 
 
@@ -68,6 +69,8 @@ def _amount(venue: SpotVenue, symbol: str, params: dict[str, Any]) -> Decimal:
     if quantity <= 0 or quantity % STEP or (params["type"] == "MARKET" and quantity > venue.books.largest):
         venue.refuse("lot")
     prices = [params[each] for each in ("price", "stopPrice") if each in params]
+    if venue.name == "binance" and any(Decimal(each) % _TICK for each in prices):
+        venue.refuse("tick")
     if quantity * Decimal(prices[0] if prices else venue.books.prices[symbol]) < LEAST_WORTH:
         venue.refuse("worth")
     return quantity

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from decimal import Decimal
 
-    from poslock.exchange.ccxt.venue import Inspection, Venue
+    from poslock.exchange.ccxt.venue import Inspection, Trigger, Venue
     from poslock.exchange.port import CloseOrder, Holding, Leg, Order, StopOrder
     from poslock.position import Trade
 
@@ -42,12 +42,13 @@ _SAME = {"binanceusdm": "binance", "myokx": "okx", "okxus": "okx", "bybiteu": "b
 class _Account:
     """The settings of an account, and the venue behind it."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # settings with defaults
         self,
         client: Any,
         *,
         account: str,
         market: Literal["swap", "spot"] = "swap",
+        trigger: Trigger = "last",
         denies_for: float | None = None,
         settles_within: float = 10.0,
     ) -> None:
@@ -65,6 +66,7 @@ class _Account:
         hide_keys(client)
         self._client = Client(client, venue.dialect)
         self._venue: Venue = venue(self._client)
+        self._venue.trigger = _trigger(trigger, spot=self.spot)
         self.denies_for = self._venue.denies_for if denies_for is None else denies_for
         self.settles_within = settles_within
 
@@ -86,13 +88,15 @@ class CcxtExchange(_Account):
         account: a name for the account, the same in all bots. Choose it once: client order ids are made from it. Two
             accounts at one venue need two names.
         market: ``"swap"``, or ``"spot"`` for balances as long-only positions.
+        trigger: the price by which stop orders trigger, and which a wanted stop is compared with: ``"last"``, the last
+            trade's, or ``"mark"``, the venue's mark price (MEXC: fair price). The same in all bots; spot has the last.
         denies_for, settles_within: as in `poslock.exchange.port.Exchange`; by default what was seen at the venue.
 
     With a client of `ccxt.async_support` this makes an `AsyncCcxtExchange`, for an `AsyncPositionGuard`. A type checker
     cannot see that; where it matters, call `AsyncCcxtExchange` itself.
 
     Raises:
-        UnsupportedMarket: the venue or the type of market is not known.
+        UnsupportedMarket: the venue, the type of market, or its trigger is not known.
         TypeError: *client* is no ccxt exchange.
     """
 
@@ -110,7 +114,7 @@ class CcxtExchange(_Account):
         finished(self._venue.prepare())
 
     def price(self, leg: Leg) -> Decimal:
-        """The last price, by which the stop orders of *leg* trigger."""
+        """The price by which the stop orders of *leg* trigger: the last, or the mark price."""
         return finished(self._venue.price(leg))
 
     def holding(self, leg: Leg) -> Holding | None:
@@ -126,7 +130,7 @@ class CcxtExchange(_Account):
         return finished(self._venue.place(order))
 
     def place_stop(self, order: StopOrder) -> Order:
-        """Rest an order that only reduces until the last price reaches its trigger; sent once."""
+        """Rest an order that only reduces until its price is reached; sent once."""
         return finished(self._venue.place_stop(order))
 
     def order(self, leg: Leg, client_order_id: str) -> Order | None:
@@ -159,10 +163,10 @@ class AsyncCcxtExchange(_Account):
 
     Args:
         client: an exchange of `ccxt.async_support`, with its keys.
-        account, market, denies_for, settles_within: as for `CcxtExchange`.
+        account, market, trigger, denies_for, settles_within: as for `CcxtExchange`.
 
     Raises:
-        UnsupportedMarket: the venue or the type of market is not known.
+        UnsupportedMarket: the venue, the type of market, or its trigger is not known.
         TypeError: *client* is no exchange of `ccxt.async_support`.
     """
 
@@ -175,7 +179,7 @@ class AsyncCcxtExchange(_Account):
         await self._venue.prepare()
 
     async def price(self, leg: Leg) -> Decimal:
-        """The last price, by which the stop orders of *leg* trigger."""
+        """The price by which the stop orders of *leg* trigger: the last, or the mark price."""
         return await self._venue.price(leg)
 
     async def holding(self, leg: Leg) -> Holding | None:
@@ -191,7 +195,7 @@ class AsyncCcxtExchange(_Account):
         return await self._venue.place(order)
 
     async def place_stop(self, order: StopOrder) -> Order:
-        """Rest an order that only reduces until the last price reaches its trigger; sent once."""
+        """Rest an order that only reduces until its price is reached; sent once."""
         return await self._venue.place_stop(order)
 
     async def order(self, leg: Leg, client_order_id: str) -> Order | None:
@@ -222,6 +226,16 @@ class AsyncCcxtExchange(_Account):
         super()._check(client)
         if not _is_asynchronous(client):
             raise TypeError(f"{shown(client)} is a client for threads: use CcxtExchange, or one of ccxt.async_support")
+
+
+def _trigger(asked: object, *, spot: bool) -> Trigger:
+    if asked == "last":
+        return "last"
+    if asked == "mark" and not spot:
+        return "mark"
+    raise UnsupportedMarket(
+        f"stop orders cannot trigger by {shown(asked)}; by last{'' if spot else ' or mark'} they can"
+    )
 
 
 def _is_asynchronous(client: Any) -> bool:

@@ -52,7 +52,15 @@ def smallest(market: dict[str, Any]) -> Decimal:
     """The fewest contracts that a market order can be for, by ccxt's description of the market; 0 if it has none."""
     limits = market.get("limits") or {}
     least = [(limits.get(kind) or {}).get("min") for kind in ("amount", "market")]
-    return max((decimal(each) for each in least if each is not None), default=Decimal(0))
+    return max([step(market, "amount"), *(decimal(each) for each in least if each is not None)])
+
+
+def step(market: dict[str, Any], of: Literal["amount", "price"]) -> Decimal:
+    """What sizes or prices are multiples of, by ccxt's description of the market; 0 if it has none.
+
+    Every venue here is one whose precision ccxt states as such a step (``TICK_SIZE``), not as a number of digits.
+    """
+    return decimal((market.get("precision") or {}).get(of) or 0)
 
 
 def rises(leg: Leg, kind: str) -> bool:

@@ -6,10 +6,11 @@ from abc import abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from poslock.errors import ExchangeUnavailable, NothingToReduce
-from poslock.exchange.ccxt.reading import decimal, smallest
+from poslock.errors import ExchangeUnavailable, NothingToReduce, OrderRefused
+from poslock.exchange.ccxt.reading import decimal, plain, smallest, step
 from poslock.exchange.ccxt.venue import Account
 from poslock.exchange.port import Holding, Leg
+from poslock.position import on_step
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -46,6 +47,10 @@ class Swap(Account):
     async def order(self, leg: Leg, client_order_id: str) -> Order | None:
         """The order with this client order id, of any family."""
 
+    @abstractmethod
+    def _largest(self, leg: Leg) -> Decimal | None:
+        """The most contracts that an order at market can be for, also one that rests until it triggers."""
+
     async def stop(self, order: StopOrder) -> Order | None:
         """What became of a stop order: as `order`, where stop orders have a client order id."""
         return await self.order(order.leg, order.client_order_id)
@@ -72,6 +77,14 @@ class Swap(Account):
             raise NothingToReduce(f"{self.client.ccxt.id} holds no {leg.side} position in {leg.symbol}")
         return position
 
+    def _sendable(self, leg: Leg, contracts: Decimal) -> Decimal:
+        """What of *contracts* an order can be for: cut down to the market's step, never more."""
+        size = step(self.market(leg), "amount")
+        cut = on_step(contracts, size)
+        if not cut:
+            raise OrderRefused(f"{plain(contracts)} contracts are less than the {plain(size)} that sizes go by")
+        return cut
+
     async def _still_holds(self, leg: Leg) -> bool:
         """Whether *leg* holds something, as far as the venue says."""
         try:
@@ -93,4 +106,7 @@ class Swap(Account):
             settle=str(market["settle"]),
             position_id=position.position_id,
             smallest=smallest(market),
+            step=step(market, "amount"),
+            tick=step(market, "price"),
+            largest=self._largest(leg),
         )

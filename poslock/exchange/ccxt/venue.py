@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeAlias, TypeVar
 
-from poslock.errors import ExchangeError, ExchangeUnavailable, NotServed, OrderRefused, UnsupportedMarket, quoted
+from poslock.errors import ExchangeError, ExchangeUnavailable, NotServed, UnsupportedMarket, quoted
 from poslock.exchange.ccxt.client import Endpoint
 from poslock.exchange.ccxt.reading import ClientIds
 from poslock.exchange.port import AsyncRequests
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from poslock.exchange.port import CloseOrder, Leg, StopOrder
 
 T = TypeVar("T")
+Trigger: TypeAlias = Literal["last", "mark"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,8 @@ class Venue(AsyncRequests, Protocol):
 
     dialect: ClassVar[Dialect]
     denies_for: ClassVar[float]
+    trigger: Trigger
+    """By which price stop orders trigger, and which `price` is then: the last one, or the mark price."""
 
     async def inspect(self) -> Inspection:
         """What `poslock doctor` says of the account."""
@@ -54,12 +57,13 @@ class Account(ABC):
     ended: ClassVar[frozenset[str]]
     """Codes that say of an order to be cancelled that it has ended."""
     wrong_mode: ClassVar[frozenset[str]] = frozenset()
-    """Codes that say that the position mode is another one than was read."""
+    """Codes that say that the position mode is another one than was read: `NotServed`, so the order goes out again."""
     must_list: ClassVar[str | None] = None
     """A type of market of which ccxt must find some, else its table could not be read."""
 
     def __init__(self, client: Client) -> None:
         self.client = client
+        self.trigger: Trigger = "last"
         self._hedge: bool | None = None
         self._is_known = False
         self._client_ids = ClientIds(self._client_id)
@@ -175,15 +179,20 @@ class Account(ABC):
         self, path: str, params: dict[str, Any], order: CloseOrder | StopOrder, read: Callable[[Any], T]
     ) -> T:
         """Send *order* once, signed as of then."""
+        sent = self.client.send(
+            Endpoint(self.private, "POST", path),
+            params,
+            read,
+            signed_at_ms=order.signed_at_ms,
+            receive_window_ms=order.receive_window_ms,
+        )
+        return await self._in_mode(sent)
+
+    async def _in_mode(self, sent: Awaitable[T]) -> T:
+        """The answer to an order. If it is one of another position mode, the mode is read again before the next one."""
         try:
-            return await self.client.send(
-                Endpoint(self.private, "POST", path),
-                params,
-                read,
-                signed_at_ms=order.signed_at_ms,
-                receive_window_ms=order.receive_window_ms,
-            )
-        except OrderRefused as refusal:
-            if refusal.code in self.wrong_mode:
-                self._is_known = False  # it was changed meanwhile: `prepare` reads it again
+            return await sent
+        except NotServed as refusal:
+            # (test_a_mode_switched_under_a_running_bot_costs_one_order)
+            self._is_known = self._is_known and refusal.code not in self.wrong_mode
             raise

@@ -57,6 +57,7 @@ KNOWN = Codes(
         **each(ReduceOnlyBlocked, -4118),
         # Flat, or covered by other orders: the position tells, and `BinanceUsdm.place` looks.
         **each(NothingToReduce, -2022, -2024),
+        **dict.fromkeys(WRONG_MODE, NotServed),
         **_WORDS,
     },
     unknown={

@@ -21,6 +21,7 @@ T = TypeVar("T")
 POSITION_SIDE: dict[Side, str] = {"long": "LONG", "short": "SHORT"}
 REDUCING: dict[Side, str] = {"long": "SELL", "short": "BUY"}
 STOP_TYPE = {"stop_loss": "STOP_MARKET", "take_profit": "TAKE_PROFIT_MARKET"}
+WORKING_TYPE = {"last": "CONTRACT_PRICE", "mark": "MARK_PRICE"}
 
 _ONE_WAY = "BOTH"
 _FAMILIES = {

@@ -67,18 +67,19 @@ class BinanceUsdm(Swap):
         self._past: dict[tuple[Leg, int, int], list[Trade | None]] = {}
 
     async def price(self, leg: Leg) -> Decimal:
-        """The last price, which `place_stop` triggers on."""
-        endpoint, params = Endpoint(_PUBLIC, "GET", "ticker/price"), {"symbol": self._id(leg)}
-        return await self.client.ask(endpoint, params, lambda answer: decimal(answer["price"]))
+        """The price that `place_stop` triggers on."""
+        path, name = {"last": ("ticker/price", "price"), "mark": ("premiumIndex", "markPrice")}[self.trigger]
+        endpoint, params = Endpoint(_PUBLIC, "GET", path), {"symbol": self._id(leg)}
+        return await self.client.ask(endpoint, params, lambda answer: decimal(answer[name]))
 
     async def place(self, order: CloseOrder) -> Order:
         """Send a market order that only reduces, of at most the venue's largest size: less than was asked for, then."""
-        largest = (self.market(order.leg)["limits"].get("market") or {}).get("max")
-        contracts = await self._size(order)
+        contracts, largest = await self._size(order), self._largest(order.leg)
+        sent = contracts if largest is None else min(contracts, largest)
         params = {
             **await self._reducing(order.leg),
             "type": "MARKET",
-            "quantity": plain(contracts if largest is None else min(contracts, decimal(largest))),
+            "quantity": plain(self._sendable(order.leg, sent)),
             "newClientOrderId": order.client_order_id,
             "newOrderRespType": "RESULT",
         }
@@ -98,7 +99,7 @@ class BinanceUsdm(Swap):
             "type": rows.STOP_TYPE[order.kind],
             "quantity": plain(contracts),
             "triggerPrice": plain(order.trigger_price),
-            "workingType": "CONTRACT_PRICE",
+            "workingType": rows.WORKING_TYPE[self.trigger],
             "clientAlgoId": order.client_order_id,
         }
         return await self._send("algoOrder", params, order, lambda row: rows.algo(row, order.leg))
@@ -210,6 +211,10 @@ class BinanceUsdm(Swap):
         """How much of *order* to ask for: where no ``reduceOnly`` cuts it down, what is held does."""
         position = await self._reducible(order.leg)
         return min(order.contracts, position.contracts) if await self._unsent(self._is_hedge()) else order.contracts
+
+    def _largest(self, leg: Leg) -> Decimal | None:
+        largest = (self.market(leg)["limits"].get("market") or {}).get("max")
+        return None if largest is None else decimal(largest)
 
     async def _reducing(self, leg: Leg) -> dict[str, str]:
         """What all orders that only take from *leg* have in common."""

@@ -8,6 +8,7 @@ from poslock.errors import (
     DuplicateClientOrderId,
     KeysRefused,
     NothingToReduce,
+    NotServed,
     OrderRefused,
     RateLimited,
     RequestExpired,
@@ -16,6 +17,9 @@ from poslock.errors import (
 )
 from poslock.exchange.ccxt.codes import Codes, each
 
+# 10001 is any bad parameter; with these words it is the mode of the symbol.
+_WRONG_MODE = "position idx not match position mode"
+WRONG_MODE = frozenset({_WRONG_MODE})
 # Answers to a cancel of what has ended.
 ENDED = frozenset({"110001", "110008", "110010"})
 
@@ -24,6 +28,7 @@ KNOWN = Codes(
         **each(OrderRefused, 7001, 10001, 10017, 10020, 10027, 10028, 10029, 30228, 100028, 110001),
         **each(OrderRefused, range(110003, 110074), 110094, 110118, 110124, 110132, 110137),
         **each(OrderRefused, 130006, 130021, 130074, 130075),
+        _WRONG_MODE: NotServed,
         **each(KeysRefused, 10003, 10004, 10005, range(10007, 10011), 10024, 33004),
         # By key, by address, and by the whole system. Its gate answers without a code, then 403 is an address that asks
         # too often, or one of a country that is not served.
@@ -53,5 +58,7 @@ KNOWN = Codes(
 
 def read(body: dict[str, Any]) -> tuple[str | None, str]:
     """The code and the words of an answer that is an error."""
-    code = body.get("retCode", body.get("ret_code"))
-    return (None if code in {None, 0, "0"} else str(code)), str(body.get("retMsg", body.get("ret_msg", "")))
+    code, words = body.get("retCode", body.get("ret_code")), str(body.get("retMsg", body.get("ret_msg", "")))
+    if _WRONG_MODE in words:
+        return _WRONG_MODE, words
+    return (None if code in {None, 0, "0"} else str(code)), words

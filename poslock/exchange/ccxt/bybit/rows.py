@@ -25,6 +25,8 @@ REDUCING: dict[Side, str] = {"long": "Sell", "short": "Buy"}
 HEDGE_INDEX: dict[Side, int] = {"long": 1, "short": 2}
 ONE_WAY_INDEX = 0
 RISES, FALLS = 1, 2
+PRICE = {"last": "lastPrice", "mark": "markPrice"}
+TRIGGER = {"last": "LastPrice", "mark": "MarkPrice"}
 _SIDES: dict[str, Side] = {"Buy": "long", "Sell": "short"}
 
 _STATES: dict[str, State] = {
@@ -71,12 +73,12 @@ def rights(answer: dict[str, Any]) -> tuple[bool, bool]:
     return trades, "Withdraw" in allowed.get("Wallet", set())
 
 
-def last_price(answer: dict[str, Any], symbol: str) -> Decimal:
-    """The last price of a market."""
+def price(answer: dict[str, Any], symbol: str, name: str) -> Decimal:
+    """A price of a market, by its name there."""
     [row] = result(answer)["list"]
     if row["symbol"] != symbol:
         raise ValueError("it is about another market")
-    return decimal(row["lastPrice"])
+    return decimal(row[name])
 
 
 def position(row: dict[str, Any]) -> tuple[Side, Held] | None:

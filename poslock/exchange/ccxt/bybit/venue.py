@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from poslock.errors import ExchangeUnavailable, UnsupportedMarket
 from poslock.exchange.ccxt.bybit import codes, rows
 from poslock.exchange.ccxt.client import Client, Dialect, Endpoint, Stamp
-from poslock.exchange.ccxt.reading import decimal, every_page, rises, spans
+from poslock.exchange.ccxt.reading import decimal, every_page, plain, rises, spans
 from poslock.exchange.ccxt.swap import Held, Swap
 from poslock.exchange.port import Leg, Order
 from poslock.position import EXACT
@@ -53,6 +53,7 @@ class Bybit(Swap):
     denies_for: ClassVar[float] = 10.0
     private: ClassVar = _PRIVATE
     ended: ClassVar = codes.ENDED
+    wrong_mode: ClassVar = codes.WRONG_MODE
     dialect: ClassVar[Dialect] = Dialect(
         stamp=_stamp,
         code=codes.read,
@@ -66,26 +67,26 @@ class Bybit(Swap):
         self._hedges: dict[str, bool] = {}
 
     async def price(self, leg: Leg) -> Decimal:
-        """The last price, which `place_stop` triggers on."""
+        """The price that `place_stop` triggers on."""
         query = {"category": _LINEAR, "symbol": self._id(leg)}
         return await self.client.ask(
             Endpoint(_PUBLIC, "GET", "v5/market/tickers"),
             query,
-            lambda answer: rows.last_price(answer, query["symbol"]),
+            lambda answer: rows.price(answer, query["symbol"], rows.PRICE[self.trigger]),
         )
 
     async def place(self, order: CloseOrder) -> Order:
         """Send a reduce-only market order, of at most the venue's largest size: less than was asked for, then."""
         # Of more it would make several orders by itself, and one client order id finds one.
-        contracts = min(order.contracts, self._largest(order.leg))
+        contracts = self._sendable(order.leg, min(order.contracts, self._largest(order.leg)))
         return await self._reduce(order, "order", contracts, {})
 
     async def place_stop(self, order: StopOrder) -> Order:
         """Rest a conditional reduce-only order that closes at market."""
         trigger = {
-            "triggerPrice": format(order.trigger_price, "f"),
+            "triggerPrice": plain(order.trigger_price),
             "triggerDirection": rows.RISES if rises(order.leg, order.kind) else rows.FALLS,
-            "triggerBy": "LastPrice",
+            "triggerBy": rows.TRIGGER[self.trigger],
         }
         taken = await self._reduce(order, order.kind, order.contracts, trigger)
         return replace(taken, trigger_price=order.trigger_price)
@@ -219,7 +220,7 @@ class Bybit(Swap):
             "symbol": self._id(order.leg),
             "side": rows.REDUCING[order.leg.side],
             "orderType": "Market",
-            "qty": format(contracts, "f"),
+            "qty": plain(contracts),
             "positionIdx": position.said["positionIdx"],
             "reduceOnly": True,
             "orderLinkId": order.client_order_id,

@@ -27,7 +27,7 @@ KNOWN = Codes(
     meanings={
         **each(OrderRefused, 400, 600, 601, range(1001, 1005), range(2001, 2008), 2011, 2012, 2014, 2015, 2016, 2018),
         **each(OrderRefused, 2019, range(2021, 2025), range(2027, 2034), 2036, 2049, 2051, 2057, range(3001, 3016)),
-        **each(OrderRefused, range(5001, 5007), 6001, 6002, range(7002, 7005), 7008, 8817, 8917, 8920, 8930, 8932),
+        **each(OrderRefused, range(5001, 5007), 6001, 6002, 7003, 7004, 7008, 8817, 8917, 8920, 8930, 8932),
         **each(OrderRefused, 8934, range(9069, 9072), 9998, 200005, 200006),
         **each(KeysRefused, 401, 402, 403, 406, 511, 602, range(701, 705), 1000),
         "HTTP 403": KeysRefused,  # from the gate, which does not let this address in
@@ -35,6 +35,7 @@ KNOWN = Codes(
         **each(UnderMaintenance, 604, 801, 8921, 8922, 9068),
         **each(RequestExpired, 513),
         **each(DuplicateClientOrderId, 2042),
+        **dict.fromkeys(WRONG_MODE, NotServed),
         **each(NotServed, 2056),  # another market close is under way
         # Which of the two it is, the position tells: `Mexc.place` looks.
         **each(ReduceOnlyBlocked, 2008, 7005),

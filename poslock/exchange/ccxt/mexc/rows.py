@@ -29,6 +29,8 @@ LIMIT_PRICE = {"stop_loss": "stopLossOrderPrice", "take_profit": "takeProfitOrde
 HEDGE, ONE_WAY = 1, 2
 # Directions of a trigger.
 RISES, FALLS = 1, 2
+# By which price a trigger is reached; "fair" is MEXC's name of the mark price.
+TREND = {"last": 1, "mark": 2}
 # States of a trigger order.
 RESTS, TRIGGERED = 1, 3
 

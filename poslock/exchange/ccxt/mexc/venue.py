@@ -48,7 +48,7 @@ _SPAN_MS = 89 * _DAY_MS
 _REACH_MS = 4 * _SPAN_MS
 _SECOND_MS = 1000
 _CANCEL_WINDOW_MS = 10_000
-_MARKET, _LAST_PRICE, _SEVEN_DAYS = 5, 1, 2
+_MARKET, _SEVEN_DAYS = 5, 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +95,10 @@ class Mexc(Swap):
     )
 
     async def price(self, leg: Leg) -> Decimal:
-        """The last price, which `place_stop` triggers on."""
+        """The price that `place_stop` triggers on."""
         endpoint, params = Endpoint(_PUBLIC, "GET", "ticker"), {"symbol": self._id(leg)}
-        return await self.client.ask(endpoint, params, lambda answer: decimal(rows.data(answer)["lastPrice"]))
+        name = {"last": "lastPrice", "mark": "fairPrice"}[self.trigger]
+        return await self.client.ask(endpoint, params, lambda answer: decimal(rows.data(answer)[name]))
 
     async def place(self, order: CloseOrder) -> Order:
         """Send a market order that only reduces: by its side in hedge mode, by ``reduceOnly`` in one-way mode.
@@ -109,7 +110,8 @@ class Mexc(Swap):
             DuplicateClientOrderId: the venue has answered with an order that was there before.
         """
         position = await self._named_position(order)
-        contracts = min(order.contracts, position.contracts, self._largest(order.leg))
+        most, largest = min(order.contracts, position.contracts), self._largest(order.leg)
+        contracts = self._sendable(order.leg, most if largest is None else min(most, largest))
         params = {
             **await self._closing(order.leg, contracts, position),
             "type": _MARKET,
@@ -141,7 +143,7 @@ class Mexc(Swap):
         """Rest a trigger order that closes at market. The venue drops it after seven days: set it anew before.
 
         Where a TP/SL order for as much rests that holds both prices, of that one this price is changed: its halves
-        cannot be cancelled one by one.
+        cannot be cancelled one by one. It goes on triggering by the price that it was made with.
         """
         position = await self._reducible(order.leg)
         stops = await self._unsent(self._stops(order.leg))
@@ -155,7 +157,7 @@ class Mexc(Swap):
             "triggerType": rows.RISES if rises(order.leg, order.kind) else rows.FALLS,
             "executeCycle": _SEVEN_DAYS,
             "orderType": _MARKET,
-            "trend": _LAST_PRICE,
+            "trend": rows.TREND[self.trigger],
         }
         order_id = await self._send("planorder/place/v2", params, order, rows.identifier)
         amount, trigger = order.contracts, order.trigger_price
@@ -293,9 +295,9 @@ class Mexc(Swap):
         }
         return params if hedge else {**params, "reduceOnly": True}
 
-    def _largest(self, leg: Leg) -> Decimal:
+    def _largest(self, leg: Leg) -> Decimal | None:
         largest = self.market(leg)["limits"]["amount"]["max"]
-        return Decimal("Infinity") if largest is None else decimal(largest)
+        return None if largest is None else decimal(largest)
 
     async def _send(
         self, path: str, params: dict[str, Any], order: CloseOrder | StopOrder, read: Callable[[Any], T]

@@ -8,6 +8,7 @@ from poslock.errors import (
     DuplicateClientOrderId,
     KeysRefused,
     NothingToReduce,
+    NotServed,
     OrderRefused,
     RateLimited,
     ReduceOnlyBlocked,
@@ -17,6 +18,9 @@ from poslock.errors import (
 )
 from poslock.exchange.ccxt.codes import Codes, each
 
+# 51000 is any bad parameter; of this one it is the mode of the account.
+_WRONG_MODE = "Parameter posSide"
+WRONG_MODE = frozenset({_WRONG_MODE})
 NO_SUCH_ORDER = "51603"
 # Answers to a cancel of what has ended, or is about to.
 ENDED = frozenset({"51400", "51401", "51402", "51410", "51416", NO_SUCH_ORDER})
@@ -31,6 +35,7 @@ KNOWN = Codes(
         **each(OrderRefused, 51166, 51174, 51185, range(51201, 51206), range(51250, 51277), range(51281, 51310)),
         **each(OrderRefused, range(51321, 51331), range(51400, 51411), 51416, range(51600, 51604)),
         **each(OrderRefused, 54000, 54001, 54008, 54009, 54011, 54051, 54073, 54074, 54094),
+        _WRONG_MODE: NotServed,
         **each(KeysRefused, 50030, 50035, 50100, 50101, range(50103, 50112), 50113, 50114, range(50119, 50122)),
         **each(RateLimited, 50011, 50040, 50061, 51113),
         **each(UnderMaintenance, 50005, range(50017, 50024), 50046, 50062, 51021, 51022, range(51027, 51031), 54072),
@@ -64,6 +69,10 @@ def read(body: dict[str, Any]) -> tuple[str | None, str]:
     rows = body.get("data")
     for row in rows if isinstance(rows, list) else ():
         if isinstance(row, dict) and row.get("sCode", "0") not in {"0", ""}:
-            return str(row["sCode"]), str(row.get("sMsg", ""))
+            words = str(row.get("sMsg", ""))
+            return _WRONG_MODE if _WRONG_MODE in words else str(row["sCode"]), words
     code = body.get("code")
-    return (None if code in {None, "0"} else str(code)), str(body.get("msg", ""))
+    words = str(body.get("msg", ""))
+    if _WRONG_MODE in words:
+        return _WRONG_MODE, words
+    return (None if code in {None, "0"} else str(code)), words

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 from poslock.errors import ExchangeUnavailable, NothingToReduce, OrderRefused, ReduceOnlyBlocked, UnsupportedMarket
 from poslock.exchange.ccxt.client import Dialect, Endpoint, Stamp
 from poslock.exchange.ccxt.okx import codes, rows
-from poslock.exchange.ccxt.reading import decimal, every_page
+from poslock.exchange.ccxt.reading import decimal, every_page, plain
 from poslock.exchange.ccxt.swap import Held, Swap
 from poslock.exchange.port import Leg, Order
 from poslock.position import EXACT
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _PRIVATE, _PUBLIC = ("private",), ("public",)
-_SWAP = "_SWAP"
+_SWAP = "SWAP"
 _PAGE = 100
 _HOUR_MS = 3_600_000
 _DAY_MS = 24 * _HOUR_MS
@@ -61,6 +61,7 @@ class Okx(Swap):
     private: ClassVar = _PRIVATE
     no_such_order: ClassVar = frozenset({codes.NO_SUCH_ORDER})
     ended: ClassVar = codes.ENDED
+    wrong_mode: ClassVar = codes.WRONG_MODE
     dialect: ClassVar[Dialect] = Dialect(
         stamp=_stamp,
         code=codes.read,
@@ -70,16 +71,20 @@ class Okx(Swap):
     )
 
     async def price(self, leg: Leg) -> Decimal:
-        """The last price, which `place_stop` triggers on."""
-        endpoint, query = Endpoint(_PUBLIC, "GET", "market/ticker"), {"instId": self._id(leg)}
-        return await self.client.ask(
-            endpoint, query, lambda answer: rows.only(answer, lambda row: decimal(row["last"]))
-        )
+        """The price that `place_stop` triggers on."""
+        query = {"instId": self._id(leg)}
+        if self.trigger == "mark":
+            path, name, query = "public/mark-price", "markPx", {"instType": _SWAP, **query}
+        else:
+            path, name = "market/ticker", "last"
+        endpoint = Endpoint(_PUBLIC, "GET", path)
+        return await self.client.ask(endpoint, query, lambda answer: rows.only(answer, lambda row: decimal(row[name])))
 
     async def place(self, order: CloseOrder) -> Order:
         """Send a market order that only reduces, of at most what is held and what the venue takes at once."""
         position = await self._reducible(order.leg)
-        contracts = min(order.contracts, position.contracts, self._largest(order.leg))
+        most = min(order.contracts, position.contracts, self._largest(order.leg))
+        contracts = self._sendable(order.leg, most)
         params = {
             **self._closing(order.leg, contracts, position),
             "ordType": "market",
@@ -104,8 +109,8 @@ class Okx(Swap):
             **self._closing(order.leg, contracts, position),
             "ordType": "conditional",
             "algoClOrdId": order.client_order_id,
-            f"{price}TriggerPx": format(order.trigger_price, "f"),
-            f"{price}TriggerPxType": "last",
+            f"{price}TriggerPx": plain(order.trigger_price),
+            f"{price}TriggerPxType": self.trigger,
             f"{price}OrdPx": "-1",
         }
         order_id = await self._send(
@@ -116,8 +121,8 @@ class Okx(Swap):
 
     async def order(self, leg: Leg, client_order_id: str) -> Order | None:
         """The order with this client order id, plain or conditional; what it has become if it has triggered."""
-        if (plain := await self._plain(leg, {"clOrdId": client_order_id})) is not None:
-            return plain
+        if (found := await self._plain(leg, {"clOrdId": client_order_id})) is not None:
+            return found
         symbol = self._id(leg)
 
         def read(row: dict[str, Any]) -> tuple[Order, list[str], Decimal] | None:
@@ -127,9 +132,9 @@ class Okx(Swap):
             return rows.algos(row, leg)[0], rows.children(row), decimal(row["actualSz"] or 0)
 
         query = {"algoClOrdId": client_order_id}
-        for found in await self._known_order(self._rows("trade/order-algo", query, read)) or ():
-            if found is not None:
-                return await self._triggered(*found)
+        for algo in await self._known_order(self._rows("trade/order-algo", query, read)) or ():
+            if algo is not None:
+                return await self._triggered(*algo)
         return None
 
     async def open_orders(self, leg: Leg) -> list[Order]:
@@ -139,13 +144,13 @@ class Okx(Swap):
         def is_of(row: dict[str, Any]) -> bool:
             return row["instId"] == query["instId"] and rows.reduces(row, leg)
 
-        def plain(row: dict[str, Any]) -> tuple[str, list[Order]]:
+        def book(row: dict[str, Any]) -> tuple[str, list[Order]]:
             return row["ordId"], [rows.order(row, leg)] if is_of(row) else []
 
         def algo(row: dict[str, Any]) -> tuple[str, list[Order]]:
             return row["algoId"], rows.algos(row, leg) if is_of(row) else []
 
-        found = [*(await self._every("trade/orders-pending", query, plain)).values()]
+        found = [*(await self._every("trade/orders-pending", query, book)).values()]
         for kind in _ALGO_TYPES:
             found.extend((await self._every("trade/orders-algo-pending", {**query, "ordType": kind}, algo)).values())
         return [order for orders in found for order in orders if not order.ended]
@@ -245,20 +250,21 @@ class Okx(Swap):
             "tdMode": mode,
             "side": rows.REDUCING[leg.side],
             "posSide": side,
-            "sz": format(contracts, "f"),
+            "sz": plain(contracts),
         }
         return {**params, "reduceOnly": True} if side == rows.NET else params
 
     def _largest(self, leg: Leg) -> Decimal:
-        try:
-            return decimal(self.market(leg)["info"]["maxMktSz"])
+        info = self.market(leg)["info"]
+        try:  # the second is for conditional orders; in an older table of markets it may be missing
+            return min(decimal(info["maxMktSz"]), decimal(info.get("maxStopSz") or info["maxMktSz"]))
         except (KeyError, TypeError, ValueError, ArithmeticError):
             raise UnsupportedMarket(f"okx: the largest market order of {leg.symbol} is not known") from None
 
     async def _send(
         self, path: str, params: dict[str, Any], order: CloseOrder | StopOrder, read: Callable[[Any], T]
     ) -> T:
-        return await self._post(path, params, read, order.signed_at_ms + order.receive_window_ms)
+        return await self._in_mode(self._post(path, params, read, order.signed_at_ms + order.receive_window_ms))
 
     async def _post(self, path: str, body: Any, read: Callable[[dict[str, Any]], T], expires_ms: int) -> T:
         # Only some of its services honour "expTime"; those of conditional orders and cancels do not. All refuse a

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from decimal import ROUND_CEILING, Context, Decimal
 from typing import Any
 
-from poslock.exchange.ccxt.reading import State, decimal, listed
+from poslock.exchange.ccxt.reading import State, decimal, listed, step
 from poslock.exchange.port import Leg, Order
-from poslock.position import EXACT, Fill, Trade
+from poslock.position import EXACT, Fill, Trade, on_step
 
 SELL = "SELL"
 _ROUNDED_UP = Context(prec=28, rounding=ROUND_CEILING)
@@ -42,17 +42,14 @@ class Lot:
 
     def sellable(self, amount: Decimal, price: Decimal) -> Decimal:
         """What of *amount* can be sold at *price*, however many orders it takes; 0 if it is too little."""
-        if self.step:
-            amount = EXACT.subtract(amount, EXACT.remainder(amount, self.step))
+        amount = on_step(amount, self.step)
         is_enough = amount >= self.smallest and EXACT.multiply(amount, price) >= self.least_worth
         return amount if is_enough and amount else Decimal(0)
 
     def smallest_at(self, price: Decimal) -> Decimal:
         """The least that an order can be for at *price*."""
         worth = _ROUNDED_UP.divide(self.least_worth, price) if price else Decimal(0)
-        least = max(self.smallest, worth, self.step)
-        beyond = EXACT.remainder(least, self.step) if self.step else Decimal(0)
-        return EXACT.add(least, self.step - beyond) if beyond else least
+        return on_step(max(self.smallest, worth, self.step), self.step, up=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +87,7 @@ def lot(market: dict[str, Any], least_worth: Decimal) -> Lot:
     limits = [market["limits"].get(kind) or {} for kind in ("amount", "market")]
     smallest = max(decimal(each.get("min") or 0) for each in limits)
     largest = min((decimal(each["max"]) for each in limits if each.get("max")), default=None)
-    return Lot(decimal(market["precision"]["amount"] or 0), smallest, largest, least_worth)
+    return Lot(step(market, "amount"), smallest, largest, least_worth)
 
 
 def least_worth_at_binance(market: dict[str, Any]) -> Decimal:

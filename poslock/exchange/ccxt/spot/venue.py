@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from poslock.errors import ExchangeUnavailable, NothingToReduce, NotServed, OrderRefused, ReduceOnlyBlocked
 from poslock.exchange.ccxt.client import Endpoint, Stamp
-from poslock.exchange.ccxt.reading import decimal, plain
+from poslock.exchange.ccxt.reading import decimal, plain, step
 from poslock.exchange.ccxt.spot import rows
 from poslock.exchange.ccxt.spot.rows import SELL, Stock
 from poslock.exchange.ccxt.venue import Account
@@ -174,15 +174,18 @@ class Spot(Account):
         """A contract is one unit of the base currency. What it was bought for the venue does not know."""
         if not stock.total:
             return None
-        quote = str(self.market(leg)["quote"])
+        market = self.market(leg)
         return Holding(
             leg,
             stock.total,
             entry_price=None,
             contract_size=Decimal(1),
             inverse=False,
-            settle=quote,
+            settle=str(market["quote"]),
             smallest=stock.smallest,
+            step=stock.lot.step,
+            tick=step(market, "price"),
+            largest=stock.lot.largest,
         )
 
     def _part(self, order: CloseOrder | StopOrder, stock: Stock) -> Decimal:
