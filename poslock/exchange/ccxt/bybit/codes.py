@@ -18,6 +18,8 @@ from poslock.exchange.ccxt.codes import Codes, each
 
 # Answers to a cancel of what has ended.
 ENDED = frozenset({"110001", "110008", "110010"})
+# Of this address, whatever it asks: by the gate, "wait for at least 10 minutes"; by the count of 5 seconds.
+BANS = {"HTTP 403": 600.0, "10018": 5.0}
 
 KNOWN = Codes(
     meanings={
