@@ -181,10 +181,11 @@ class CloseUnsettled(PoslockError):
     """The venue did not explain in time what became of the position. It stays as it is, and nothing is lost.
 
     Call `recover()` or `close_position` again: either looks afresh and goes on where this close stopped, in any
-    process. Where the venue will never explain it, `settle()` ends it.
+    process. Where the venue will never explain it, `settle()` ends it. ``retry_after`` is how many seconds the venue
+    wants to be left alone first, where that is longer than the guard waits; else None.
     """
 
-    def __init__(self, position_id: str, step: str, why: str) -> None:
+    def __init__(self, position_id: str, step: str, why: str, *, retry_after: float | None = None) -> None:
         super().__init__(
             f"close of position {quoted(position_id)} is not settled (step {step}): {why}; "
             "recover() or the next close_position looks afresh and goes on with it, settle() ends it by your word"
@@ -192,6 +193,7 @@ class CloseUnsettled(PoslockError):
         self.position_id = position_id
         self.step = step
         self.why = why
+        self.retry_after = retry_after
 
 
 class OperationRefused(PoslockError):
@@ -230,10 +232,11 @@ class ChangeRefused(PoslockError):
 class ChangeUnsettled(PoslockError):
     """The venue did not settle a change in time. Call `recover()` or `modify_position` again: either goes on with it.
 
-    Until then the position may have the old order, the new one, or both; never none because of us.
+    Until then the position may have the old order, the new one, or both; never none because of us. ``retry_after`` is
+    as for `CloseUnsettled`.
     """
 
-    def __init__(self, position_id: str, kind: str, why: str) -> None:
+    def __init__(self, position_id: str, kind: str, why: str, *, retry_after: float | None = None) -> None:
         super().__init__(
             f"{kind} of position {quoted(position_id)} is not settled: {why}; "
             "recover() or the next modify_position goes on with it"
@@ -241,6 +244,7 @@ class ChangeUnsettled(PoslockError):
         self.position_id = position_id
         self.kind = kind
         self.why = why
+        self.retry_after = retry_after
 
 
 class LockError(PoslockError):
@@ -374,7 +378,11 @@ class NotServed(OrderRefused, ExchangeUnavailable):
 
 
 class RateLimited(NotServed):
-    """Too many requests came from this key or address. Ask again later, and less often."""
+    """Too many requests came from this key or address. Ask again in ``retry_after`` seconds, None if nobody knows."""
+
+    def __init__(self, message: str, *, code: str | None = None, retry_after: float | None = None) -> None:
+        super().__init__(message, code=code)
+        self.retry_after = retry_after
 
 
 class UnderMaintenance(NotServed):

@@ -61,7 +61,7 @@ def test_an_order_that_was_turned_away_unseen_is_not_asked_after(
     with desk_at(kind(tmp_path / "exchange.db"), tmp_path, asynchronous=False) as desk:
         desk.hold()
         desk.connect(denies_for=2.0)  # for so long an order of which nobody knows would be asked after
-        guard = desk.guard()
+        guard = desk.guard(timeout=2.0)  # for so long a venue that asks for time is waited for
         guard.track(Position("p1", SYMBOL, "long", 10, 60_000), verify=False)
         desk.venue.strike(Fault(path, reply, method="POST", times=10**6))
         before = len(desk.venue.requests)

@@ -26,6 +26,7 @@ from poslock.errors import (
     RequestExpired,
     UnderMaintenance,
 )
+from poslock.lock.back_off import BackOffFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -395,6 +396,8 @@ def in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
             await sleep(self, seconds / 20)
 
         monkeypatch.setattr(ports, "sleep", shorter)
+    hold = BackOffFile.hold
+    monkeypatch.setattr(BackOffFile, "hold", lambda self, scope, seconds: hold(self, scope, seconds / 20))
 
 
 @pytest.fixture
@@ -427,7 +430,8 @@ def test_trouble_at_the_order_once(desk: Desk, bot: Any, trouble: str) -> None:
 @pytest.mark.parametrize("trouble", NEVER_TAKEN)
 def test_trouble_at_the_order_that_lasts(desk: Desk, bot: Any, trouble: str, next_owner: str) -> None:
     """The close says that it is not settled, and gives nothing up; when it is over another owner goes on with it."""
-    guard, leg = bot
+    _, leg = bot
+    guard = desk.guard(timeout=2.0)
     desk.venue.strike(Fault(CREATE, TROUBLES[trouble], times=99))
     with pytest.raises(CloseUnsettled) as caught:
         guard.close_position("btc-1")

@@ -126,7 +126,7 @@ def test_a_stop_for_less_than_is_left_does_not_protect_it(account: Account) -> N
         ([NothingToReduce("no position")], ChangeRefused),
         ([OutcomeUnknown("cut"), PASSED], ChangeRefused),
         ([RequestExpired("late")] * 3, ChangeUnsettled),
-        ([RateLimited("busy")] * 3, ChangeUnsettled),
+        ([RateLimited("busy", retry_after=100)], ChangeUnsettled),
     ],
     ids=["malformed", "flat", "unknown", "late", "unseen"],
 )

@@ -37,6 +37,7 @@ from poslock.errors import (
     NotServed,
     OrderRefused,
     OutcomeUnknown,
+    RateLimited,
     RequestExpired,
     StopWouldTrigger,
 )
@@ -64,6 +65,7 @@ class Changes:
         self._placed: dict[int, Order] = {}  # of the change under way, by its number; of a ladder, of each rung
         self._doubted: set[int] = set()  # changes with a request of which it was not known what became of it
         self._is_too_late = False  # whether the venue refused a stop-loss for the price, and nothing else
+        self._is_put_off = False  # whether the venue has turned the last order away for rate, and nothing else
 
     @property
     def _ledger(self) -> Ledger:
@@ -221,10 +223,11 @@ class Changes:
 
     async def _sent(self, change: Change) -> Change:
         """*change* as it is once the venue has its order, and keeps it."""
-        for _ in range(_FRUITLESS_ORDERS):
-            if change.number in self._placed:
-                break
+        fruitless = 0
+        while change.number not in self._placed and fruitless < _FRUITLESS_ORDERS:
+            self._is_put_off = False
             change = await self._send(change)
+            fruitless += not self._is_put_off
         order = self._placed.get(change.number)
         if order is None:
             raise self._session.unsettled(
@@ -250,6 +253,10 @@ class Changes:
             else:
                 stop = session.stop_order(change, change.trigger_price, stamp.at_ms, window_ms)
                 order = await session.venue(session.exchange.place_stop, stop)
+        except RateLimited as error:  # as below
+            self._is_put_off = True
+            await session.wait_out(error)
+            order = await session.look_up(sending)
         except (RequestExpired, NotServed):
             # This request was not taken. An earlier one with the same id may have been.
             order = await session.look_up(sending)
@@ -264,10 +271,10 @@ class Changes:
         except (OutcomeUnknown, ExchangeUnavailable):
             self._doubted.add(change.number)
             order = await session.find(sending)
-        if order is None:
-            await session.wait(LONGEST_PAUSE)
-        else:
+        if order is not None:
             self._placed[change.number] = order
+        elif not self._is_put_off:
+            await session.wait(LONGEST_PAUSE)
         return sending
 
     async def _refuse(self, change: Change, why: str) -> None:

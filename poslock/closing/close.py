@@ -37,6 +37,7 @@ from poslock.errors import (
     NotServed,
     OrderRefused,
     OutcomeUnknown,
+    RateLimited,
     ReduceOnlyBlocked,
     RequestExpired,
 )
@@ -67,6 +68,7 @@ class Close:
         self._reason = reason
         self._whole = whole
         self._refusal = ""
+        self._is_put_off = False  # whether the venue has turned the last order away for rate, and nothing else
         self._sent: set[str] = set()
         session.change = ""  # whatever change led to this
 
@@ -192,7 +194,7 @@ class Close:
                 raise self._session.unsettled("sending", decision.reason + self._refusal)
             # What the last owner sent in vain does not count: two of ours may be needed to make room for the third.
             # (test_a_close_that_the_resting_orders_block)
-            if sent and (order is None or not order.filled):
+            if sent and (order is None or not order.filled) and not self._is_put_off:
                 fruitless += 1
                 if fruitless == _FRUITLESS_ORDERS:
                     break
@@ -251,9 +253,14 @@ class Close:
         return attempt, await self._ended(watch, await self._placed(order, attempt))
 
     async def _placed(self, request: CloseOrder, attempt: Attempt) -> Order | None:
-        session = self._session
+        session, self._is_put_off = self._session, False
         try:
             order: Order | None = await session.venue(session.exchange.place, request)
+        except RateLimited as error:
+            # As below. The leg may be another one after the pause, so it is looked at before the next order.
+            self._refusal, self._is_put_off = f": {error}", True
+            await session.wait_out(error)
+            return await session.look_up(attempt)
         except (NothingToReduce, RequestExpired, NotServed) as error:
             # This request was not taken. An earlier one with the same id may have been, and may have closed it all.
             self._refusal = f": {error}"

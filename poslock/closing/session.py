@@ -23,6 +23,7 @@ from poslock.errors import (
     OrderRefused,
     OutcomeUnknown,
     PoslockError,
+    RateLimited,
     quoted,
 )
 from poslock.exchange.port import Leg, Order, StopOrder
@@ -95,9 +96,24 @@ class Means:
 
     @property
     def longest_look(self) -> float:
-        """For how many seconds a leg that keeps changing is looked at."""
+        """For how many seconds a leg that keeps changing is looked at, and a venue that asks for time is waited for."""
         settles_within = self.exchange.settles_within
         return 100 * settles_within if self.timeout is None else max(self.timeout, settles_within)
+
+
+class Patience:
+    """How many *seconds* are left in which a venue may ask for time."""
+
+    def __init__(self, seconds: float) -> None:
+        self._left = seconds
+
+    def pause(self, error: RateLimited) -> float | None:
+        """For how long to wait before asking again; None if that would be longer than anybody waits."""
+        seconds = LONGEST_PAUSE if error.retry_after is None else error.retry_after
+        if seconds > self._left:
+            return None
+        self._left -= seconds
+        return seconds
 
 
 class Session:
@@ -115,6 +131,7 @@ class Session:
         self.aside = ""
         self.exchange: Any = means.exchange  # for threads or for tasks: `Ports.venue` knows what to do with either
         self._hold = hold
+        self._patience = Patience(means.longest_look)
         self._shown: set[int] = set()  # the changes whose orders the venue has shown, and does not deny any more
 
     @property
@@ -133,16 +150,34 @@ class Session:
         return await self.means.ports.venue(method, *args)
 
     async def ask(self, method: Callable[..., Any], *args: object) -> Any:
-        """The answer of the venue. Asking changes nothing, so what got no answer is asked again, a few times."""
-        for pause in READ_PAUSES:
+        """The answer of the venue. Asking changes nothing, so what got no answer is asked again, a few times.
+
+        A venue that asks for time is waited for, as `wait_out` says.
+        """
+        pauses_left = iter(READ_PAUSES)
+        while True:
             try:
                 return await self.venue(method, *args)
-            except ExchangeUnavailable:
+            except RateLimited as error:
+                await self.wait_out(error)
+            except ExchangeUnavailable as error:
+                pause = next(pauses_left, None)
+                if pause is None:
+                    raise self.unsettled("venue", f"it does not answer: {error}") from error
                 await self.wait(pause)
-        try:
-            return await self.venue(method, *args)
-        except ExchangeUnavailable as error:
-            raise self.unsettled("venue", f"it does not answer: {error}") from error
+
+    async def wait_out(self, error: RateLimited) -> None:
+        """Leave the venue alone for as long as it has asked for, holding the lock.
+
+        Raises:
+            CloseUnsettled, ChangeUnsettled: all such waits of this session would be longer than the guard's time-out.
+        """
+        pause = self._patience.pause(error)
+        if pause is None:
+            wanted = "" if error.retry_after is None else f"; it wants to be left alone for {error.retry_after:.0f} s"
+            raise self.unsettled("venue", f"it does not answer: {error}{wanted}", error.retry_after) from error
+        self.log(f"waits for {pause} s: {error}", step="venue")
+        await self.wait(pause)
 
     async def read(self, method: Callable[..., T], *args: object) -> T:
         """What the ledger says of this position to one of its methods that take its key."""
@@ -178,11 +213,12 @@ class Session:
             fields = {"position": self.key.position_id, "token": self.token, "pid": os.getpid(), "step": step}
             _log.log(level, "position %s: %s", quoted(self.key.position_id), what, extra=fields)
 
-    def unsettled(self, step: str, why: str) -> PoslockError:
+    def unsettled(self, step: str, why: str, retry_after: float | None = None) -> PoslockError:
         """The error for an end that does not come."""
+        position_id, why = self.key.position_id, why + self.aside
         if self.change:
-            return ChangeUnsettled(self.key.position_id, self.change, f"step {step}: {why}{self.aside}")
-        return CloseUnsettled(self.key.position_id, step, why + self.aside)
+            return ChangeUnsettled(position_id, self.change, f"step {step}: {why}", retry_after=retry_after)
+        return CloseUnsettled(position_id, step, why, retry_after=retry_after)
 
     # Orders.
 
@@ -232,6 +268,8 @@ class Session:
         self.log(f"cancels {order.family} {order.order_id}", step="cancel")
         try:
             await self.venue(self.exchange.cancel, order)
+        except RateLimited as error:
+            await self.wait_out(error)
         except (OrderRefused, OutcomeUnknown, ExchangeUnavailable):
             return  # filled or gone meanwhile, or not
 

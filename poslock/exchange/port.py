@@ -11,12 +11,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, get_args, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from poslock.position import Side, Trade
+
+Scope: TypeAlias = Literal["all", "orders", "account", "history"]
+"""Which requests a venue wants to have less of: those that change something, questions about what is now, questions
+about what was; or all of them, which is a ban."""
+SCOPES: tuple[Scope, ...] = get_args(Scope)
+# Seconds. One request an hour into the longest ban that a venue documents, three days, are 72; and an answer that is
+# wrong keeps bots from closing for an hour, not for a year.
+LONGEST_BACK_OFF = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +204,27 @@ class Exchange(Protocol):
 
     def funding(self, leg: Leg, since_ms: int, until_ms: int) -> Decimal:
         """Funding received (paid, if negative) on *leg* from *since_ms* to *until_ms*."""
+
+
+class BackOff(Protocol):
+    """What a venue has asked all who use an account to wait for. Neither method waits, or raises."""
+
+    def left(self, scope: Scope) -> float:
+        """For how many seconds nothing of *scope* should be sent; 0 if it may be sent now."""
+
+    def hold(self, scope: Scope, seconds: float) -> None:
+        """Nothing of *scope* should be sent for so many seconds from now, at most `LONGEST_BACK_OFF`."""
+
+
+@runtime_checkable
+class BacksOff(Protocol):
+    """An exchange that leaves its venue alone as long as that has asked for, and says so with `RateLimited`."""
+
+    def share_back_off(self, shared: BackOff) -> None:
+        """Ask *shared* before each request, and tell it when the venue turns one away for rate.
+
+        A guard calls this, with what all guards of its lock directory share; the last one counts.
+        """
 
 
 class AsyncRequests(Protocol):

@@ -24,12 +24,13 @@ from poslock.errors import (
     quoted,
     shown,
 )
-from poslock.exchange.port import AsyncExchange, Exchange, Leg
+from poslock.exchange.port import LONGEST_BACK_OFF, SCOPES, AsyncExchange, BacksOff, Exchange, Leg
 from poslock.guard.admission import Admission, Admitted, expect_open
 from poslock.guard.following import Following
 from poslock.guard.settling import Settling
 from poslock.guard.tracking import Tracking
 from poslock.ledger.ledger import Ledger
+from poslock.lock.back_off import BackOffFile
 from poslock.lock.directory import open_directory
 from poslock.lock.position_lock import checked_lease_ns, checked_timeout
 from poslock.lock.record import check_position_id
@@ -80,6 +81,8 @@ class Operations:
         path = f"{self.directory.path}/ledger.db" if ledger is None else ledger
         books = path if isinstance(path, Ledger) else Ledger(str(Path(path).absolute()))
         self._own = None if isinstance(path, Ledger) else books
+        if isinstance(exchange, BacksOff):
+            exchange.share_back_off(BackOffFile(self.directory, exchange.account, SCOPES, LONGEST_BACK_OFF))
         lease = checked_lease_ns(stale_after) / 1e9
         self.means = Means(ports, exchange, books, lease, checked_timeout(timeout))
         self._admission = Admission(self.means, self.directory)
@@ -142,21 +145,28 @@ class Operations:
     async def recover(self) -> list[Recovery]:
         self.directory.prepare()
         ledger, account = self.means.ledger, self.means.exchange.account
-        found = [
-            await self._attempted(key.position_id, self._recover(key.position_id, key.generation))
-            for key in await self.means.ports.ledger(ledger.unfinished, account)
-        ]
-        for tracked in await self._ended(is_needed=not found):
+        found: list[Recovery] = []
+        for key in await self.means.ports.ledger(ledger.unfinished, account):
+            if (error := _turned_away(found)) is None:
+                attempt = self._recover(key.position_id, key.generation)
+                found.append(await self._attempted(key.position_id, attempt))
+            else:  # asking for the next one would be answered alike, and prolong a ban
+                found.append(Recovery(key.position_id, None, error))
+        for tracked in [] if _turned_away(found) else await self._ended(is_needed=not found):
             ended = await self._attempted(tracked.position.id, self._tracking.reconcile(tracked))
             if ended.closed is not None:
                 log_closed(ended.closed)
             if not _is_at_work(ended):
                 found.append(ended)
+            if _turned_away(found):
+                break
         at_fault = {each.position_id for each in found if each.error is not None}
-        for tracked in await self._following.larger_than_left():
+        for tracked in [] if _turned_away(found) else await self._following.larger_than_left():
             if tracked.position.id not in at_fault:
                 followed = await self._attempted(tracked.position.id, self._following.follow(tracked))
                 found += [] if _is_at_work(followed) else [followed]
+            if _turned_away(found):
+                break
         return [each for each in found if not _is_done_by_others(each.error)]
 
     async def _ended(self, *, is_needed: bool) -> list[TrackedPosition]:
@@ -295,6 +305,12 @@ def log_closed(closed: ClosedPosition) -> None:
 
 def _is_done_by_others(error: PoslockError | None) -> bool:
     return isinstance(error, PositionAlreadyClosingError) and error.state == "closed"
+
+
+def _turned_away(found: Sequence[Recovery]) -> PoslockError | None:
+    """The error of the last one if the venue wants to be left alone for longer than the guard waits."""
+    error = found[-1].error if found else None
+    return error if getattr(error, "retry_after", None) is not None else None
 
 
 def _is_at_work(ended: Recovery) -> bool:

@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any
 from poslock.closing.close import Close
 from poslock.closing.exits import is_explained
 from poslock.closing.leg import Watch, enlarged, filled, in_terms_of_the_table, merged
-from poslock.closing.session import LONGEST_PAUSE, READ_PAUSES, Session, pauses
+from poslock.closing.session import LONGEST_PAUSE, READ_PAUSES, Patience, Session, pauses
 from poslock.errors import (
     CloseUnsettled,
     ExchangeUnavailable,
     LockTimeout,
     PositionAlreadyClosingError,
     PositionConflict,
+    RateLimited,
     UnsupportedMarket,
     quoted,
     shown,
@@ -318,12 +319,15 @@ class Tracking:
 
     async def _venue(self, method: Any, *args: object) -> Any:
         """The answer of the venue; as `Session.ask`, but nothing is held here."""
-        for pause in READ_PAUSES:
+        pauses_left, patience = iter(READ_PAUSES), Patience(self._means.longest_look)
+        while True:
             try:
                 return await self._means.ports.venue(method, *args)
-            except ExchangeUnavailable:
+            except ExchangeUnavailable as error:
+                pause = patience.pause(error) if isinstance(error, RateLimited) else next(pauses_left, None)
+                if pause is None:
+                    raise
                 await self._means.ports.sleep(pause)
-        return await self._means.ports.venue(method, *args)
 
     async def _ledger(self, method: Any, *args: object) -> Any:
         return await self._means.ports.ledger(method, *args)

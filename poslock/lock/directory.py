@@ -99,6 +99,10 @@ class LockDirectory:
         """Where the lock file of a position is."""
         return f"{self.path}/{lock_file_name(position_id)}"
 
+    def back_off_path(self, account: str) -> str:
+        """Where it is written for how long an account should be left alone."""
+        return f"{self.path}/{lock_file_name(account).removesuffix('.lock')}.backoff"
+
     def lock_paths(self) -> list[str]:
         """Every lock file, sorted; empty if the directory does not exist yet.
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import json
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from inspect import isawaitable, signature
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -26,11 +26,14 @@ from poslock.errors import (
     printable,
 )
 from poslock.exchange.ccxt.clock import VenueClock
+from poslock.exchange.ccxt.limits import SHORTEST_BAN, Heard, back_off, is_ban
 from poslock.exchange.ccxt.pinned import carry, pinned
 from poslock.exchange.ccxt.secrecy import scrubbed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from poslock.exchange.port import BackOff, Scope
 
 T = TypeVar("T")
 
@@ -66,7 +69,9 @@ class Dialect:
 
     ``stamp`` makes a `Stamp` of a time of signing and a window, both in milliseconds; ``code`` finds the venue's code
     and its words in an answer that is an error; ``meanings`` says what a code means for an order that carried it, or,
-    as ``"HTTP 403"``, what a status means without a code. What is not there leaves the outcome unknown.
+    as ``"HTTP 403"``, what a status means without a code. What is not there leaves the outcome unknown. ``history`` are
+    the paths that tell of the past: a refusal for rate there must not keep an order back. ``bans`` are codes, written
+    as in ``meanings``, that turn away every request from this address, and for how many seconds if no answer says it.
     """
 
     stamp: Callable[[int, int], Stamp]
@@ -74,6 +79,8 @@ class Dialect:
     meanings: Mapping[str, type[ExchangeError]]
     clock: Endpoint
     read_clock: Callable[[Any], int]
+    history: frozenset[str] = frozenset()
+    bans: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +88,12 @@ class _Failure:
     meaning: type[ExchangeError] | None
     code: str | None
     said: str
+    retry_after: float | None = None
+
+    def as_error(self, kind: type[ExchangeError]) -> ExchangeError:
+        if issubclass(kind, RateLimited):
+            return kind(self.said, code=self.code, retry_after=self.retry_after)
+        return kind(self.said, code=self.code)
 
 
 class Client:
@@ -89,6 +102,7 @@ class Client:
     def __init__(self, ccxt: Any, dialect: Dialect) -> None:
         self.ccxt = ccxt
         self.clock = VenueClock()
+        self.back_off: BackOff | None = None
         self._dialect = dialect
         # From ccxt 4.5.89 on the part of the API is a list; before, it was a plain name where there is but one.
         self._names_lists = isinstance(signature(ccxt.sign).parameters["api"].default, list)
@@ -98,6 +112,7 @@ class Client:
 
         Raises:
             ExchangeUnavailable: there was no answer, or none that can be read. ``code`` is the venue's.
+            RateLimited: also if it was not sent, because the venue has asked to be left alone.
         """
         await self.set_clock()
         return await self._ask(endpoint, params, read)
@@ -113,13 +128,14 @@ class Client:
         """
         # The rate limiter may hold it back meanwhile. That takes from the window, as travelling does.
         # (test_a_request_held_back_by_the_rate_limiter_keeps_its_time)
+        heard = Heard()
         try:
-            return read(await self._request(endpoint, params, signed_at_ms, receive_window_ms))
+            return read(await self._request(endpoint, params, signed_at_ms, receive_window_ms, heard))
         except PoslockError:
             raise
         except Exception as error:  # noqa: BLE001  # whatever went wrong, it may have gone wrong after the send
-            failure = self._judged(error)
-            raise (failure.meaning or OutcomeUnknown)(failure.said, code=failure.code) from None
+            failure = self._judged(error, heard, self._scope(endpoint))
+            raise failure.as_error(failure.meaning or OutcomeUnknown) from None
 
     async def set_clock(self) -> None:
         """Ask the venue for its time, unless that is known."""
@@ -130,12 +146,16 @@ class Client:
         """Have ccxt load its table of markets, unless it has; of *kind* there must be some."""
         if self.ccxt.markets:
             return
+        self._expect_no_pause("account")
         try:
             # Not its load_markets: that asks for currencies too, by this machine's clock and with rights that a key for
             # trading may not have. (test_markets_are_loaded_without_asking_for_more)
             found = await _answer(self.ccxt.fetch_markets())
         except Exception as error:  # noqa: BLE001  # ccxt's, the network's, anything that keeps it from loading
-            raise self._unavailable(error) from None
+            # The bot's client has asked, so the headers are those of whatever was answered last.
+            status, headers = _STATUS.match(str(error)), getattr(self.ccxt, "last_response_headers", None) or {}
+            heard = Heard(int(status[1]) if status else 0, {name.lower(): value for name, value in headers.items()})
+            raise self._unavailable(error, heard, "account") from None
         # An answer that is none may look like a venue without markets.
         # (test_what_has_to_be_known_first_is_asked_for_again)
         if not any(kind is None or market.get(kind) for market in found):
@@ -143,19 +163,23 @@ class Client:
         self.ccxt.set_markets(found)
 
     async def _ask(self, endpoint: Endpoint, params: Any, read: Callable[[Any], T]) -> T:
+        heard = Heard()
         try:
-            return read(await self._request(endpoint, params, self.clock.now_ms(), _QUESTION_WINDOW_MS))
+            return read(await self._request(endpoint, params, self.clock.now_ms(), _QUESTION_WINDOW_MS, heard))
         except PoslockError:
             raise
         except Exception as error:  # noqa: BLE001  # a question that failed is a question that failed
-            raise self._unavailable(error) from None
+            raise self._unavailable(error, heard, self._scope(endpoint)) from None
 
-    async def _request(self, endpoint: Endpoint, params: Any, signed_at_ms: int, window_ms: int) -> Any:
+    async def _request(self, endpoint: Endpoint, params: Any, signed_at_ms: int, window_ms: int, heard: Heard) -> Any:
+        scope = self._scope(endpoint)
+        self._expect_no_pause(scope)
         if self.ccxt.enableRateLimit:
             await _answer(self.ccxt.throttle(self._cost(endpoint, params)))
             self.ccxt.set_last_rest_request_timestamp()  # by which a client for threads throttles the next one
+            self._expect_no_pause(scope)  # another bot may have been turned away while this one was held back
         stamp = self._dialect.stamp(signed_at_ms, window_ms)
-        with pinned(self.ccxt, signed_at_ms=signed_at_ms, options=stamp.options) as one:
+        with pinned(self.ccxt, signed_at_ms=signed_at_ms, options=stamp.options, heard=heard) as one:
             signed = self._signed(one, endpoint, params)
             carry(one, {**(signed["headers"] or {}), **stamp.headers})
             return await _answer(one.fetch(signed["url"], signed["method"], None, signed["body"]))
@@ -181,13 +205,40 @@ class Client:
             raise KeysRefused(why) from None
         return signed
 
-    def _unavailable(self, error: Exception) -> ExchangeError:
-        failure = self._judged(error)
-        served = failure.meaning is None or not issubclass(failure.meaning, NotServed)
-        return (ExchangeUnavailable if served else failure.meaning)(failure.said, code=failure.code)  # type: ignore[misc]
+    def _scope(self, endpoint: Endpoint) -> Scope:
+        if endpoint.method != "GET":
+            return "orders"
+        return "history" if endpoint.path in self._dialect.history else "account"
 
-    def _judged(self, error: Exception) -> _Failure:
-        """What became of the request; by the venue's code, because ccxt's classes put different codes into one."""
+    def _expect_no_pause(self, scope: Scope) -> None:
+        """Raise `RateLimited` if the venue has turned this bot, or another one, away and the pause is not over."""
+        left = 0.0 if self.back_off is None else self.back_off.left(scope)
+        if left > 0:
+            why = f"{self.ccxt.id}: not sent, because the venue has asked for a pause of which {left:.1f} s are left"
+            raise RateLimited(why, retry_after=left)
+
+    def _unavailable(self, error: Exception, heard: Heard, scope: Scope) -> ExchangeError:
+        failure = self._judged(error, heard, scope)
+        served = failure.meaning is None or not issubclass(failure.meaning, NotServed)
+        return failure.as_error(ExchangeUnavailable if served else failure.meaning)  # type: ignore[arg-type]
+
+    def _judged(self, error: Exception, heard: Heard, scope: Scope) -> _Failure:
+        """What became of the request; if it was turned away for rate, all who share the account are told."""
+        failure = self._read(error)
+        if failure.meaning is not RateLimited:
+            return failure
+        bans = self._dialect.bans
+        usual = bans.get(failure.code or "", bans.get(f"HTTP {heard.status}"))
+        if usual is None and is_ban(heard, failure.said):
+            usual = SHORTEST_BAN
+        venue_ms = self.clock.now_ms() if self.clock.is_known else None
+        seconds = back_off(heard, failure.said, venue_ms, **({} if usual is None else {"usual": usual}))
+        if self.back_off is not None:
+            self.back_off.hold(scope if usual is None else "all", seconds)
+        return replace(failure, retry_after=seconds)
+
+    def _read(self, error: Exception) -> _Failure:
+        """By the venue's code, because ccxt's classes put different codes into one."""
         text = str(error)
         body = _body(text)
         if body is None and not _STATUS.match(text):  # where ccxt knows the words, it leaves out the code

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from decimal import Decimal
 
     from poslock.exchange.ccxt.venue import Inspection, Trigger, Venue
-    from poslock.exchange.port import CloseOrder, Holding, Leg, Order, StopOrder
+    from poslock.exchange.port import BackOff, CloseOrder, Holding, Leg, Order, StopOrder
     from poslock.position import Trade
 
 # By ccxt's id of the venue and the type of its markets. By name, because few bots need more than one.
@@ -73,6 +73,10 @@ class _Account:
     def time_ms(self) -> int:
         """The venue's clock in milliseconds since the epoch, as known since `prepare`; never ahead of it."""
         return self._client.clock.now_ms()
+
+    def share_back_off(self, shared: BackOff) -> None:
+        """Leave the venue alone as long as it has asked any bot of *shared* for; a guard calls this."""
+        self._client.back_off = shared
 
     def _check(self, client: Any) -> None:
         """Raise `TypeError` if *client* is nothing to ask a venue with."""

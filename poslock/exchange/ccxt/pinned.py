@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from poslock.exchange.ccxt.limits import Heard
+
 _REQUESTS = frozenset({"request", "get", "post", "put", "patch", "delete"})
 
 
@@ -21,8 +23,11 @@ class Redirected(Exception):
 
 
 @contextmanager
-def pinned(client: Any, *, signed_at_ms: int, options: Mapping[str, Any]) -> Iterator[Any]:
-    """A copy of *client* that signs as of then, with *options* besides its own. Its ``fetch`` raises `Redirected`."""
+def pinned(client: Any, *, signed_at_ms: int, options: Mapping[str, Any], heard: Heard) -> Iterator[Any]:
+    """A copy of *client* that signs as of then, with *options* besides its own. Its ``fetch`` raises `Redirected`.
+
+    *heard* is told the status and the headers of the answer.
+    """
     if callable(getattr(client, "open", None)):
         client.open(True)  # a session made by the copy would be nobody's to close
     one = object.__new__(type(client))
@@ -31,7 +36,7 @@ def pinned(client: Any, *, signed_at_ms: int, options: Mapping[str, Any]) -> Ite
     one.options = {**client.options, **options}
     one.session = _Straight(client.session)
     one.get_socks_proxy_session = lambda proxy: _Straight(client.get_socks_proxy_session(proxy))
-    one.on_rest_response = partial(_unless_redirected, client)
+    one.on_rest_response = partial(_answered, client, heard)
     try:
         yield one
     finally:
@@ -46,7 +51,9 @@ def carry(one: Any, headers: Mapping[str, str]) -> None:
     one.headers = {**others, **headers}
 
 
-def _unless_redirected(client: Any, status: int, *answer: Any) -> Any:
+def _answered(client: Any, heard: Heard, status: int, *answer: Any) -> Any:
+    _reason, _url, _method, headers, *_ = answer
+    heard.status, heard.headers = status, {name.lower(): value for name, value in headers.items()}
     if 300 <= status < 400:  # noqa: PLR2004  # the class of HTTP's redirections
         raise Redirected(f"{client.id} {status} to another address")
     return client.on_rest_response(status, *answer)

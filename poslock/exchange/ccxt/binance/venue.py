@@ -58,6 +58,7 @@ class BinanceUsdm(Swap):
         meanings=codes.KNOWN.meanings,
         clock=Endpoint(_PUBLIC, "GET", "time"),
         read_clock=lambda answer: int(answer["serverTime"]),
+        history=frozenset({"userTrades", "income", "fundingRate"}),
     )
 
     def __init__(self, client: Client) -> None:

@@ -22,6 +22,8 @@ _WRONG_MODE = "position idx not match position mode"
 WRONG_MODE = frozenset({_WRONG_MODE})
 # Answers to a cancel of what has ended.
 ENDED = frozenset({"110001", "110008", "110010"})
+# Of this address, whatever it asks: by the gate, "wait for at least 10 minutes"; by the count of 5 seconds.
+BANS = {"HTTP 403": 600.0, "10018": 5.0}
 
 KNOWN = Codes(
     meanings={

@@ -60,6 +60,8 @@ class Bybit(Swap):
         meanings=codes.KNOWN.meanings,
         clock=Endpoint(_PUBLIC, "GET", "v5/market/time"),
         read_clock=lambda answer: int(rows.result(answer)["timeNano"]) // 10**6,
+        history=frozenset({"v5/execution/list"}),
+        bans=codes.BANS,
     )
 
     def __init__(self, client: Client) -> None:

@@ -92,6 +92,7 @@ class Mexc(Swap):
         meanings=codes.KNOWN.meanings,
         clock=Endpoint(_PUBLIC, "GET", "ping"),
         read_clock=lambda answer: int(rows.data(answer)),
+        history=frozenset({_DEALS.path, _FUNDING.path}),
     )
 
     async def price(self, leg: Leg) -> Decimal:

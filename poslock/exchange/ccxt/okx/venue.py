@@ -47,6 +47,8 @@ _ALGO_TYPES = ("conditional,oco", "trigger", "move_order_stop", "chase", "twap",
 # Whatever is sent, the venue refuses it this long after its timestamp.
 _TIMESTAMP_MS = 30_000
 _CANCEL_WINDOW_MS = 5000
+_FILLS, _BILLS = ("trade/fills", "trade/fills-history"), ("account/bills", "account/bills-archive")
+_RATES = "public/funding-rate-history"
 
 
 def _stamp(signed_at_ms: int, window_ms: int) -> Stamp:
@@ -68,6 +70,7 @@ class Okx(Swap):
         meanings=codes.KNOWN.meanings,
         clock=Endpoint(_PUBLIC, "GET", "public/time"),
         read_clock=lambda answer: rows.only(answer, lambda row: int(row["ts"])),
+        history=frozenset({*_FILLS, *_BILLS, _RATES}),
     )
 
     async def price(self, leg: Leg) -> Decimal:
@@ -179,8 +182,8 @@ class Okx(Swap):
         def read(row: dict[str, Any]) -> tuple[str, Trade | None]:
             return row["billId"], rows.trade(row, leg) if row["instId"] == symbol else None
 
-        query, paths = {"instType": _SWAP, "instId": symbol}, ("trade/fills", "trade/fills-history")
-        found = await self._history(paths, _RECENT_FILLS_MS, query, since_ms, read)
+        query = {"instType": _SWAP, "instId": symbol}
+        found = await self._history(_FILLS, _RECENT_FILLS_MS, query, since_ms, read)
         # By the id that the venue's own lists go by. Its trade ids are below zero for liquidations.
         trades = [trade for _, trade in sorted(found.items(), key=lambda each: int(each[0])) if trade is not None]
         return [await self._client_ids.named(leg, trade) for trade in trades if trade.fill.at_ms >= since_ms]
@@ -194,8 +197,7 @@ class Okx(Swap):
             return row["billId"], (int(row["ts"]), decimal(row["pnl"] or 0) if is_it else Decimal(0))
 
         query = {"instType": _SWAP, "instId": symbol, "type": _FUNDING, "end": until_ms + _SAME_FUNDING_MS}
-        paths = ("account/bills", "account/bills-archive")
-        found = await self._history(paths, _RECENT_BILLS_MS, query, since_ms, read)
+        found = await self._history(_BILLS, _RECENT_BILLS_MS, query, since_ms, read)
         bills = sorted((at_ms, amount) for at_ms, amount in found.values() if amount)
         rates = await self._rates(leg, bills[0][0], bills[-1][0]) if bills else {}
         received = Decimal(0)
@@ -344,7 +346,7 @@ class Okx(Swap):
 
     async def _rates(self, leg: Leg, since_ms: int, until_ms: int) -> dict[int, Decimal]:
         """Funding rates by their time."""
-        endpoint, query = Endpoint(_PUBLIC, "GET", "public/funding-rate-history"), {"instId": self._id(leg)}
+        endpoint, query = Endpoint(_PUBLIC, "GET", _RATES), {"instId": self._id(leg)}
 
         async def page(after: int) -> tuple[list[tuple[int, Decimal]], int | None]:
             asked = {**query, "after": after, "limit": _PAGE}

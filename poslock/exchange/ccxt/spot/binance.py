@@ -35,6 +35,7 @@ class BinanceSpot(Spot):
         meanings=codes.BINANCE,
         clock=Endpoint(("public",), "GET", "time"),
         read_clock=lambda answer: int(answer["serverTime"]),
+        history=frozenset({"myTrades"}),
     )
 
     async def _rights(self) -> tuple[bool, bool]:

@@ -39,6 +39,7 @@ class MexcSpot(Spot):
         meanings=codes.MEXC,
         clock=Endpoint(("spot", "public"), "GET", "time"),
         read_clock=lambda answer: int(answer["serverTime"]),
+        history=frozenset({"myTrades"}),
     )
 
     def __init__(self, client: Client) -> None:
