@@ -19,6 +19,7 @@ from loopback.server import KEYS, Fault, Reply, Request
 from poslock.exchange.port import Leg
 from poslock_cli.main import main
 from poslock_cli.rehearsal import scene
+from poslock_cli.rehearsal.race import race
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -116,8 +117,14 @@ def desk(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
         yield Desk(name, venue, tmp_path)
 
 
-def test_a_rehearsal_finds_all_in_order(desk: Desk) -> None:
+def test_a_rehearsal_finds_all_in_order(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every check is ok, one process is killed and another one ends it, and nothing is left, not even its directory."""
+
+    def after_a_rise(*arguments: Any) -> None:
+        desk.venue.book.set_price(SYMBOL, 60_500)
+        race(*arguments)
+
+    monkeypatch.setattr(scene, "race", after_a_rise)
     result = desk("--json")
     assert result.exit_code == 0, result.output
     report = json.loads(result.stdout)
@@ -126,7 +133,7 @@ def test_a_rehearsal_finds_all_in_order(desk: Desk) -> None:
     assert (list(checks), report["passed"]) == (names, True)
     assert "was killed after its order was accepted" in checks["race"]
     assert checks["race"].count("closed by this one") == 1
-    assert report["closed"]["ended_by"] == "close"
+    assert (report["closed"]["ended_by"], Decimal(report["closed"]["gross_pnl"]) > 0) == ("close", True)
     assert len([order for order in desk.venue.book.orders(LONG) if order.family == "order" and order.filled]) == 1
     desk.assert_free()
     assert not [each.name for each in desk.config.parent.iterdir() if "rehearsal" in each.name]

@@ -55,7 +55,7 @@ def main(config: str, lock_dir: str, position_id: str) -> None:
         sys.stdin.readline()
         closed = guard.close_position(position_id, reason="rehearsal")
     except PositionAlreadyClosingError as other:
-        _say(said="ended", outcome=other.state)
+        _say(said="ended", outcome=f"was told it is {other.state}")
     except PoslockError as error:
         _say(said="ended", outcome="failed", why=str(error))
     else:

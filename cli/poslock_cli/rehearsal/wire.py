@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from poslock.bridge import finished
 from poslock.errors import ExchangeUnavailable, RequestExpired
 from poslock.exchange.ccxt.client import Client, Endpoint
-from poslock.exchange.ccxt.reading import decimal
+from poslock.exchange.ccxt.reading import decimal, plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -125,7 +125,7 @@ class Wire(ABC):
         sizes = [decimal(each) for each in least if each is not None] + [self.step]
         if worth is not None:
             sizes.append(decimal(worth) * Decimal("1.05") / (price * self.contract_size))
-        return (max(sizes) / self.step).to_integral_value(ROUND_UP) * self.step
+        return decimal(plain((max(sizes) / self.step).to_integral_value(ROUND_UP) * self.step))
 
     def price(self, wanted: Decimal) -> Decimal:
         """*wanted*, on the market's tick."""
