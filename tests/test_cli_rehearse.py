@@ -20,6 +20,7 @@ from poslock.exchange.port import Leg
 from poslock_cli.main import main
 from poslock_cli.rehearsal import scene
 from poslock_cli.rehearsal.race import race
+from poslock_cli.rehearsal.venues import WIRES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -276,6 +277,21 @@ def test_interrupted_it_leaves_the_market_as_it_was(desk: Desk, monkeypatch: pyt
     assert desk().exit_code == 1
     assert seen[0] >= 2
     desk.assert_free()
+
+
+def test_with_rows_that_cannot_be_read_it_leaves_the_market_as_it_was(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Executions lack a field from some moment on; what needs none of them is done all the same."""
+
+    def unreadable(*_: object) -> None:
+        raise KeyError("price")
+
+    def spoiled(*_: object) -> None:
+        monkeypatch.setattr(WIRES[desk.name.removesuffix("usdm")], "deals", unreadable)
+
+    monkeypatch.setattr(scene, "race", spoiled)
+    assert {"rehearsal", "cleaned up"} <= desk.doubts().keys()
 
 
 @pytest.mark.parametrize("desk", ["bybit", "okx"], indirect=True)

@@ -140,7 +140,7 @@ def test_what_is_written_is_what_is_configured(
 
 
 BAD = [
-    ('vennue = "mexc"', "'vennue' is unknown; known: venue, account, market, lock_dir"),
+    ('vennue = "mexc"', "'vennue' is unknown; known: venue, account, market, sandbox, demo, lock_dir"),
     ('"" = 1', "'' is unknown"),
     ('"\\u001b[2J" = 1', r"'\x1b[2J' is unknown"),
     (f'"{"x" * 1000}" = 1', f"'{'x' * 64}' is unknown"),
