@@ -279,6 +279,42 @@ def test_interrupted_it_leaves_the_market_as_it_was(desk: Desk, monkeypatch: pyt
     desk.assert_free()
 
 
+@pytest.mark.parametrize("desk", ["mexc", "okx"], indirect=True)
+def test_an_opening_whose_answer_is_lost_is_found(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It goes on with what it has opened."""
+    desk.venue.strike(Fault(ORDERS[desk.name], "lose", method="POST"))
+    seen = []
+    monkeypatch.setattr(scene, "race", lambda *_: seen.append(desk.venue.book.held(LONG)))
+    assert "rehearsal" not in desk.doubts()
+    assert seen[0] > 0
+
+
+@pytest.mark.parametrize("desk", ["bybit"], indirect=True)
+def test_an_opening_that_is_interrupted_on_its_way_is_closed(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it has opened shows a moment later; the first look of the cleaning up sees nothing yet."""
+    wire = WIRES[desk.name.removesuffix("usdm")]
+    contracts = []
+
+    def interrupted(self: Any, size: Decimal, *_: Any, **__: Any) -> None:
+        contracts.append(size)
+        raise KeyboardInterrupt
+
+    def held(self: Any) -> Any:
+        if contracts and len(contracts) < 3:
+            contracts.append(Decimal(0))
+            if len(contracts) == 3:
+                desk.venue.book.open_position(SYMBOL, "long", contracts[0])
+            return {}
+        return shown(self)
+
+    shown: Any = wire.held
+    monkeypatch.setattr(wire, "open", interrupted)
+    monkeypatch.setattr(wire, "held", held)
+    assert desk().exit_code == 1
+    assert len(contracts) == 3
+    desk.assert_free()
+
+
 def test_with_rows_that_cannot_be_read_it_leaves_the_market_as_it_was(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:

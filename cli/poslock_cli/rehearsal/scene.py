@@ -15,7 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from poslock import Position, PositionGuard
-from poslock.errors import ExchangeError, OutcomeUnknown, PositionNotFound, PoslockError
+from poslock.errors import ExchangeError, OrderRefused, OutcomeUnknown, PositionNotFound, PoslockError
 from poslock.exchange.port import CloseOrder, Leg
 from poslock.position import EXACT
 from poslock_cli.account import amount
@@ -63,6 +63,7 @@ class Scene:
         self._leg = Leg(wire.symbol, "long")
         self._guard = PositionGuard(exchange, lock_dir=lock_dir, stale_after=lease)
         self._outcome = Outcome()
+        self._is_on_its_way = False
         self._prices: set[Decimal] = set()
         self._before: set[str] = set()
         self._since_ms = 0
@@ -118,9 +119,16 @@ class Scene:
 
     def _open(self, price: Decimal) -> None:
         client_order_id = f"rehearse{secrets.token_hex(8)}"
-        with suppress(OutcomeUnknown):  # it is looked for longer than it can be on its way
-            self._wire.open(self.contracts, client_order_id, hedge=self._wire.is_hedge())
-        self._shown(self._wire.held, lambda held: held == {"long": self.contracts})
+        hedge, self._is_on_its_way = self._wire.is_hedge(), True
+        try:
+            self._wire.open(self.contracts, client_order_id, hedge=hedge)
+        except OutcomeUnknown:  # it is looked for longer than it can be on its way
+            pass
+        except OrderRefused:
+            self._is_on_its_way = False
+            raise
+        held = self._shown(self._wire.held, lambda held: held == {"long": self.contracts})
+        self._is_on_its_way = not held
         entries = self._shown(self._deals, lambda deals: size(deals, "buy") == self.contracts)
         holding = self._exchange.holding(self._leg)
         if holding is None or holding.entry_price is None or not entries:
@@ -207,13 +215,15 @@ class Scene:
                 failed.append(str(error) if isinstance(error, PoslockError) else type(error).__name__)
                 return otherwise
 
+        nothing: dict[Side, Decimal] = {}
+        if self._is_on_its_way:
+            tried(lambda: self._shown(self._wire.held, bool), nothing)
         if tried(lambda: not self._wire.held() and not self._wire.resting(), otherwise=False):
             return
         tried(lambda: self._sell_off("long", self._close_tracked()), None)
         tried(lambda: self._sell_off("short", self._oversold()), None)
         for side in _SIDES:
             tried(partial(self._cancel, Leg(self._leg.symbol, side)), None)
-        nothing: dict[Side, Decimal] = {}
         held = tried(lambda: self._shown(self._wire.held, lambda found: not found), nothing)
         resting = tried(self._wire.resting, dict[str, str]())
         left = [*(f"{amount(each)} contracts {side}" for side, each in held.items()), *resting.values()]
