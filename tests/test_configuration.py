@@ -11,6 +11,7 @@ import sys
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import pytest
 from click.testing import CliRunner, Result
@@ -18,7 +19,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loopback.server import KEYS
-from poslock import PaperExchange, Position, PositionGuard
+from poslock import CcxtExchange, PaperExchange, Position, PositionGuard
+from poslock.bridge import finished
+from poslock.errors import ExchangeUnavailable
 from poslock_cli import close as close_module
 from poslock_cli import configuration as configuration_module
 from poslock_cli import recover as recover_module
@@ -28,6 +31,7 @@ from poslock_cli.configuration_checks import CHECKS
 from poslock_cli.keys import read_keys, read_keys_file
 from poslock_cli.main import main
 from poslock_cli.real_exchange import open_venue
+from poslock_cli.rehearsal.venues import WIRES
 from processes import PATIENCE
 
 if TYPE_CHECKING:
@@ -95,6 +99,7 @@ def refused(*arguments: str) -> str:
         (MEXC, {"venue": Venue("mexc", "main")}),
         (MEXC + 'market = "spot"', {"venue": Venue("mexc", "main", "spot")}),
         (MEXC + 'trigger = "mark"', {"venue": Venue("mexc", "main", trigger="mark")}),
+        (MEXC + "sandbox = true\ndemo = false", {"venue": Venue("mexc", "main", sandbox=True)}),
         (MEXC + 'keys_file = "keys.toml"', {"venue": Venue("mexc", "main", keys_file="{here}/keys.toml")}),
         (
             MEXC + '[urls.contract]\nprivate = "http://127.0.0.1:8080/private"\npublic = "https://x.example/a"',
@@ -135,7 +140,7 @@ def test_what_is_written_is_what_is_configured(
 
 
 BAD = [
-    ('vennue = "mexc"', "'vennue' is unknown; known: venue, account, market, lock_dir"),
+    ('vennue = "mexc"', "'vennue' is unknown; known: venue, account, market, sandbox, demo, lock_dir"),
     ('"" = 1', "'' is unknown"),
     ('"\\u001b[2J" = 1', r"'\x1b[2J' is unknown"),
     (f'"{"x" * 1000}" = 1', f"'{'x' * 64}' is unknown"),
@@ -153,6 +158,8 @@ BAD = [
     (f'venue = "mexc"\naccount = "{"x" * 65}"', "account must be printable text"),
     ('venue = "mexc"\naccount = ["main"]', "account must be printable text"),
     (MEXC + 'market = "margin"', 'market must be "swap" or "spot"'),
+    (MEXC + "sandbox = 1", "sandbox must be true or false"),
+    (MEXC + 'demo = "yes"', "demo must be true or false"),
     (MEXC + "market = []", 'market must be "swap" or "spot"'),
     (MEXC + 'trigger = "index"', 'trigger must be "last" or "mark"'),
     ("lease = 0", "lease must be a number of seconds from 1 to 86400"),
@@ -662,6 +669,54 @@ def test_the_client_is_made_as_configured(vault: Path) -> None:
     assert opened(MEXC, vault).urls == plain.urls
 
 
+# A venue of ccxt, the line of poslock.toml, what a bot calls, and then the host, and what is in the headers.
+TEST_NETS = [
+    ("okx", "sandbox", "set_sandbox_mode", "www.okx.com", {"x-simulated-trading": "1"}),
+    ("myokx", "sandbox", "set_sandbox_mode", "eea.okx.com", {"x-simulated-trading": "1"}),
+    ("bybit", "demo", "enable_demo_trading", "api-demo.bybit.com", {}),
+    ("bybit", "sandbox", "set_sandbox_mode", "api-testnet.bybit.com", {}),
+    ("binanceusdm", "demo", "enable_demo_trading", "demo-fapi.binance.com", {}),
+    ("binance", "demo", "enable_demo_trading", "demo-fapi.binance.com", {}),
+]
+
+
+@pytest.mark.parametrize("by", ["the file", "the bot"])
+@pytest.mark.parametrize(("name", "key", "method", "host", "headers"), TEST_NETS)
+def test_a_test_net_is_reached_on_the_wire(
+    vault: Path, name: str, key: str, method: str, host: str, headers: dict[str, str], by: str
+) -> None:
+    """By the bot's own client, as README has it: with markets and clock asked for, and a signed request."""
+    text = f'venue = "{name}"\naccount = "main"\n'
+    if by == "the file":
+        client = opened(f"{text}{key} = true\n", vault)
+    else:
+        client = getattr(import_module("ccxt"), name)(KEYS)
+        getattr(client, method)(True)
+    sent: list[tuple[str, dict[str, str]]] = []
+
+    def request(_method: str, url: str, *, headers: dict[str, str], **_: Any) -> None:
+        sent.append((url, headers))
+        raise import_module("requests").exceptions.ConnectionError
+
+    client.session.request = request
+    client.enableRateLimit = False
+    wire = WIRES[CcxtExchange(client, account="main").account.partition(" ")[0]](client, "BTC/USDT:USDT")
+    for ask in (wire.client.markets, wire.client.set_clock):
+        with pytest.raises(ExchangeUnavailable):
+            finished(ask())
+    wire.client.clock.set(1_700_000_000_000)
+    client.markets = {wire.symbol: {"id": "BTCUSDT"}}
+    with pytest.raises(ExchangeUnavailable):
+        wire.held()
+    client.session.close()
+    beside = {"demo-api.binance.com", "demo-dapi.binance.com"} if name == "binance" else set()  # its other markets
+    assert (len(sent) >= 3, urlsplit(sent[-1][0]).hostname) == (True, host)
+    for url, carried in sent:
+        assert urlsplit(url).hostname in {host, *beside}
+        assert headers.items() <= carried.items()
+    assert not wire.is_live()
+
+
 @pytest.mark.parametrize(
     ("text", "why"),
     [
@@ -673,6 +728,10 @@ def test_the_client_is_made_as_configured(vault: Path) -> None:
         (MEXC + '[urls]\ncontract = "https://x.example"', "urls.contract is a table in ccxt; it has public, private"),
         (MEXC + '[urls.contract.private]\na = "https://x.example"', "urls.contract.private is one address in ccxt"),
         (MEXC + "[options]\nsandbox = true", "options: ccxt refuses them (TypeError)"),
+        (MEXC + "sandbox = true", "sandbox: ccxt has none for mexc"),
+        (MEXC + "demo = true", "demo: ccxt has none for mexc"),
+        ('venue = "okx"\naccount = "a"\ndemo = true', "demo: ccxt has none for okx"),
+        ('venue = "bybit"\naccount = "a"\ndemo = true\nsandbox = true', "demo: ccxt has none for bybit"),
     ],
 )
 def test_what_ccxt_does_not_know_is_refused_before_keys_are_read(tmp_path: Path, text: str, why: str) -> None:

@@ -41,12 +41,17 @@ class ConfigurationError(click.ClickException):
 
 @dataclass(frozen=True, slots=True)
 class Venue:
-    """A real account, and what its ccxt client is made with. ``urls`` and ``options`` go over ccxt's own."""
+    """A real account, and what its ccxt client is made with. ``urls`` and ``options`` go over ccxt's own.
+
+    ``sandbox`` and ``demo`` have ccxt lead it to the venue's test net, or to its demo trading.
+    """
 
     venue: str
     account: str
     market: str = "swap"
     trigger: str = "last"
+    sandbox: bool = False
+    demo: bool = False
     keys_file: str | None = None
     urls: Mapping[str, Any] = field(default_factory=dict)
     options: Mapping[str, bool | int | float | str] = field(default_factory=dict)

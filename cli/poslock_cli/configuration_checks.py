@@ -73,6 +73,12 @@ def _trigger(value: object) -> str:
     raise ValueError('must be "last" or "mark"')
 
 
+def _switch(value: object) -> bool:
+    if isinstance(value, bool):
+        return value
+    raise ValueError("must be true or false")
+
+
 def _path(value: object) -> str:
     if not isinstance(value, str) or not 1 <= len(value) <= _LONGEST_PATH or not value.isprintable():
         raise ValueError("must be a path, without control characters")
@@ -130,6 +136,8 @@ CHECKS: dict[str, Callable[[object], Any]] = {
     "venue": _venue,
     "account": _account,
     "market": _market,
+    "sandbox": _switch,
+    "demo": _switch,
     "lock_dir": _path,
     "ledger": _path,
     "lease": _seconds(1, _DAY),
@@ -139,4 +147,4 @@ CHECKS: dict[str, Callable[[object], Any]] = {
     "urls": _urls,
     "options": _options,
 }
-OF_VENUE = ("venue", "account", "market", "trigger", "keys_file", "urls", "options")
+OF_VENUE = ("venue", "account", "market", "trigger", "sandbox", "demo", "keys_file", "urls", "options")

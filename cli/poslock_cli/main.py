@@ -18,6 +18,7 @@ from poslock_cli.doctor import doctor
 from poslock_cli.history import history
 from poslock_cli.positions import positions
 from poslock_cli.recover import recover
+from poslock_cli.rehearsal.command import rehearse
 from poslock_cli.run import run
 from poslock_cli.settle import forget, settle
 from poslock_cli.status import status
@@ -86,4 +87,5 @@ main.add_command(settle)
 main.add_command(forget)
 main.add_command(run)
 main.add_command(doctor)
+main.add_command(rehearse)
 main.add_command(demo)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,13 @@ def open_venue(path: str, venue: Venue) -> CcxtExchange:
     Raises:
         ConfigurationError: there is no ccxt, it does not know the venue or one of the addresses, or keys are missing.
     """
+    return open_with_client(path, venue)[0]
+
+
+def open_with_client(path: str, venue: Venue) -> tuple[CcxtExchange, Any]:
+    """As `open_venue`, with the ccxt client beneath."""
     client = _client(path, venue)
+    _lead_aside(path, client, venue)
     if venue.urls:
         client.urls["api"] = _redirected(path, client.urls["api"], venue.urls, "urls")
     try:
@@ -33,7 +40,7 @@ def open_venue(path: str, venue: Venue) -> CcxtExchange:
     except UnsupportedMarket as error:
         raise ConfigurationError(path, f"venue: {error}") from error
     _hand_over(path, client, read_keys(venue.keys_file), venue)
-    return exchange
+    return exchange, client
 
 
 def _client(path: str, venue: Venue) -> Any:
@@ -48,6 +55,22 @@ def _client(path: str, venue: Venue) -> Any:
         return getattr(ccxt, venue.venue)({"enableRateLimit": True, "options": dict(venue.options)})
     except Exception as error:
         raise ConfigurationError(path, f"options: ccxt refuses them ({type(error).__name__})") from error
+
+
+def _lead_aside(path: str, client: Any, venue: Venue) -> None:
+    """Have *client* ask a test net instead of the venue. One that stays where it is would trade for real money."""
+    ways = {"sandbox": (venue.sandbox, "set_sandbox_mode"), "demo": (venue.demo, "enable_demo_trading")}
+    before = copy.deepcopy((client.urls["api"], client.headers))
+    for key, (wanted, method) in ways.items():
+        if not wanted:
+            continue
+        try:
+            getattr(client, method)(True)
+        except Exception as error:
+            why = f"{key}: ccxt has none for {venue.venue} ({type(error).__name__})"
+            raise ConfigurationError(path, why, "see README for the venues that have one") from error
+        if before == (client.urls["api"], client.headers):
+            raise ConfigurationError(path, f"{key}: ccxt changes nothing for {venue.venue}")
 
 
 def _redirected(path: str, known: Any, wanted: Mapping[str, Any], above: str) -> dict[str, Any]:

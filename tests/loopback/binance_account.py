@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from loopback.binance_rows import market_id, order_id, plain, refuse, trade
-from loopback.executions import executions
+from loopback.executions import executions, realized
 from loopback.server import Request, Routes
 from poslock.exchange.port import Leg
 
@@ -60,24 +61,36 @@ def income(venue: Binance, request: Request) -> Any:
         refuse(-1130)
     since = max(int(params.get("startTime", now_ms - _SPAN_MS)), now_ms - _FUNDING_REACH_MS)
     until = int(params.get("endTime", now_ms))
-    if params.get("incomeType") != "FUNDING_FEE":
-        return []
-    sql = "SELECT rowid, * FROM funding WHERE symbol = ? AND at_ms BETWEEN ? AND ? ORDER BY at_ms, rowid"
+    kind, symbol = params.get("incomeType"), venue.symbol(params.get("symbol"))
     with venue.account() as account:
-        rows = account._db.execute(sql, (venue.symbol(params.get("symbol")), since, until)).fetchall()
-    return [
-        {
-            "symbol": params["symbol"],
-            "incomeType": "FUNDING_FEE",
-            "income": row["amount"],
-            "asset": "USDT",
-            "info": "FUNDING_FEE",
-            "time": row["at_ms"],
-            "tranId": 9_689_322_000 + row["rowid"],
-            "tradeId": "",
-        }
-        for row in rows[(number - 1) * limit : number * limit]
-    ]
+        sql = "SELECT rowid, * FROM funding WHERE symbol = ?"
+        rows = [
+            _income(symbol, "FUNDING_FEE", row["amount"], row["at_ms"], 9_689_322_000 + row["rowid"], "")
+            for row in account._db.execute(sql, (symbol,))
+        ]
+        if kind is None:
+            rows += _earned(venue, account, symbol)
+    told = sorted((row for row in rows if since <= row["time"] <= until), key=lambda row: row["time"])
+    return told[(number - 1) * limit : number * limit] if kind in {None, "FUNDING_FEE"} else []
+
+
+def _earned(venue: Binance, account: Matching, symbol: str) -> list[dict[str, Any]]:
+    """What each fill has cost, and what it has realized if it took from a position."""
+    fills = account._db.execute("SELECT * FROM fills WHERE symbol = ? ORDER BY trade_id", (symbol,)).fetchall()
+    gains = realized(fills, venue.book._terms.contract)
+    rows = []
+    for fill in fills:
+        number, at_ms = fill["trade_id"], fill["at_ms"]
+        rows.append(_income(symbol, "COMMISSION", plain(-Decimal(fill["fee"])), at_ms, number, str(number)))
+        if fill["reduced"]:
+            rows.append(_income(symbol, "REALIZED_PNL", plain(gains[number]), at_ms, number, str(number)))
+    return rows
+
+
+def _income(symbol: str, kind: str, amount: str, at_ms: int, number: int, trade_id: str) -> dict[str, Any]:
+    ids = {"tranId": number, "tradeId": trade_id}
+    said = {"symbol": market_id(symbol), "incomeType": kind, "income": amount, "asset": "USDT", "info": kind}
+    return {**said, "time": at_ms, **ids}
 
 
 def _positions(venue: Binance, account: Matching, symbol: str) -> list[dict[str, Any]]:

@@ -6,7 +6,8 @@ from decimal import Decimal
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from loopback.bybit_rows import execution, funding, good, index_of, leg_of, market_id, page, plain, refuse
+from loopback.bybit_rows import execution, funding, good, index_of, leg_of, market_id, order_id, page, plain, refuse
+from loopback.executions import closed_positions
 from loopback.server import Request, Routes
 from poslock.exchange.port import Leg
 
@@ -27,7 +28,8 @@ def market_time(venue: Bybit, request: Request) -> Any:
 
 @ACCOUNT.on("GET", "/v5/market/instruments-info", signed=False)
 def instruments(venue: Bybit, request: Request) -> Any:
-    listed = [] if request.params.get("status") == "PreLaunch" else [_market(venue, each) for each in venue.symbols]
+    is_here = request.params.get("category") == "linear" and request.params.get("status") != "PreLaunch"
+    listed = [_market(venue, each) for each in venue.symbols] if is_here else []
     return good(venue, {"category": "linear", "list": listed, "nextPageCursor": ""})
 
 
@@ -119,6 +121,25 @@ def executions(venue: Bybit, request: Request) -> Any:
     # The latest first. Those of one millisecond may stand in any order: here the oldest of them is first.
     told.sort(key=lambda row: int(row["execTime"]), reverse=True)
     return page(venue, request, told, usual=50, most=100)
+
+
+@ACCOUNT.on("GET", "/v5/position/closed-pnl")
+def closed_pnl(venue: Bybit, request: Request) -> Any:
+    symbol = venue.symbol(request)
+    with venue.account() as account:
+        told = closed_positions(account._db, symbol, venue.book._terms.contract)
+    rows = [
+        {
+            "symbol": market_id(symbol),
+            "orderId": order_id(each.closed_by),
+            "side": {"long": "Sell", "short": "Buy"}[each.side],
+            "closedPnl": plain(each.gross - each.fees),
+            "createdTime": str(each.closed_ms),
+            "updatedTime": str(each.closed_ms),
+        }
+        for each in reversed(told)
+    ]
+    return page(venue, request, rows, usual=50, most=100)
 
 
 def _held_side(account: Matching, symbol: str, at_ms: int) -> Side:

@@ -6,6 +6,7 @@ from decimal import Decimal
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
+from loopback.executions import closed_positions, realized
 from loopback.okx_rows import BILL, deal, good, market_id, page, plain, refuse
 from loopback.server import Request, Routes
 from poslock.exchange.port import Leg
@@ -133,29 +134,34 @@ def _fills(venue: Okx, request: Request, reach_ms: int) -> Any:
     sql = "SELECT fills.*, family, client_order_id FROM fills JOIN orders USING (order_id) WHERE fills.symbol = ?"
     with venue.account() as account:
         rows = account._db.execute(f"{sql} ORDER BY trade_id", (symbol,)).fetchall()
-    gains = _gains(venue, rows)
+    gains = realized(rows, venue.book._terms.contract)
     moments = [list(each) for _, each in groupby(rows, key=lambda row: (row["order_id"], row["at_ms"]))]
     told = [deal(venue, each, sum((gains[row["trade_id"]] for row in each), Decimal(0))) for each in moments]
     return page(request, _since(venue, request, told, reach_ms), "billId")
 
 
-def _gains(venue: Okx, rows: list[sqlite3.Row]) -> dict[int, Decimal]:
-    """What each fill has realized, without its fee."""
-    held: dict[str, tuple[Decimal, Decimal]] = {}
-    gains, contract = {}, venue.book._terms.contract
-    for row in rows:
-        side = "long" if (row["side"] == "sell") == bool(row["reduced"]) else "short"
-        amount, entry = held.get(side, (Decimal(0), Decimal(0)))
-        price, size = Decimal(row["price"]), Decimal(row["contracts"])
-        gains[row["trade_id"]] = Decimal(0)
-        if row["reduced"]:
-            moved = (price - entry) * size * contract.size
-            gains[row["trade_id"]] = moved if side == "long" else -moved
-            held[side] = (amount - size, entry)
-        else:
-            entry = contract.average((amount, entry), (size, price)) if amount else price
-            held[side] = (amount + size, entry)
-    return gains
+@ACCOUNT.on("GET", "/api/v5/account/positions-history")
+def positions_history(venue: Okx, request: Request) -> Any:
+    symbol = venue.symbol(request.params.get("instId"))
+    with venue.account() as account:
+        told = closed_positions(account._db, symbol, venue.book._terms.contract)
+    return good(
+        *(
+            {
+                "instId": market_id(symbol),
+                "posId": "307173036051017730",
+                "direction": each.side,
+                "type": "2",
+                "realizedPnl": plain(each.gross - each.fees),
+                "pnl": plain(each.gross),
+                "fee": plain(-each.fees),
+                "fundingFee": "0",
+                "cTime": str(each.opened_ms),
+                "uTime": str(each.closed_ms),
+            }
+            for each in reversed(told)
+        )
+    )
 
 
 @ACCOUNT.on("GET", "/api/v5/account/bills")

@@ -1,0 +1,1 @@
+"""The rehearsal of a close at the configured venue: ``poslock rehearse``."""
