@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from poslock.closing.session import Patience
+from poslock.errors import RateLimited
 from poslock.exchange.ccxt.limits import Heard, back_off, is_ban
 from poslock.exchange.port import LONGEST_BACK_OFF, SCOPES
 from poslock.lock.back_off import BackOffFile
@@ -177,3 +179,10 @@ def test_a_full_disk_stops_no_close(file_of: Any) -> None:
     mine = file_of(write=failing(OSError(28, "No space left on device")))
     mine.hold("all", 120)
     assert (mine.left("orders"), lefts(file_of())) == (120, {})
+
+
+@pytest.mark.parametrize("retry_after", [0.0, None, 2.0])
+def test_a_venue_that_always_refuses_is_not_asked_for_ever(retry_after: float | None) -> None:
+    """Whatever it names, the pauses add up to what the caller waits."""
+    patience, error = Patience(5.0), RateLimited("busy", retry_after=retry_after)
+    assert 2 <= sum(patience.pause(error) is not None for _ in range(1000)) <= 50

@@ -109,7 +109,8 @@ class Patience:
 
     def pause(self, error: RateLimited) -> float | None:
         """For how long to wait before asking again; None if that would be longer than anybody waits."""
-        seconds = LONGEST_PAUSE if error.retry_after is None else error.retry_after
+        # An adapter of somebody's own may say 0, and would be asked for ever.
+        seconds = LONGEST_PAUSE if error.retry_after is None else max(error.retry_after, READ_PAUSES[0])
         if seconds > self._left:
             return None
         self._left -= seconds
