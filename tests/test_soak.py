@@ -151,13 +151,17 @@ def test_an_order_of_ours_after_the_end_is_found(run: tuple[str, str], tmp_path:
 
 
 def test_a_stop_of_others_that_was_cancelled_is_found(run: tuple[str, str], tmp_path: Path) -> None:
-    """It protected what is held at the end, of which nothing is tracked any more: exit 1."""
+    """It protected what somebody has entered in a market in which nothing is tracked: exit 1."""
     copy = tmp_path / "copy"
     shutil.copytree(run[0], copy)
-    held = "SELECT order_id FROM orders JOIN legs USING (symbol) WHERE state = 'open' AND client_order_id IS NULL AND"
-    held += " reduce_only AND orders.side = iif(legs.side = 'long', 'sell', 'buy')"
-    venue, order_id = next((path, each) for path in sorted(copy.glob(VENUES)) for each in read(path, held))
-    written(venue, f"UPDATE orders SET state = 'canceled' WHERE order_id = {order_id}")
+    venue = min(copy.glob(VENUES))
+    entry = f"NULL, NULL, 'THEIRS', 'buy', 'order', 0, '1', '1', NULL, 'filled', {10**13 - 2}, NULL"
+    written(venue, f"INSERT INTO orders VALUES ({entry})")
+    fill = f"NULL, (SELECT max(order_id) FROM orders), 'THEIRS', 'buy', 0, '2', '1', '0', 'x', {10**13 - 2}"
+    written(venue, f"INSERT INTO fills VALUES ({fill})")
+    stop = f"NULL, NULL, 'THEIRS', 'sell', 'stop_loss', 1, '1', '0', '1', 'canceled', {10**13 - 1}, NULL"
+    written(venue, f"INSERT INTO orders VALUES ({stop})")
+    (order_id,) = read(venue, "SELECT max(order_id) FROM orders")
     (account,) = read(venue, "SELECT name FROM account")
     with (copy / BOT).open("a") as diary:
         diary.write(f"cancel\t{account}\t{order_id}\t{10**13}\t{10**13}\n")
