@@ -12,7 +12,7 @@ from bench.instant import InstantVenue, trades_of
 from bench.rows import Bound, Row
 from bench.series import interleave
 from poslock import ClosedPosition, Position, PositionGuard
-from poslock.ledger.journal import Attempt, CloseKey, LegAtTracking
+from poslock.ledger.journal import Attempt, CloseKey, Dispatch, LegAtTracking
 from poslock.ledger.ledger import Ledger
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from bench.settings import Settings
     from poslock.exchange.port import Exchange
 
-COMMITS = 4
+COMMITS = 3
 _ONE_ROW = f"{COMMITS} durable commits of one row each"
 _BARE = f"its {COMMITS} commits and nothing else"
 
@@ -60,9 +60,9 @@ def _bare(path: str, closes: int) -> Callable[[], object]:
         key, client_id = CloseKey(name, 1), f"pl{name}"
         _, sold = trades_of(name, client_id)
         closed = ClosedPosition(name, one, zero, zero, zero, zero, (sold.fill,), client_id, 1, datetime.now(UTC))
-        ledger.begin(key, 1, "")
-        ledger.sending(key, 1, Attempt(1, client_id, one, 1), None)
-        ledger.filled(key, 1, [sold])
+        version = ledger.standing(key).version
+        ledger.sending(key, 1, Dispatch(Attempt(1, client_id, one, 1), version, ""))
+        ledger.filled(key, 1, "", [sold])
         ledger.book(key, 1, closed)
 
     return work

@@ -6,16 +6,27 @@ so `finished` runs them like any function; with `TaskPorts` they are awaited.
 
 from __future__ import annotations
 
+import threading
 import time
+from contextvars import copy_context
+from functools import partial
 from inspect import isawaitable, iscoroutinefunction
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
+
+from poslock.errors import ExchangeError, ExchangeUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Sequence
+    from contextvars import Context
 
     from poslock.lock.position_lock import PositionLock
 
 T = TypeVar("T")
+
+Call: TypeAlias = "tuple[Callable[..., Any], tuple[object, ...]]"
+"""A method of the exchange, and its arguments."""
+UNHEARD = ExchangeUnavailable("it takes longer than what was asked beside it")
+"""The answer of a question that was not waited for. It is never raised, so it keeps no traceback."""
 
 
 class Ports(Protocol):
@@ -25,6 +36,12 @@ class Ports(Protocol):
 
     async def venue(self, method: Callable[..., Any], *args: object) -> Any:
         """The answer of a method of the exchange."""
+
+    async def together(self, calls: Sequence[Call], spare: float | None) -> list[Any]:
+        """The answers of several methods of an exchange that may be asked side by side; for an answer, its error.
+
+        All but the first are waited for *spare* seconds longer than that one, None for as long as they take.
+        """
 
     async def ledger(self, method: Callable[..., T], *args: object) -> T:
         """The answer of a method of the ledger, which may wait for the disk and for other writers."""
@@ -37,12 +54,15 @@ class Ports(Protocol):
 
 
 class ThreadPorts:
-    """Everything in the calling thread."""
+    """Everything in the calling thread, but for what is asked side by side."""
 
     asynchronous = False
 
     async def venue(self, method: Callable[..., Any], *args: object) -> Any:
         return method(*args)
+
+    async def together(self, calls: Sequence[Call], spare: float | None) -> list[Any]:
+        return in_threads([partial(method, *args) for method, args in calls], spare)
 
     async def ledger(self, method: Callable[..., T], *args: object) -> T:
         return method(*args)
@@ -69,8 +89,20 @@ class TaskPorts:
         answer = await self.ledger(method, *args)
         return await answer if isawaitable(answer) else answer  # a coroutine function behind a plain decorator
 
-    async def ledger(self, method: Callable[..., T], *args: object) -> T:
+    async def together(self, calls: Sequence[Call], spare: float | None) -> list[Any]:
         import asyncio  # noqa: PLC0415  # only who awaits pays for it
+
+        asked = [asyncio.ensure_future(_caught(self.venue(method, *args))) for method, args in calls]
+        try:
+            await asyncio.wait(asked[:1])
+            await asyncio.wait(asked, timeout=spare)
+            return [each.result() if each.done() else UNHEARD for each in asked]
+        finally:
+            for each in asked:
+                each.cancel()
+
+    async def ledger(self, method: Callable[..., T], *args: object) -> T:
+        import asyncio  # noqa: PLC0415  # as above
 
         return await asyncio.to_thread(method, *args)
 
@@ -81,6 +113,52 @@ class TaskPorts:
         import asyncio  # noqa: PLC0415  # as above
 
         await asyncio.sleep(seconds)
+
+
+def in_threads(questions: Sequence[Callable[[], T]], spare: float | None = None) -> list[T | ExchangeError]:
+    """The answers of *questions* asked side by side, the first one here; for an answer, its `ExchangeError`.
+
+    All but the first are waited for *spare* seconds longer than that one, None for as long as they take. The threads
+    are made anew each time: some that wait for work would be gone in a forked child, which would wait for them.
+    """
+    first, *others = [_Question(copy_context(), each) for each in questions]
+    for each in others:
+        each.start()
+    first.run()
+    ends = None if spare is None else time.monotonic() + spare
+    for each in others:
+        each.join(None if ends is None else max(0.0, ends - time.monotonic()))
+    return [each.answer() for each in (first, *others)]
+
+
+class _Question(threading.Thread):
+    """One of several that are asked side by side. A process does not wait for it in order to end."""
+
+    def __init__(self, context: Context, ask: Callable[[], Any]) -> None:
+        super().__init__(daemon=True)
+        self._ask: Callable[[], Any] = partial(context.run, ask)
+        self._answer: Any = UNHEARD
+        self._failure: BaseException | None = None
+
+    def run(self) -> None:
+        try:
+            self._answer = self._ask()
+        except ExchangeError as error:
+            self._answer = error
+        except BaseException as error:  # noqa: BLE001  # it is raised where the answer is wanted
+            self._failure = error
+
+    def answer(self) -> Any:
+        if self._failure is not None:
+            raise self._failure
+        return self._answer
+
+
+async def _caught(question: Coroutine[Any, Any, Any]) -> Any:
+    try:
+        return await question
+    except ExchangeError as error:
+        return error
 
 
 def finished(coroutine: Coroutine[Any, Any, T]) -> T:

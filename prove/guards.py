@@ -34,6 +34,9 @@ class Ports:
             return None
         return self._me.ask("ask_venue", method.__name__, args)
 
+    async def together(self, calls: Any, spare: float | None) -> list[Any]:
+        raise AssertionError(f"a paper account is asked one thing at a time, not {calls} within {spare}")
+
     async def ledger(self, method: Callable[..., Any], *args: object) -> Any:
         return self._me.ask("ask_ledger", method.__name__, args)
 

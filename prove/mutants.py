@@ -227,8 +227,8 @@ MUTANTS = (
     Mutant(
         "the close of another one goes on without a look at how far it got",
         _MACHINE,
-        "            over = await self._flatten(watch, journal)",
-        "            over = await self._flatten(watch, None)",
+        "over = await self._flatten(watch, standing)",
+        "over = await self._flatten(watch, replace(standing, close=None))",
         _CLOSES,
     ),
     Mutant(
@@ -255,15 +255,15 @@ MUTANTS = (
     Mutant(
         "an order is sent without being journaled",
         _MACHINE,
-        "await session.tell(self._ledger.sending, attempt, ended",
-        "(attempt, ended",
+        "version = await session.tell(self._ledger.sending, dispatch)",
+        "version = dispatch.version",
         _CLOSES,
     ),
     Mutant(
         "the size is more than what is held",
         _MACHINE,
-        "            session.leg, decision.contracts, client_id",
-        "            session.leg, session.tracked.position.contracts, client_id",
+        "            decision.contracts,\n            client_id,",
+        "            session.tracked.position.contracts,\n            client_id,",
         ("two closes, partial fills", "a close and a hand"),
     ),
     Mutant(
@@ -275,18 +275,16 @@ MUTANTS = (
     ),
     Mutant(
         "sweep without a second read",
-        _LEG,
-        '                await session.cancel(order)\n        raise session.unsettled("filled", '
-        'f"orders still rest: {_named(orders)}")\n\n    async def own',
-        '                await session.cancel(order)\n            return "clean"\n'
-        "        raise session.unsettled()\n\n    async def own",
+        _MACHINE,
+        'if not await sweep.take(listed) and now.act == "ended":',
+        'if now.act == "ended":',
         _CLOSES,
     ),
     Mutant(
         "no sweep",
         _MACHINE,
-        '            if await sweep.everything(watch) == "clean":\n',
-        "            if True:\n",
+        "            await session.cancel(*(sweep.listed or ()))\n",
+        "            session.exchange.open_orders = lambda _leg: ()\n",
         _CLOSES,
     ),
     Mutant(
@@ -313,15 +311,15 @@ MUTANTS = (
     Mutant(
         "the position is closed as it was seen before the lock",
         _ADMISSION,
-        "        tracked = await self.position(seen.position.id, seen.generation)\n        _expect",
-        "        tracked = seen\n        _expect",
+        "        standing = await self.standing(seen)\n        _expect_alive(standing.position)\n",
+        "        standing = await self.standing(seen)\n",
         _CLOSES,
     ),
     Mutant(
         "a closer takes whichever generation is there",
         _ADMISSION,
-        "        tracked = await self.position(seen.position.id, seen.generation)\n        _expect",
-        "        tracked = await self.position(seen.position.id)\n        _expect",
+        "        standing = await self.standing(seen)\n        _expect_alive(",
+        "        standing = await self.standing(await self.position(seen.position.id))\n        _expect_alive(",
         _NEXT,
     ),
     Mutant(
@@ -333,23 +331,23 @@ MUTANTS = (
     ),
     Mutant(
         "the sweep does not see whether the leg is flat",
-        _LEG,
-        "return reads.holding is None and watch.view(None).net <= 0",
-        "return True",
+        _MACHINE,
+        "            over = await self._over(watch)\n        what",
+        "        what",
         _HANDS,
     ),
     Mutant(
-        "the sweep asks for the holding alone",
-        _LEG,
-        "return reads.holding is None and watch.view(None).net <= 0",
-        "return reads.holding is None",
+        "what the holding alone shows to be over is booked",
+        _MACHINE,
+        'if not await sweep.take(listed) and now.act == "ended":',
+        "if not await sweep.take(listed) and watch.holding is None:",
         _HANDS,
     ),
     Mutant(
         "no look after the sweep",
         _MACHINE,
-        "            over = await self._over(watch)\n        else:",
-        "            break\n        else:",
+        'if not await sweep.take(listed) and now.act == "ended":',
+        "if not await sweep.take(listed):",
         _HANDS,
     ),
     Mutant(
@@ -404,7 +402,7 @@ MUTANTS = (
     Mutant(
         "a stop-loss replaces that of a later position",
         "poslock/closing/resting.py",
-        "            and decide(watch.tracked, reads).row in _OF_THE_POSITION\n",
+        "            and decision.row in _OF_THE_POSITION\n",
         "",
         ("a change and a re-entry",),
     ),

@@ -44,7 +44,6 @@ _WRITES = {
 _EVENTS = {
     "begin": "intent",
     "unsettled": "unsettled",
-    "filled": "filled",
     "book": "booked",
     "settle": "settled,booked",
     "forget": "forgotten",
@@ -95,8 +94,11 @@ class _WatchedPorts(ThreadPorts):
             begun = self._tracks(args[0], args[4])
         elif name in _WRITES:
             key, token = args[0], args[1]
-            words = name, token, key.generation, *_lines(name, args)
-            begun = [self._diary.invoke(_WRITES[name], key.position_id, *words)]
+            # Nobody but the holder writes about it, and who is none any more is refused.
+            began = name in {"sending", "filled"} and _is_open(method, key)
+            words = name, token, key.generation, *_lines(name, args, began=began)
+            kind = "begin" if began else _WRITES[name]
+            begun = [self._diary.invoke(kind, key.position_id, *words)]
         else:
             return await super().ledger(method, *args)
         try:
@@ -145,13 +147,18 @@ class _WatchedPorts(ThreadPorts):
         return token
 
 
-def _lines(name: str, args: tuple[Any, ...]) -> tuple[str, str]:
+def _is_open(method: Any, key: CloseKey) -> bool:
+    return bool(method.__self__.standing(key).position.state == "open")
+
+
+def _lines(name: str, args: tuple[Any, ...], *, began: bool) -> tuple[str, str]:
     """The lines of the audit that a write makes, and the detail by which its line is known, if it may make none."""
     match name:
         case "unsettled":
             return "unsettled", args[2]
-        case "sending":
-            return ("adopted,sending" if any(args[5:]) else "sending"), ""
+        case "sending" | "filled":
+            is_grown = name == "sending" and args[2].grown is not None
+            return ",".join(["intent"] * began + ["adopted"] * is_grown + [name]), ""
         case "change":
             return ",".join(["change"] * len(args[2])), ""
         case "end_change":

@@ -151,11 +151,11 @@ class Bot:
     def _of_the_position(self, spot: Spot, tracked: TrackedPosition) -> Decimal:
         """What such a bot knows by its own books; 0 if they do not agree with what is held."""
         venue, key = self._venues[spot.account], CloseKey(tracked.position.id, tracked.generation)
-        history, changes = self._ledger.leg(key), self._ledger.changes(key)
-        ours = {each.client_order_id: each.filled for each in changes if each.client_order_id and each.filled}
+        known = self._ledger.standing(key)
+        ours = {each.client_order_id: each.filled for each in known.changes if each.client_order_id and each.filled}
         holding = venue.holding(spot.leg)
-        trades = venue.trades(spot.leg, history.tracked.trades_since_ms)
-        table = in_terms_of_the_table(tracked.position, history, ours, spot=False)
+        trades = venue.trades(spot.leg, known.leg.tracked.trades_since_ms)
+        table = in_terms_of_the_table(tracked.position, known.leg, ours, spot=False)
         seen = view(table, Reads(holding, trades))
         return min(seen.held, seen.ours) if seen.agree and not seen.unseen else Decimal(0)
 

@@ -423,6 +423,16 @@ class Owner:
     async def ledger(self, method: Callable[..., Any], *args: object) -> Any:
         return self.carry_out(Step("ledger", method.__name__), method, *args)
 
+    async def together(self, calls: Sequence[Any], spare: float | None) -> list[Any]:
+        del spare  # one after the other, so that every step has its number
+        answers: list[Any] = []
+        for method, args in calls:
+            try:
+                answers.append(await self.venue(method, *args))
+            except ExchangeError as error:
+                answers.append(error)
+        return answers
+
     async def acquire(self, lock: PositionLock, timeout: float | None) -> int:  # noqa: ASYNC109  # as in `Ports`
         token: int = self.carry_out(Step("lock", "acquire"), self._acquired, lock, timeout)
         return token

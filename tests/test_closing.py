@@ -62,9 +62,8 @@ def test_a_close_asks_sends_sweeps_and_books(account: Account) -> None:
     venue = Venue(account)
     closed = venue.guard.close_position("btc-1", reason="stop-loss")
     look = ["holding", "trades"]
-    sweep = ["open_orders", *look, "cancel", "cancel", "open_orders"]
-    assert venue.calls == ["prepare", *look, "place", *look, *sweep, *look, "open_orders", "funding"]
-    assert len(venue.calls) == 16
+    last = [*look, "open_orders", "funding"]
+    assert venue.calls == ["prepare", *look, "place", "open_orders", *look, "cancel", "cancel", *last]
     assert closed.exit_price == 59_000
     assert closed.gross_pnl == -10_000
     assert closed.fees == Decimal(295)  # 0.0005 of 590000
@@ -454,7 +453,7 @@ def test_an_order_placed_during_the_sweep_is_swept(account: Account) -> None:
 
     venue.instead["cancel"] = cancel
     venue.guard.close_position("btc-1")
-    assert venue.calls.count("open_orders") == 4  # before and after each cancel, and after the last look
+    assert venue.calls.count("open_orders") == 3  # before the leg is seen to be flat, and after each cancel
     account.assert_closed_once(position)
 
 
@@ -603,8 +602,8 @@ def test_a_log_text_never_keeps_a_close_from_happening(account: Account, reason:
     assert account.rows("SELECT reason FROM close") == [(kept,)]
 
 
-def test_a_close_makes_four_durable_commits(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Intent, sending, filled, booked; everything else that the ledger is asked is a read."""
+def test_a_close_makes_three_durable_commits(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Intent and sending together, filled, booked; everything else that the ledger is asked is a read."""
     account.open()
     commits = []
     transaction = Database.transaction
@@ -616,4 +615,4 @@ def test_a_close_makes_four_durable_commits(account: Account, monkeypatch: pytes
 
     monkeypatch.setattr(Database, "transaction", counted)
     account.guard.close_position("btc-1")
-    assert len(commits) == 4
+    assert len(commits) == 3

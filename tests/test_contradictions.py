@@ -122,14 +122,17 @@ def test_a_late_growth_of_the_position_is_closed_too(account: Account) -> None:
     position = account.open()
     account.exchange.open_position(SYMBOL, "long", 6)
     venue = Venue(account)
-    begin, key = venue.ledger.begin, CloseKey("btc-1", 1)
+    sending, key = venue.ledger.sending, CloseKey("btc-1", 1)
+    steps = ["resize"]
     grown = position.scaled_in(6, 59_000)
 
-    def late(*args: Any) -> None:
-        venue.ledger.resize(key, venue.ledger.highest_token("btc-1"), grown, Decimal(59_625))
-        begin(*args)
+    def late(*args: Any) -> int:
+        if steps:
+            steps.pop()
+            venue.ledger.resize(key, venue.ledger.highest_token("btc-1"), grown, Decimal(59_625))
+        return sending(*args)
 
-    venue.ledger.begin = late  # type: ignore[assignment]
+    venue.ledger.sending = late  # type: ignore[assignment]
     closed = venue.guard.close_position("btc-1")
     assert account.exchange.held(LEG) == 0
     assert sum(fill.contracts for fill in closed.fills) == 16

@@ -59,7 +59,7 @@ def accepted(account: Account, position: Position) -> int:
 def test_died_after_grant(start: Children, account: Account) -> None:
     """Nothing was begun: the next close starts over, and there is nothing to recover."""
     position = account.open()
-    killed(start, account, "ledger", "before", "begin")
+    killed(start, account, "ledger", "before", "sending")
     assert (step(account), accepted(account, position)) == (None, 0)
     assert account.guard.recover() == []
     go_on(account, "close_position")
@@ -67,9 +67,13 @@ def test_died_after_grant(start: Children, account: Account) -> None:
 
 
 def test_died_after_intent(start: Children, account: Account, next_owner: str) -> None:
-    """Nobody has sent anything: the next owner sends."""
+    """A bot with order code of its own has sent nothing yet: the next owner sends."""
     position = account.open()
-    killed(start, account, "ledger", "after", "begin")
+    strikes = {"ledger": [{"method": "begin", "when": "after", "what": "kill"}]}
+    child = start("slices", **account.of_child(), position="btc-1", slices=[10], strikes=strikes)
+    child.hear()
+    child.tell()
+    child.wait_killed()
     assert (step(account), accepted(account, position)) == ("intent", 0)
     go_on(account, next_owner)
     account.assert_closed_once(position)

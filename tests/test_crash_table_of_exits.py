@@ -138,13 +138,13 @@ def test_died_closing_in_slices(start: Children, account: Account, at: At) -> No
 
 
 @at_each(
-    ("ledger", "before", "begin", 1),
+    ("ledger", "before", "sending", 1),
     ("venue", "before", "place", 1),
     ("venue", "after", "place", 1),
     ("ledger", "before", "book", 1),
 )
 def test_died_closing_instead_of_a_stop_loss(start: Children, account: Account, at: At) -> None:
-    """The price has passed it: once the close is journaled, it is one like any other."""
+    """The price has passed it: once its order is journaled, it is a close like any other."""
     position = account.open(bare=True)
     killed(start, account, "change", at, change={"stop_loss": 59_500, "or_close": True})
     closes(account, goes_on(account), position)

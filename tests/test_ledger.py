@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from poslock import ClosedPosition, Fill, LedgerError, LockLost, Position, PositionConflict, TokenRefused
-from poslock.ledger.journal import Attempt, Change, CloseKey, LegAtTracking
-from poslock.ledger.ledger import Ledger
+from poslock.ledger.journal import Attempt, Change, CloseKey, Dispatch, LegAtTracking
+from poslock.ledger.ledger import Ledger, Moved
 from poslock.position import Trade
 
 if TYPE_CHECKING:
@@ -58,8 +58,8 @@ SETTLED = replace(
 )
 WRITES: dict[str, tuple[Any, ...]] = {
     "begin": ("stop-loss",),
-    "sending": (ATTEMPT, None),
-    "filled": ((EXIT,),),
+    "sending": (),
+    "filled": ("stop-loss", (EXIT,)),
     "book": (CLOSED,),
 }
 # What is written of an open position, in an order in which all of it can be.
@@ -86,8 +86,18 @@ def track(ledger: Ledger, position: Position = POSITION, at_ms: int = 1000, **op
     return ledger.track(position, "account", at_ms, options.pop("leg", LEG), **options)
 
 
+def arguments(ledger: Ledger, name: str) -> tuple[Any, ...]:
+    version = ledger.standing(KEY).version
+    more = {"begin": (version,), "sending": (Dispatch(ATTEMPT, version, "stop-loss"),)}.get(name, ())
+    return (*(WRITES | OTHERS)[name], *more)
+
+
 def write(ledger: Ledger, name: str, token: int) -> None:
-    getattr(ledger, name)(KEY, token, *(WRITES | OTHERS)[name])
+    getattr(ledger, name)(KEY, token, *arguments(ledger, name))
+
+
+def sending(ledger: Ledger, attempt: Attempt, key: CloseKey = KEY, **more: Any) -> None:
+    ledger.sending(key, 5, Dispatch(attempt, ledger.standing(key).version, "stop-loss", **more))
 
 
 def advance(ledger: Ledger, until: str, token: int = 5, writes: dict[str, Any] = WRITES) -> None:
@@ -172,7 +182,7 @@ def test_the_whole_journal(ledger: Ledger) -> None:
     """From open to closed, with everything read back as it was written."""
     for name, step in zip(WRITES, ("intent", "sending", "filled", "booked"), strict=True):
         write(ledger, name, 5)
-        close = ledger.close(KEY)
+        close = ledger.standing(KEY).close
         assert close is not None
         assert close.step == step
         assert ledger.unfinished("account") == ([] if step == "booked" else [KEY])
@@ -180,18 +190,46 @@ def test_the_whole_journal(ledger: Ledger) -> None:
     assert tracked is not None
     assert (tracked.position, tracked.state, tracked.closed) == (POSITION, "closed", CLOSED)
     assert ledger.highest_token("btc-1") == 5
-    assert ledger.leg(KEY).tracked == LEG
-    assert ledger.leg(KEY).trades == (EXIT,)
+    assert ledger.standing(KEY).leg.tracked == LEG
+    assert ledger.standing(KEY).leg.trades == (EXIT,)
     assert (ledger.sent("pl1"), ledger.sent("pl2")) == (True, False)
+
+
+def test_an_order_is_not_sent_by_what_was_read_before_another_write(ledger: Ledger) -> None:
+    """The size, a change or an attempt may be another one by now: nothing is journaled, and it is looked at again."""
+    version = ledger.standing(KEY).version
+    write(ledger, "resize", 5)
+    with pytest.raises(Moved, match="look at it again"):
+        ledger.sending(KEY, 6, Dispatch(ATTEMPT, version, ""))
+    with pytest.raises(Moved):
+        ledger.begin(KEY, 6, "", version)
+    assert (ledger.standing(KEY).close, tracked_of(ledger).state) == (None, "open")
+    write(ledger, "sending", 6)
+
+
+def test_of_several_orders_each_is_journaled_or_says_why_not(ledger: Ledger) -> None:
+    """One position was taken over meanwhile, and one has grown: the third one's order goes out."""
+    keys = [CloseKey(each, 1) for each in ("a", "b", "c")]
+    for key in keys:
+        track(ledger, replace(POSITION, id=key.position_id, symbol=f"{key.position_id}/USDT"))
+    versions = [ledger.standing(key).version for key in keys]
+    ledger.note(keys[0], 9, "took over", "")
+    ledger.seen(keys[1], 5, ())
+    attempts = [replace(ATTEMPT, client_order_id=key.position_id) for key in keys]
+    told = ledger.sending_all(
+        [(key, 5, Dispatch(each, version, "")) for key, each, version in zip(keys, attempts, versions, strict=True)]
+    )
+    assert [type(each) for each in told] == [TokenRefused, Moved, int]
+    assert [ledger.standing(key).position.state for key in keys] == ["open", "open", "closing"]
 
 
 def test_a_second_attempt_keeps_what_the_first_one_filled(ledger: Ledger) -> None:
     """The same number again updates the attempt; the next number says what the one before had filled."""
     advance(ledger, "filled")
-    ledger.sending(KEY, 5, replace(ATTEMPT, expires_at_ms=6000), None)
+    sending(ledger, replace(ATTEMPT, expires_at_ms=6000))
     second = Attempt(2, "pl2", Decimal(4), 7000)
-    ledger.sending(KEY, 5, second, Decimal(6))
-    close = ledger.close(KEY)
+    sending(ledger, second, filled_before=Decimal(6))
+    close = ledger.standing(KEY).close
     assert close is not None
     assert close.attempts == (replace(ATTEMPT, expires_at_ms=6000, filled=Decimal(6)), second)
 
@@ -225,8 +263,8 @@ def test_a_closed_id_opens_a_new_generation(ledger: Ledger) -> None:
     tracked = track(ledger, at_ms=2000)
     assert (tracked.generation, tracked.state) == (2, "open")
     with pytest.raises(TokenRefused):
-        ledger.begin(CloseKey("btc-1", 2), 4, "")
-    ledger.begin(CloseKey("btc-1", 2), 5, "")
+        ledger.filled(CloseKey("btc-1", 2), 4, "")
+    ledger.filled(CloseKey("btc-1", 2), 5, "")
 
 
 @pytest.mark.parametrize(
@@ -260,18 +298,18 @@ def test_trades_keep_the_order_of_the_venue(ledger: Ledger) -> None:
     ledger.unsettled(KEY, 5, "", (anonymous,))
     between = replace(LATE, effect="exit")
     ledger.unsettled(KEY, 5, "", (ENTRY, between, EXIT))
-    assert ledger.leg(KEY).trades == (between, EXIT)
-    assert ledger.leg(KEY).baseline == {"t0"}
+    assert ledger.standing(KEY).leg.trades == (between, EXIT)
+    assert ledger.standing(KEY).leg.baseline == {"t0"}
     ledger.unsettled(KEY, 5, "", (anonymous, between))
-    assert ledger.leg(KEY).trades == (EXIT, between)  # what is known of a trade is not forgotten
+    assert ledger.standing(KEY).leg.trades == (EXIT, between)  # what is known of a trade is not forgotten
 
 
 def test_a_late_entry_joins_the_baseline(ledger: Ledger) -> None:
     """And is no new trade any more; the others stay what they were."""
     advance(ledger, "filled")
-    ledger.filled(KEY, 5, (EXIT,), (LATE,))
-    assert ledger.leg(KEY).trades == (EXIT,)
-    assert ledger.leg(KEY).baseline == {"t0", "t9"}
+    ledger.filled(KEY, 5, "", (EXIT,), (LATE,))
+    assert ledger.standing(KEY).leg.trades == (EXIT,)
+    assert ledger.standing(KEY).leg.baseline == {"t0", "t9"}
     assert events(ledger)[-1] == ("filled", "late entry t9")
 
 
@@ -297,9 +335,8 @@ def test_a_trade_is_booked_once_on_each_side(ledger: Ledger) -> None:
     for other in (KEY, short, CloseKey("eth", 1)):
         assert ledger.booked_elsewhere(other, ["t1"]) == frozenset()
     for key, attempt in ((short, "pl2"), (again, "pl3")):
-        ledger.begin(key, 5, "")
-        ledger.sending(key, 5, replace(ATTEMPT, client_order_id=attempt), None)
-        ledger.filled(key, 5)
+        sending(ledger, replace(ATTEMPT, client_order_id=attempt), key)
+        ledger.filled(key, 5, "")
     ledger.book(short, 5, replace(CLOSED, position_id="short"))
     before = dump(ledger)
     with pytest.raises(LedgerError, match="UNIQUE"):
@@ -311,9 +348,9 @@ def test_an_order_may_take_more_into_the_position(ledger: Ledger) -> None:
     """In the commit that lets it out: contracts, price and fee are the larger ones, and the history says so."""
     larger = POSITION.scaled_in(5, 57000, fee="0.2")
     advance(ledger, "sending")
-    ledger.sending(KEY, 5, ATTEMPT, None, (EXIT,), larger)
+    sending(ledger, ATTEMPT, trades=(EXIT,), grown=larger)
     assert tracked_of(ledger).position == larger
-    assert ledger.leg(KEY).tracked.held == 10  # what was held at the tracking stays what it was
+    assert ledger.standing(KEY).leg.tracked.held == 10  # what was held at the tracking stays what it was
     assert ("adopted", "15 from 59000") in events(ledger)
 
 
@@ -326,17 +363,18 @@ def test_a_position_is_settled_from_any_step(ledger: Ledger, until: str) -> None
     write(ledger, "change", 5)
     advance(ledger, until)
     ledger.settle(KEY, 6, SETTLED, "the venue is gone")
-    tracked, close = tracked_of(ledger), ledger.close(KEY)
+    tracked, close = tracked_of(ledger), ledger.standing(KEY).close
     assert (tracked.state, tracked.closed) == ("closed", SETTLED)
     assert close is not None
     assert close.step == "booked"
-    assert [each.step for each in ledger.changes(KEY)] == ["dropped"]
+    assert [each.step for each in ledger.standing(KEY).changes] == ["dropped"]
     assert ledger.unfinished("account") == []
     assert events(ledger)[-2:] == [("settled", "the venue is gone"), ("booked", "net 0, 10 written off")]
     before = dump(ledger)
-    for name, arguments in (WRITES | {"settle": (SETTLED, "again"), "forget": ("",)}).items():
+    again = {name: arguments(ledger, name) for name in WRITES} | {"settle": (SETTLED, "again"), "forget": ("",)}
+    for name, values in again.items():
         with pytest.raises(LedgerError, match="not at step"):
-            getattr(ledger, name)(KEY, 7, *arguments)
+            getattr(ledger, name)(KEY, 7, *values)
     assert dump(ledger) == before
 
 
@@ -355,7 +393,7 @@ def test_a_forgotten_position_leaves_its_leg_and_its_history(ledger: Ledger) -> 
     write(ledger, "change", 5)
     ledger.forget(KEY, 6, "by mistake")
     assert tracked_of(ledger).state == "forgotten"
-    assert [each.step for each in ledger.changes(KEY)] == ["dropped"]
+    assert [each.step for each in ledger.standing(KEY).changes] == ["dropped"]
     assert ledger.on_leg("account", "BTC/USDT", "long") is None
     assert ledger.unfinished("account") == []
     track(ledger, replace(POSITION, id="btc-2"))
@@ -392,7 +430,10 @@ def test_a_later_position_takes_the_leg_of_one_that_cannot_be_settled(ledger: Le
     later = track(ledger, replace(POSITION, id=later_id), 2000, leg=leg, after=(KEY, 5))
     assert (later.state, later.generation) == ("open", 2 if later_id == "btc-1" else 1)
     assert ledger.on_leg("account", "BTC/USDT", "long") == later
-    assert (ledger.leg(KEY).later, ledger.leg(CloseKey(later_id, later.generation)).later) == (Decimal(12), None)
+    assert (ledger.standing(KEY).leg.later, ledger.standing(CloseKey(later_id, later.generation)).leg.later) == (
+        Decimal(12),
+        None,
+    )
     assert ledger.unfinished("account") == [KEY]
     (old,) = ledger.superseded("btc-1")
     assert (old.generation, old.state) == (1, "closing")
@@ -512,7 +553,7 @@ def test_a_signal_in_the_middle_of_a_write_leaves_nothing_open(ledger: Ledger) -
             signal.raise_signal(signal.SIGUSR1)
     finally:
         signal.signal(signal.SIGUSR1, previous)
-    Ledger(ledger.path).begin(KEY, 1, "")
+    write(Ledger(ledger.path), "begin", 1)
 
 
 def test_a_child_forked_in_the_middle_of_a_write_can_write(ledger: Ledger) -> None:

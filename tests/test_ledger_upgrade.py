@@ -270,7 +270,7 @@ def test_an_upgraded_position_reads_as_it_did(old: Old) -> None:
     assert (closed.net_pnl, closed.exit_price, closed.token) == (Decimal("9999.1"), 61_000, TOKEN)
     assert [(fill.trade_id, fill.contracts) for fill in closed.fills] == [("t1", 4), ("t2", 6)]
     assert (closed.ended_by, closed.left_at_venue, closed.written_off, closed.by_operator) == ("", None, 0, 0)
-    leg = ledger.leg(CloseKey("open", 1))
+    leg = ledger.standing(CloseKey("open", 1)).leg
     assert (leg.tracked.held, leg.tracked.entry_price, leg.tracked.position_id, leg.later) == (10, None, None, None)
     assert (leg.trades, leg.tracked.baseline) == ((), ())
     last = ledger.history()[-1]
@@ -393,7 +393,7 @@ def test_a_ledger_of_version_3_keeps_every_row_and_gets_what_a_new_one_has(tmp_p
         assert schemas[0] == schemas[1]
         assert [each.execute("PRAGMA user_version").fetchone() for each in (db, empty)] == [(4,), (4,)]
         assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-    close = ledger.close(CloseKey("closing", 1))
+    close = ledger.standing(CloseKey("closing", 1)).close
     assert close is not None
     assert (close.step, len(close.attempts), ledger.sent(close.attempts[0].client_order_id)) == ("sending", 1, True)
 

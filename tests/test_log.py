@@ -33,7 +33,7 @@ def test_each_step_of_a_close_is_told(guard: PositionGuard, caplog: pytest.LogCa
     told = [
         step for step in steps if step in {"begin", "decide", "sending", "send", "filled", "cancel", "book", "booked"}
     ]
-    assert told == ["begin", "decide", "sending", "send", "decide", "filled", "cancel", "decide", "book", "booked"]
+    assert told == ["decide", "sending", "send", "decide", "filled", "cancel", "decide", "book", "booked"]
     assert {(each.position, each.token) for each in records if hasattr(each, "step")} == {("p", closed.token)}  # type: ignore[attr-defined]
     said = [each.getMessage() for each in records]
     assert "acquired" in said[0]

@@ -235,12 +235,13 @@ def test_a_store_asks_the_shipped_ledger_in_any_of_its_states(tmp_path: Path) ->
     """The states stay as they were, an error leaves none behind, and what is asked twice is answered the same."""
     market = CLOSE_SCENES[0].start(tmp_path).disk
     ledger, key = market.books.ledger, CloseKey(ID, 1)
-    begun, _ = ledger.ask(market.ledger, 0, "begin", (key, 10, "why"))
-    refused, error = ledger.ask(begun, 0, "filled", (key, 9))
-    assert (refused, error.make) == (begun, ledger.ask(begun, 0, "filled", (key, 9))[1].make)
+    version = ledger.ask(market.ledger, 0, "standing", (key,))[1].version
+    begun, _ = ledger.ask(market.ledger, 0, "begin", (key, 10, "why", version))
+    refused, error = ledger.ask(begun, 0, "filled", (key, 9, ""))
+    assert (refused, error.make) == (begun, ledger.ask(begun, 0, "filled", (key, 9, ""))[1].make)
     assert isinstance(error.make(*error.args), TokenRefused)
-    assert ledger.ask(market.ledger, 0, "close", (key,))[1] is None
-    assert ledger.ask(begun, 0, "close", (key,))[1].step == "intent"
+    assert ledger.ask(market.ledger, 0, "standing", (key,))[1].close is None
+    assert ledger.ask(begun, 0, "standing", (key,))[1].close.step == "intent"
 
 
 # What is shipped, and what it would be with a line less.

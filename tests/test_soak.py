@@ -265,7 +265,7 @@ def test_changes_that_end_together_are_one_write_with_a_line_each(tmp_path: Path
     steps: list[Any] = ["refused", "dropped", "dropped"]
     changes = [Change(n, "stop_loss", Decimal(1), None, None, step) for n, step in enumerate(steps)]
     diary = Diary(str(tmp_path), "bot-1")
-    made = _lines("end_change", (CloseKey("p0", 1), 7, *changes))
+    made = _lines("end_change", (CloseKey("p0", 1), 7, *changes), began=False)
     diary.returned(diary.invoke("write", "p0", "end_change", 7, 1, *made), "done")
     line = {"position_id": "p0", "generation": 1, "token": 7, "detail": ""}
     audit = [{**line, "number": number, "event": event} for number, event in enumerate(steps, start=3)]

@@ -69,7 +69,7 @@ def tracked(desk: Desk, side: Side = "long", contracts: Any = 10, **options: Any
 def journaled(desk: Desk) -> list[tuple[Decimal | None, Decimal]]:
     """Prices and contracts of the changes, as the ledger keeps them."""
     ledger = desk.guard()._operations.means.ledger
-    return [(each.trigger_price, each.contracts) for each in ledger.changes(CloseKey("btc-1", 1))]
+    return [(each.trigger_price, each.contracts) for each in ledger.standing(CloseKey("btc-1", 1)).changes]
 
 
 @all_venues

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.parametrize("asynchronous", [False, True], ids=["sync",
 LEASE = 1.0
 REAL = ("mexc", "binanceusdm")
 LATE = [("/api/v1/private/order/create", 513), ("/fapi/v1/order", -1021)]
-WRITES = [(method, when) for method in ("begin", "sending", "filled", "book") for when in ("before", "after")]
+WRITES = [(method, when) for method in ("sending", "filled", "book") for when in ("before", "after")]
 REQUESTS = ["holding", "place", "open_orders", "cancel", "trades", "funding"]
 
 

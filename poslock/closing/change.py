@@ -73,10 +73,10 @@ class Changes:
 
     async def run(self, wanted: Wanted) -> ModifiedPosition | Passed:
         """Finish what was begun before, then make these changes; or say that the position is to be closed instead."""
-        before = await self._session.read(self._ledger.changes)
+        before = (await self._session.standing()).changes
         with suppress(ChangeRefused):  # that was said, or will be, to who asked for it; the audit trail has it
             await self.finish()
-        await self._session.reload()
+        await self._session.standing()
         seen = await self._seen(wanted, before)
         wanted = wanted.fitted(self._session.tracked, seen)
         wanted.check(self._session.tracked, seen)
@@ -87,7 +87,7 @@ class Changes:
         if wanted.stop_loss is ... and seen.is_sure:
             with suppress(ChangeRefused):  # the old one stays, and nobody has asked for this one
                 await self._follow(seen)
-        begun = await self._session.read(self._ledger.changes)
+        begun = (await self._session.standing()).changes
         changes = wanted.changes(self._session.tracked, seen, first=len(begun) + 1)
         await self._session.tell(self._ledger.change, changes)
         self._is_too_late = False
@@ -102,7 +102,7 @@ class Changes:
     async def finish(self, *, looked: bool = False) -> None:
         """Finish the changes that were begun; before the first one look, unless the leg was *looked* at just now."""
         await self._session.ask(self._session.exchange.prepare)
-        begun = [each for each in await self._session.read(self._ledger.changes) if each.is_unfinished]
+        begun = [each for each in (await self._session.standing()).changes if each.is_unfinished]
         for _, rungs in groupby(begun, key=lambda each: each.ladder or each.number):
             changes = [*rungs]
             self._session.change = changes[0].kind
@@ -114,7 +114,7 @@ class Changes:
     async def follow(self) -> None:
         """Have a stop-loss of ours that is larger than what is left follow that, at its price."""
         await self.finish()
-        await self._session.reload()
+        await self._session.standing()
         watch = await Watch.of(self._session)
         decision = await watch.decision()
         if _is_sure(decision):
@@ -122,7 +122,7 @@ class Changes:
 
     async def _follow(self, seen: Seen) -> None:
         session = self._session
-        found = following(session.tracked, await session.read(self._ledger.changes), seen)
+        found = following(session.tracked, (await session.standing()).changes, seen)
         if found is None:
             return
         old, new = found
@@ -280,7 +280,7 @@ class Changes:
     async def _refuse(self, change: Change, why: str) -> None:
         """Give up what was begun, in one commit; the rungs of a ladder that rest stay beside the orders before it."""
         # What came after it in the same call is given up too: the caller learns of one refusal, and asks anew.
-        begun = [each for each in await self._session.read(self._ledger.changes) if each.is_unfinished]
+        begun = [each for each in (await self._session.standing()).changes if each.is_unfinished]
         steps = dict.fromkeys(self._placed, "done") | {change.number: "refused"}
         await self._end(*[replace(each, step=steps.get(each.number, "dropped")) for each in begun])  # type: ignore[arg-type]
         if change.ladder is not None and self._placed:

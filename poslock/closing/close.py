@@ -21,14 +21,15 @@ Errors: `CloseUnsettled` when the venue does not explain what became of the posi
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal, localcontext
 from typing import TYPE_CHECKING
 
-from poslock.closing.exits import Reads, decide
-from poslock.closing.leg import Sweep, Watch, enlarged
-from poslock.closing.session import LONGEST_PAUSE, Session, client_order_id, receive_window_ms
+from poslock.closing.exits import Decision, Reads, decide
+from poslock.closing.leg import Sweep, Watch, enlarged, named
+from poslock.closing.session import FIRST_PAUSE, LONGEST_PAUSE, Session, client_order_id, pauses, receive_window_ms
 from poslock.errors import (
     CloseUnsettled,
     ExchangeUnavailable,
@@ -42,31 +43,35 @@ from poslock.errors import (
     RequestExpired,
 )
 from poslock.exchange.port import CloseOrder, Sending
-from poslock.ledger.journal import Attempt
+from poslock.ledger.journal import Attempt, Dispatch
+from poslock.ledger.ledger import Moved
 from poslock.pnl import realized_pnl
 from poslock.position import EXACT, ClosedPosition
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Sequence
 
-    from poslock.closing.exits import Decision
+    from poslock.bridge import Call
     from poslock.exchange.port import Order
     from poslock.ledger.journal import Close as Journal
+    from poslock.ledger.journal import Standing
     from poslock.position import Fill, Position
 
 _MOST_ORDERS = 100
 _FRUITLESS_ORDERS = 3
-_MOST_SWEEPS = 5
+_MOST_STARTS = 3
 
 
 class Close:
     """The close of one position by one owner of its lock; `run` goes on from wherever the journal says."""
 
-    def __init__(self, session: Session, *, reason: str, whole: bool = False) -> None:
+    def __init__(self, session: Session, *, reason: str, whole: bool = False, urgent: bool = False) -> None:
         self._session = session
         self._ledger = session.means.ledger
+        self._sweep = Sweep(session)
         self._reason = reason
         self._whole = whole
+        self._urgent = urgent
         self._refusal = ""
         self._is_put_off = False  # whether the venue has turned the last order away for rate, and nothing else
         self._sent: set[str] = set()
@@ -74,31 +79,32 @@ class Close:
 
     async def run(self) -> ClosedPosition:
         """Go from the journaled step to the booking."""
-        session = self._session
-        journal = await session.read(self._ledger.close)
-        if journal is None:
-            await self.begin()
-        watch = await Watch.of(session)
-        return await self._or_says_why(watch, self._run(watch, journal))
+        for _ in range(_MOST_STARTS):
+            standing = await self._session.standing()
+            watch = await Watch.of(self._session)
+            with suppress(Moved):
+                return await self._or_says_why(watch, self._run(watch, standing))
+            self._session.forget_standing()
+        raise self._session.unsettled("sending", "somebody else writes about it at the same time")
 
-    async def _run(self, watch: Watch, journal: Journal | None) -> ClosedPosition:
-        session, sweep = self._session, Sweep(self._session)
+    async def _run(self, watch: Watch, standing: Standing) -> ClosedPosition:
+        session, journal = self._session, standing.close
         await session.ask(session.exchange.prepare)
         if journal is None or journal.step != "filled":
-            await sweep.resolve_reduces(watch)
-            over = await self._flatten(watch, journal)
-            await session.tell(self._ledger.filled, watch.trades, watch.late)
+            await self._sweep.resolve_reduces(watch)
+            over = await self._flatten(watch, standing)
+            await session.tell(self._ledger.filled, self._reason, watch.trades, watch.late)
         else:
             await self._resolve(watch, journal)
             over = await self._over(watch)
-        return await self._end(watch, sweep, over)
+        return await self._end(watch, over)
 
     async def look(self) -> Decision:
         """What follows for a close that was begun, with nothing sent; the reason is in the ledger if it cannot end."""
         session = self._session
         watch = await Watch.of(session)
-        await Sweep(session).resolve_reduces(watch)
-        await self._resolve(watch, await session.read(self._ledger.close))
+        await self._sweep.resolve_reduces(watch)
+        await self._resolve(watch, (await session.standing()).close)
         decision = await watch.decision()
         if decision.act == "unsettled":
             await session.tell(self._ledger.unsettled, decision.reason, watch.trades)
@@ -106,19 +112,14 @@ class Close:
 
     async def end(self, watch: Watch, over: Decision) -> ClosedPosition:
         """Book a position that has ended by itself, as the table has just said of an open one."""
-        await self.begin()
-        await self._session.tell(self._ledger.filled, watch.trades, watch.late)
-        return await self._or_says_why(watch, self._end(watch, Sweep(self._session), over))
+        await self._session.tell(self._ledger.filled, self._reason, watch.trades, watch.late)
+        return await self._or_says_why(watch, self._end(watch, over))
 
     # The same in pieces, for a bot that sends the order itself.
 
     async def begin(self) -> None:
         """From here on the position is closing."""
-        session = self._session
-        await session.tell(self._ledger.begin, self._reason)
-        # A write of the last owner that came late is in there now, or refused from here on.
-        # (test_a_late_growth_of_the_position_is_closed_too)
-        await session.reload()
+        await self._begun((await self._session.standing()).version)
 
     @property
     def client_order_id(self) -> str:
@@ -134,7 +135,8 @@ class Close:
         window_ms = receive_window_ms(stamp)
         attempt = Attempt(number, client_id, watch.view(None).ours, stamp.at_ms + window_ms)
         self._sent.add(client_id)
-        await session.tell(self._ledger.sending, attempt, None)
+        version = (await session.standing()).version
+        await session.tell(self._ledger.sending, Dispatch(attempt, version, self._reason))
         return Sending(stamp.at_ms, window_ms, client_id)
 
     async def finish(self, fills: Sequence[Fill]) -> ClosedPosition:
@@ -149,8 +151,7 @@ class Close:
         return await self._or_says_why(watch, self._finish(watch, fills))
 
     async def _finish(self, watch: Watch, fills: Sequence[Fill]) -> ClosedPosition:
-        session, sweep = self._session, Sweep(self._session)
-        await sweep.resolve_reduces(watch)
+        await self._sweep.resolve_reduces(watch)
         with localcontext(EXACT):
             total, left = sum((fill.contracts for fill in fills), Decimal(0)), watch.view(None).ours
         if total != left:
@@ -165,8 +166,8 @@ class Close:
             raise InvalidPosition("fills", total, f"contracts in all, but the venue still holds {said.contracts}")
         if over.act == "unsettled":
             raise self._session.unsettled("sending", over.reason)
-        await session.tell(self._ledger.filled, watch.trades, watch.late)
-        return await self._end(watch, sweep, over)
+        await self._session.tell(self._ledger.filled, self._reason, watch.trades, watch.late)
+        return await self._end(watch, over)
 
     def _without_the_bots_word(self, watch: Watch) -> Decision:
         """What follows from what was seen last if the bot's order filled only what the trades show."""
@@ -182,29 +183,59 @@ class Close:
 
     # intent, sending → filled
 
-    async def _flatten(self, watch: Watch, journal: Journal | None) -> Decision:
+    async def _flatten(self, watch: Watch, standing: Standing) -> Decision:
         """Close what the leg shows of the position until the table says that it is over."""
-        attempt, order = await self._resolve(watch, journal)
+        session, version = self._session, standing.version
+        attempt, order = await self._resolve(watch, standing.close)
         fruitless = sent = 0
+        session.hurries = attempt is None
         while True:
-            decision = await watch.decision(whole=self._whole, first=attempt is None)
+            decision = self._unseen(watch, standing) if attempt is None else None
+            if decision is None:
+                decision, _ = await watch.glance(whole=self._whole, first=attempt is None)
+            session.hurries = False
+            if decision.act in {"look", "rebase"}:
+                # It may take a while: whoever comes next is to know that it is wanted.
+                version = await self._begun(version)
+                decision = await watch.decision(whole=self._whole, first=attempt is None)
             if decision.act in {"ended", "left"}:
                 return decision
             if decision.act != "send":
-                raise self._session.unsettled("sending", decision.reason + self._refusal)
+                raise session.unsettled("sending", decision.reason + self._refusal)
             # What the last owner sent in vain does not count: two of ours may be needed to make room for the third.
             # (test_a_close_that_the_resting_orders_block)
             if sent and (order is None or not order.filled) and not self._is_put_off:
                 fruitless += 1
                 if fruitless == _FRUITLESS_ORDERS:
                     break
-                await self._session.wait(LONGEST_PAUSE)
+                await session.wait(LONGEST_PAUSE)
             if sent == _MOST_ORDERS:
                 break
-            attempt, order = await self._send(watch, attempt, order, decision)
+            dispatch, request = await self._dispatch(watch, attempt, order, decision, version)
+            # Durable before the request leaves, and under the token: whoever lost the lock stops here, and whoever
+            # comes next knows that an order may be out.
+            version = await session.tell(self._ledger.sending, dispatch)
+            await session.standing()  # it may have grown by that
+            attempt = dispatch.attempt
+            order = await self._followed(watch, await self._placed(request, attempt), decision)
             sent += 1
         why = f"{decision.contracts} contracts were left after the last order{self._refusal}"
-        raise self._session.unsettled("sending", why)
+        raise session.unsettled("sending", why)
+
+    async def _begun(self, version: int) -> int:
+        """The version that follows *version*, with the position closing."""
+        standing = await self._session.standing()
+        if standing.position.state != "open":
+            return version
+        return await self._session.tell(self._ledger.begin, self._reason, version)
+
+    def _unseen(self, watch: Watch, standing: Standing) -> Decision | None:
+        """What an urgent close sends without a look: what the ledger has left. None if it has to be looked at."""
+        changes = [each for each in standing.changes if each.is_unfinished]
+        if not self._urgent or changes or standing.close is not None or standing.leg.later is not None:
+            return None
+        left = watch.view(None).ours
+        return Decision(3, "send", left, reason="urgent: nothing was looked at") if left else None
 
     async def _resolve(self, watch: Watch, journal: Journal | None) -> tuple[Attempt | None, Order | None]:
         """What the orders of earlier owners did: the last one may still be under way."""
@@ -227,10 +258,25 @@ class Close:
         watch.ours[order.client_order_id or ""] = order.filled
         return order
 
-    async def _send(
-        self, watch: Watch, last: Attempt | None, ended: Order | None, decision: Decision
-    ) -> tuple[Attempt, Order | None]:
-        """Journal an attempt, then send its order once; the order is None if the venue does not have it."""
+    async def _followed(self, watch: Watch, order: Order | None, decision: Decision) -> Order | None:
+        """As `_ended`; what rests is listed on the way, because it is swept next if nothing is left by this order."""
+        session, sweep = self._session, self._sweep
+        if order is None or order.contracts < decision.contracts:
+            return await self._ended(watch, order)
+        asked: Call = (session.exchange.order, (session.leg, order.client_order_id or ""))
+        if order.ended:
+            [listed] = await session.ask_together(sweep.request)
+        else:
+            await session.wait(FIRST_PAUSE)
+            later, listed = await session.ask_together(asked, sweep.request)
+            order = later or order
+        await sweep.take(listed)
+        return await self._ended(watch, order)
+
+    async def _dispatch(
+        self, watch: Watch, last: Attempt | None, ended: Order | None, decision: Decision, version: int
+    ) -> tuple[Dispatch, CloseOrder]:
+        """The next order, and what is to be journaled before it leaves."""
         session = self._session
         # An attempt of which the venue has no order goes out again under the same id; one that has ended is followed
         # by the next number. So no id ever stands for two orders.
@@ -241,19 +287,23 @@ class Close:
         client_id = client_order_id(session.tracked, number)
         attempt = Attempt(number, client_id, decision.contracts, stamp.at_ms + window_ms)
         self._sent.add(client_id)
-        # Durable before the request leaves, and under the token: whoever lost the lock stops here, and whoever comes
-        # next knows that an order may be out.
-        await session.tell(self._ledger.sending, attempt, ended.filled if ended else None, watch.trades, larger)
-        if larger is not None:
-            await session.reload()
+        filled = ended.filled if ended else None
+        dispatch = Dispatch(attempt, version, self._reason, filled, watch.trades, larger)
         order = CloseOrder(
-            session.leg, decision.contracts, client_id, stamp.at_ms, window_ms, watch.tracked.position_id
+            session.leg,
+            decision.contracts,
+            client_id,
+            stamp.at_ms,
+            window_ms,
+            watch.tracked.position_id,
+            watch.holding,
         )
-        session.log(f"sends {client_id} for {decision.contracts} contracts", step="send")
-        return attempt, await self._ended(watch, await self._placed(order, attempt))
+        return dispatch, order
 
     async def _placed(self, request: CloseOrder, attempt: Attempt) -> Order | None:
         session, self._is_put_off = self._session, False
+        session.log(f"sends {request.client_order_id} for {request.contracts} contracts", step="send")
+        session.hurries = True
         try:
             order: Order | None = await session.venue(session.exchange.place, request)
         except RateLimited as error:
@@ -268,12 +318,14 @@ class Close:
         except ReduceOnlyBlocked as error:
             # Only for this reason are protective orders given up before the position is gone.
             self._refusal = f": {error}"
-            session.aside = await Sweep(session).make_room(request.contracts) or session.aside
+            session.aside = await self._sweep.make_room(request.contracts) or session.aside
             return await session.look_up(attempt)
         except OrderRefused as error:
             raise session.unsettled("sending", f"the venue refused the order: {error}") from error
         except (OutcomeUnknown, ExchangeUnavailable):
             return await session.find(attempt)
+        finally:
+            session.hurries = False
         return order
 
     async def _larger(self, watch: Watch) -> Position:
@@ -295,32 +347,47 @@ class Close:
         try:
             return await work
         except CloseUnsettled as error:
+            await self._begun((await self._session.standing()).version)
             await self._session.tell(self._ledger.unsettled, error.why, watch.trades)
             raise
 
     # filled → booked
 
-    async def _end(self, watch: Watch, sweep: Sweep, over: Decision) -> ClosedPosition:
-        for _ in range(_MOST_SWEEPS):
+    async def _end(self, watch: Watch, over: Decision) -> ClosedPosition:
+        session, sweep = self._session, self._sweep
+        for pause in (0.0, *pauses(session.exchange.settles_within)):
             if over.act == "left":
                 await sweep.own()
-                break
-            # The leg has to be flat before an order is cancelled, and again after it: somebody may enter meanwhile.
-            # (test_a_position_entered_during_the_sweep_keeps_its_orders)
-            if await sweep.everything(watch) == "clean":
-                break
+                return await self._book(watch, over, await self._received(watch))
+            await session.cancel(*(sweep.listed or ()))
+            await session.wait(pause)
+            funding = self._funding(watch)
+            now, (listed, received) = await watch.glance(beside=(sweep.request, funding))
+            # It began after the last cancel, and shows that nothing rests and nothing has come.
+            if not await sweep.take(listed) and now.act == "ended":
+                is_same = self._funding(watch)[1] == funding[1]
+                return await self._book(watch, now, received if is_same else await self._received(watch))
+            # The leg has to be flat after an order was listed, and before it is cancelled: somebody may enter
+            # meanwhile. (test_a_position_entered_during_the_sweep_keeps_its_orders)
             over = await self._over(watch)
-        else:
-            raise self._session.unsettled("filled", "the leg is entered and left again while its orders are swept")
-        return await self._book(watch, over)
+        what = f"orders still rest: {named(sweep.listed)}" if sweep.listed else "the leg is entered again and again"
+        raise session.unsettled("filled", what)
 
-    async def _book(self, watch: Watch, over: Decision) -> ClosedPosition:
+    async def _received(self, watch: Watch) -> Decimal:
+        method, args = self._funding(watch)
+        received: Decimal = await self._session.ask(method, *args)
+        return received
+
+    def _funding(self, watch: Watch) -> Call:
+        """The question for the funding from the tracking to the last exit."""
+        since_ms = self._session.tracked.tracked_at_ms
+        # A venue that rounds its times down may show the last fill before the tracking.
+        until_ms = max(since_ms, watch.view(None).exits[-1].at_ms)
+        return self._session.exchange.funding, (self._session.leg, since_ms, until_ms)
+
+    async def _book(self, watch: Watch, over: Decision, funding: Decimal) -> ClosedPosition:
         session = self._session
         fills = watch.view(None).exits
-        since_ms, until_ms = session.tracked.tracked_at_ms, fills[-1].at_ms
-        # A venue that rounds its times down may show the last fill before the tracking.
-        last_ms = max(since_ms, until_ms)
-        funding = await session.ask(session.exchange.funding, session.leg, since_ms, last_ms)
         pnl = realized_pnl(session.tracked.position, fills, funding)
         closed = ClosedPosition(
             position_id=session.key.position_id,
@@ -332,7 +399,7 @@ class Close:
             fills=fills,
             client_order_id=next((f.client_order_id for f in reversed(fills) if f.client_order_id in self._sent), None),
             token=session.token,
-            closed_at=datetime.fromtimestamp(until_ms / 1000, UTC),
+            closed_at=datetime.fromtimestamp(fills[-1].at_ms / 1000, UTC),
             ended_by=await self._ended_by(watch, fills[-1]),
             left_at_venue=over.left,
         )
@@ -345,6 +412,6 @@ class Close:
             return "close"
         if last.client_order_id in watch.strangers:
             return "another poslock"
-        changes = await self._session.read(self._ledger.changes)
+        changes = (await self._session.standing()).changes
         kinds = {each.client_order_id: each.kind for each in changes if each.client_order_id}
         return kinds.get(last.client_order_id or "", "other")

@@ -17,23 +17,25 @@ import logging
 import re
 from dataclasses import replace
 from decimal import Decimal, localcontext
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING
 
 from poslock.closing.exits import Decision, LegView, Reads, Tracked, averaged, blind, decide, view
 from poslock.closing.session import LONGEST_PAUSE, Session, pauses
 from poslock.errors import ExchangeUnavailable
-from poslock.exchange.port import Order
+from poslock.exchange.port import Order, SideBySide
 from poslock.position import EXACT, grown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Any
 
+    from poslock.bridge import Call
     from poslock.exchange.port import Holding
     from poslock.ledger.journal import Change, LegHistory
     from poslock.position import Position, Trade
 
-Swept: TypeAlias = Literal["clean", "swept", "held"]
-
+# Seconds that a closing order waits for the trades once the position is there.
+_SPARE = 1.0
 # The form of `poslock.closing.session.client_order_id`.
 _OF_A_POSLOCK = re.compile(r"pl[0-9a-f]{30}")
 
@@ -58,8 +60,8 @@ class Watch:
     @classmethod
     async def of(cls, session: Session) -> Watch:
         """From what the ledger knows, with what reduces have filled."""
-        ledger = session.means.ledger
-        return cls(session, await session.read(ledger.leg), filled(await session.read(ledger.changes)))
+        standing = await session.standing()
+        return cls(session, standing.leg, filled(standing.changes))
 
     @property
     def tracked(self) -> Tracked:
@@ -78,33 +80,54 @@ class Watch:
         """The leg as it was seen last, with this holding."""
         return view(self.tracked, Reads(holding, self.trades))
 
-    async def look(self) -> Reads:
-        """Ask the venue for the holding, and then for the trades: an exit in between counts, and nothing twice."""
-        holding = await self._holding()
-        await self._take(
-            await self._session.ask(self._session.exchange.trades, self._session.leg, self._history.since_ms)
+    async def glance(
+        self, *, whole: bool = False, first: bool = False, settled: bool = False, beside: Sequence[Call] = ()
+    ) -> tuple[Decision, list[Any]]:
+        """One look and what follows from it, and the answers to what is asked *beside*; a ``rebase`` is made."""
+        session, exchange = self._session, self._session.exchange
+        trades: Call = (exchange.trades, (session.leg, self._history.since_ms))
+        ready: list[Call] = [(exchange.refresh, ())] if session.hurries and isinstance(exchange, SideBySide) else []
+        self.holding, fresh, *answers = await session.try_together(
+            (exchange.holding, (session.leg,)), trades, *beside, *ready, spare=_SPARE if session.hurries else None
         )
-        return Reads(holding, self.trades)
+        answers = [await session.again(*each) for each in zip((*beside, *ready), answers, strict=True)][: len(beside)]
+        if isinstance(fresh, ExchangeUnavailable):
+            # A 429 on the history must not stop a close: what is held is the tracked position by its price and id.
+            reads = Reads(self.holding, self.trades)
+            if first and (decision := blind(self.tracked, reads, str(fresh))) is not None:
+                return decision, answers
+            session.hurries = False
+            fresh = await session.again(trades, fresh)
+        await self._take(fresh)
+        decision = decide(self.tracked, Reads(self.holding, self.trades), settled=settled, whole=whole)
+        if decision.act != "look":
+            session.log(_said(decision), step="decide")
+        if decision.act == "rebase":
+            # Here only: the ledger learns of it with what is journaled to be over. If it turns out to be unsettled, the
+            # next one to look decides anew.
+            self.late += tuple(each for each in self.trades if each.fill.trade_id in decision.late)
+            self._not_ours.update(decision.late)
+            self.trades = tuple(each for each in self.trades if each.fill.trade_id not in self._not_ours)
+        return decision, answers
 
     async def decision(self, *, whole: bool = False, first: bool = False) -> Decision:
         """What follows from the leg, once something does. *first* says that no order of a close has been sent yet."""
+        session, settles_within = self._session, self._session.exchange.settles_within
         waited = same = 0.0
-        settles_within = self._session.exchange.settles_within
         steps, seen = pauses(LONGEST_PAUSE), None
         while True:
-            found = await self._once(whole=whole, first=first, settled=same >= settles_within)
-            if found is None:
+            decision, _ = await self.glance(whole=whole, first=first, settled=same >= settles_within)
+            if decision.act == "rebase":
                 continue
-            decision, mark = found
+            mark = self.holding, [each.fill.trade_id for each in self.trades], dict(self.ours)
             if mark != seen:
                 seen, same, steps = mark, 0.0, pauses(LONGEST_PAUSE)
             if decision.act != "look":
-                self._session.log(_said(decision), step="decide")
                 return decision
-            if waited >= self._session.means.longest_look:
+            if waited >= session.means.longest_look:
                 return replace(decision, act="unsettled", reason=f"it keeps changing: {decision.reason}")
             pause = min(next(steps, LONGEST_PAUSE), max(settles_within - same, 0.01))
-            await self._session.wait(pause)
+            await session.wait(pause)
             waited, same = waited + pause, same + pause
 
     async def keep(self, session: Session) -> None:
@@ -114,45 +137,18 @@ class Watch:
 
     # Inside.
 
-    async def _once(self, *, whole: bool, first: bool, settled: bool) -> tuple[Decision, object] | None:
-        """One look and what it says, and what it saw; None if the baseline has changed by it."""
-        session = self._session
-        holding = await self._holding()
-        try:
-            await self._take(await session.venue(session.exchange.trades, session.leg, self._history.since_ms))
-        except ExchangeUnavailable as error:
-            # A 429 on the history must not stop a close: what is held is the tracked position by its price and id.
-            reads = Reads(holding, self.trades)
-            if first and (decision := blind(self.tracked, reads, str(error))) is not None:
-                return decision, None
-            await self._take(await session.ask(session.exchange.trades, session.leg, self._history.since_ms))
-        reads = Reads(holding, self.trades)
-        decision = decide(self.tracked, reads, settled=settled, whole=whole)
-        if decision.act == "rebase":
-            # Here only: the ledger learns of it with what is journaled to be over. If it turns out to be unsettled, the
-            # next one to look decides anew.
-            self._session.log(_said(decision), step="decide")
-            self.late += tuple(each for each in self.trades if each.fill.trade_id in decision.late)
-            self._not_ours.update(decision.late)
-            self.trades = tuple(each for each in self.trades if each.fill.trade_id not in self._not_ours)
-            return None
-        return decision, (holding, [each.fill.trade_id for each in self.trades], dict(self.ours))
-
-    async def _holding(self) -> Holding | None:
-        self.holding = await self._session.ask(self._session.exchange.holding, self._session.leg)
-        return self.holding
-
     async def _take(self, fresh: Sequence[Trade]) -> None:
         """Add what the venue shows now. The leg of a later position shows nothing more of this one."""
         if self._history.later is not None:
             return
-        known = {each.fill.trade_id for each in self.trades} | self._not_ours
-        new = [each for each in fresh if each.fill.trade_id not in known]
+        known = {each.fill.trade_id: each.fill.client_order_id for each in self.trades}
+        new = [each for each in fresh if each.fill.trade_id not in {*known, *self._not_ours}]
         if new:
             ledger = self._session.means.ledger
             booked = await self._session.read(ledger.booked_elsewhere, [each.fill.trade_id for each in new])
             self._not_ours.update(booked)
-            for each in new:
+        for each in fresh:
+            if each.fill.trade_id not in self._not_ours and known.get(each.fill.trade_id) is None:
                 await self._recognize(each)
         self.trades = merged(self.trades, [each for each in fresh if each.fill.trade_id not in self._not_ours])
 
@@ -231,29 +227,28 @@ async def enlarged(session: Session, watch: Watch) -> tuple[Position, Decimal]:
 
 
 class Sweep:
-    """The sweep of one position's leg."""
+    """The sweep of one position's leg. ``listed`` is what rested at the last read, None before the first one."""
 
     def __init__(self, session: Session) -> None:
+        self.listed: list[Order] | None = None
         self._session = session
         self._ledger = session.means.ledger
 
-    async def everything(self, watch: Watch) -> Swept:
-        """Cancel what rests on a flat leg until a read shows nothing.
+    @property
+    def request(self) -> Call:
+        """The question for what rests, to be asked beside others."""
+        return self._session.exchange.open_orders, (self._session.leg,)
 
-        ``"clean"`` if nothing rested, ``"swept"`` if something did and is gone, ``"held"`` if the leg is not flat now.
-        """
-        session, found, orders = self._session, False, list[Order]()
-        for pause in (0.0, *pauses(session.exchange.settles_within)):
-            await session.wait(pause)
-            orders = await self._resting()
-            if not orders:
-                return "swept" if found else "clean"
-            if not session.exchange.spot and not await _is_flat(watch):
-                return "held"
-            found = True
-            for order in orders:
-                await session.cancel(order)
-        raise session.unsettled("filled", f"orders still rest: {_named(orders)}")
+    async def take(self, listed: Sequence[Order]) -> list[Order]:
+        """What is to be cancelled, by the answer to `request`."""
+        # By their ids too: a venue that denies a new order for a while denies it in its list.
+        # (test_a_stop_that_the_venue_does_not_list_yet_is_not_left_over)
+        ours = await self._session.own_stops(listed, alike=True)
+        ids = {order.order_id for order in listed}
+        more = [order for order in ours if order.order_id not in ids]
+        # On spot what sells may be for another part of the balance.
+        self.listed = ours if self._session.exchange.spot else [*listed, *more]
+        return self.listed
 
     async def own(self) -> None:
         """On a leg that holds what is not ours: cancel our take-profits, and our stop-loss only if another rests."""
@@ -271,9 +266,8 @@ class Sweep:
                     session.log(what, step="sweep", level=logging.WARNING)
                     await session.tell(self._ledger.note, "order left", f"{left.family} {left.order_id}")
                 return
-            for order in orders:
-                await session.cancel(order)
-        raise session.unsettled("filled", f"orders still rest: {_named(orders)}")
+            await session.cancel(*orders)
+        raise session.unsettled("filled", f"orders still rest: {named(orders)}")
 
     async def make_room(self, contracts: Decimal) -> str:
         """Cancel resting orders that keep an order for *contracts* out; what to say of it.
@@ -286,38 +280,19 @@ class Sweep:
         is_all_ours = holding is None or holding.contracts <= contracts
         resting = listed if is_all_ours else await session.own_stops(listed)
         others = [order for order in resting if order.family != "stop_loss"]
-        for order in others or resting:
-            await session.cancel(order)
+        await session.cancel(*(others or resting))
         return "; its stop-loss was cancelled for that, protect it" if resting and not others else ""
 
     async def resolve_reduces(self, watch: Watch) -> None:
         """What reduces have filled whose owner died with their request under way."""
         session = self._session
-        for change in await session.read(self._ledger.changes):
+        for change in (await session.standing()).changes:
             if change.kind == "reduce" and change.step == "sending":
                 order = await session.find(change)
                 if order is not None:
                     watch.ours[change.client_order_id or ""] = (await session.wait_for_end(order)).filled
 
-    async def _resting(self) -> list[Order]:
-        session = self._session
-        # By their ids too: a venue that denies a new order for a while denies it in its list.
-        # (test_a_stop_that_the_venue_does_not_list_yet_is_not_left_over)
-        listed = await session.ask(session.exchange.open_orders, session.leg)
-        ours = await session.own_stops(listed)
-        if session.exchange.spot:  # what sells may be for another part of the balance
-            return ours
-        ids = {order.order_id for order in listed}
-        return [*listed, *(order for order in ours if order.order_id not in ids)]
 
-
-async def _is_flat(watch: Watch) -> bool:
-    """Whether neither of the two reads shows anything of the leg: each may be behind."""
-    # Somebody enters again with a stop-loss, and the holding does not show it yet: that is not ours to cancel.
-    # (test_a_stop_loss_of_an_entry_that_only_the_trades_show_is_not_swept)
-    reads = await watch.look()
-    return reads.holding is None and watch.view(None).net <= 0
-
-
-def _named(orders: Sequence[Order]) -> str:
+def named(orders: Sequence[Order]) -> str:
+    """Their ids, as text."""
     return ", ".join(order.order_id for order in orders)

@@ -9,7 +9,6 @@ from __future__ import annotations
 from decimal import Decimal, localcontext
 from typing import TYPE_CHECKING
 
-from poslock.closing.exits import decide
 from poslock.closing.leg import Watch
 from poslock.closing.session import Session, may_rest, pauses
 from poslock.exchange.port import Order
@@ -50,8 +49,7 @@ class Resting:
             shown = {each.order_id for each in resting}
             unseen = [each for each in changes if each.number in new and new[each.number].order_id not in shown]
             if all([await self._has_triggered(each) for each in unseen]):
-                for order in others:
-                    await session.cancel(order)
+                await session.cancel(*others)
         raise session.unsettled("sending", f"orders still rest: {', '.join(order.order_id for order in others)}")
 
     async def targets_of_others(self) -> list[Order]:
@@ -65,7 +63,7 @@ class Resting:
         targets = [each for each in resting if each.family == "take_profit"]
         if not targets or not await self._is_all_ours():
             return []
-        placed = may_rest(await session.read(session.means.ledger.changes))
+        placed = may_rest((await session.standing()).changes)
         ids = {each.client_order_id for each in placed}
         like_ours = {(each.contracts, each.trigger_price) for each in placed if each.kind == "take_profit"}
         return [
@@ -92,11 +90,9 @@ class Resting:
     async def outcome(self) -> ModifiedPosition:
         """What rests now, and what is left."""
         session = self._session
-        await session.reload()
         watch = await Watch.of(session)
-        reads = await watch.look()
+        _, [resting] = await watch.glance(beside=[(session.exchange.open_orders, (session.leg,))])
         await watch.keep(session)
-        resting = await session.ask(session.exchange.open_orders, session.leg)
         prices = {order.family: order.trigger_price for order in resting}
         at = dict[Decimal, Decimal]()
         for order in resting:
@@ -108,18 +104,18 @@ class Resting:
             session.key.position_id,
             prices.get("stop_loss"),
             prices.get("take_profit") if len(targets) <= 1 else None,
-            watch.view(reads.holding).ours,
+            watch.view(watch.holding).ours,
             session.token,
             tuple(targets if session.leg.side == "long" else targets[::-1]),
         )
 
     async def _is_all_ours(self) -> bool:
         watch = await Watch.of(self._session)
-        reads = await watch.look()
-        return reads.holding is None or (
-            reads.held <= watch.view(reads.holding).ours
+        decision, _ = await watch.glance()
+        return watch.holding is None or (
+            watch.holding.contracts <= watch.view(watch.holding).ours
             and not self._session.exchange.spot
-            and decide(watch.tracked, reads).row in _OF_THE_POSITION
+            and decision.row in _OF_THE_POSITION
         )
 
     async def _has_triggered(self, change: Change) -> bool:

@@ -26,16 +26,16 @@ from poslock.errors import (
     RateLimited,
     quoted,
 )
-from poslock.exchange.port import Leg, Order, StopOrder
+from poslock.exchange.port import Leg, Order, SideBySide, StopOrder, hurried
 from poslock.ledger.journal import Change, CloseKey
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
     from decimal import Decimal
 
-    from poslock.bridge import Ports
+    from poslock.bridge import Call, Ports
     from poslock.exchange.port import AsyncExchange, Exchange
-    from poslock.ledger.journal import Kind
+    from poslock.ledger.journal import Kind, Standing
     from poslock.ledger.ledger import Ledger
     from poslock.position import TrackedPosition
 
@@ -46,7 +46,7 @@ _log = logging.getLogger("poslock.guard")
 # Venues' own default windows are 5 s; with a shorter lease left, that is the limit.
 _RECEIVE_WINDOW = 5.0
 READ_PAUSES = (0.1, 0.5, 2.0)
-_FIRST_PAUSE = 0.02
+FIRST_PAUSE = 0.02
 LONGEST_PAUSE = 1.0
 
 
@@ -121,19 +121,22 @@ class Session:
     """What one holder of a position's lock does about it.
 
     ``change`` is the kind of change that is under way, empty in a close. ``aside`` is to be said of any end that does
-    not come.
+    not come. ``hurries`` as long as a closing order waits for what is asked.
     """
 
-    def __init__(self, means: Means, hold: Hold, tracked: TrackedPosition, token: int) -> None:
+    def __init__(self, means: Means, hold: Hold, standing: Standing, token: int) -> None:
         self.means = means
-        self.tracked = tracked
+        self.tracked = standing.position
         self.token = token
         self.change = ""
         self.aside = ""
+        self.hurries = False
         self.exchange: Any = means.exchange  # for threads or for tasks: `Ports.venue` knows what to do with either
+        self._standing: Standing | None = standing
         self._hold = hold
         self._patience = Patience(means.longest_look)
         self._shown: set[int] = set()  # the changes whose orders the venue has shown, and does not deny any more
+        self._listed: set[int] = set()  # those that its list has shown: what is not there any more does not rest
 
     @property
     def leg(self) -> Leg:
@@ -148,24 +151,54 @@ class Session:
     async def venue(self, method: Callable[..., Any], *args: object) -> Any:
         """The answer of a method of the exchange, asked once."""
         self._keep()
-        return await self.means.ports.venue(method, *args)
+        was = hurried.set(self.hurries)
+        try:
+            return await self.means.ports.venue(method, *args)
+        finally:
+            hurried.reset(was)
 
     async def ask(self, method: Callable[..., Any], *args: object) -> Any:
         """The answer of the venue. Asking changes nothing, so what got no answer is asked again, a few times.
 
         A venue that asks for time is waited for, as `wait_out` says.
         """
+        return await self.again((method, args), await self._tried(method, args))
+
+    async def ask_together(self, *calls: Call) -> list[Any]:
+        """As `ask`, several at once where the exchange lets them be asked side by side, else one after the other."""
+        answers = await self.try_together(*calls)
+        return [await self.again(call, answer) for call, answer in zip(calls, answers, strict=True)]
+
+    async def try_together(self, *calls: Call, spare: float | None = None) -> list[Any]:
+        """As `ask_together`, but only the first is asked again: for the answer of another, the error that it was.
+
+        Where they are asked side by side, they are waited for *spare* seconds longer than the first.
+        """
+        first, *others = calls
+        if not isinstance(self.exchange, SideBySide):
+            method, args = first
+            return [await self.ask(method, *args), *[await self._tried(*each) for each in others]]
+        self._keep()
+        was = hurried.set(self.hurries)
+        try:
+            answers = await self.means.ports.together(calls, spare)
+        finally:
+            hurried.reset(was)
+        return [await self.again(first, answers[0]), *answers[1:]]
+
+    async def again(self, call: Call, answer: Any) -> Any:
+        """*answer*; if it is an error that may pass, *call* is asked again, as `ask` does."""
+        method, args = call
         pauses_left = iter(READ_PAUSES)
-        while True:
-            try:
-                return await self.venue(method, *args)
-            except RateLimited as error:
-                await self.wait_out(error)
-            except ExchangeUnavailable as error:
-                pause = next(pauses_left, None)
-                if pause is None:
-                    raise self.unsettled("venue", f"it does not answer: {error}") from error
+        while isinstance(answer, ExchangeUnavailable):
+            if isinstance(answer, RateLimited):
+                await self.wait_out(answer)
+            elif (pause := next(pauses_left, None)) is not None:
                 await self.wait(pause)
+            else:
+                raise self.unsettled("venue", f"it does not answer: {answer}") from answer
+            answer = await self._tried(method, args)
+        return answer
 
     async def wait_out(self, error: RateLimited) -> None:
         """Leave the venue alone for as long as it has asked for, holding the lock.
@@ -184,15 +217,23 @@ class Session:
         """What the ledger says of this position to one of its methods that take its key."""
         return await self._ledger(method, self.key, *args)
 
-    async def tell(self, method: Callable[..., None], *args: object) -> None:
+    async def tell(self, method: Callable[..., T], *args: object) -> T:
         """Write into the ledger by one of its methods that take the key and the token."""
-        await self._ledger(method, self.key, self.token, *args)
+        self.forget_standing()
+        answer = await self._ledger(method, self.key, self.token, *args)
         self.log(f"ledger: {method.__name__}", step=method.__name__)
+        return answer
 
-    async def reload(self) -> None:
-        """Read the position anew."""
-        found = await self._ledger(self.means.ledger.find, self.key.position_id, self.key.generation)
-        self.tracked = found or self.tracked
+    async def standing(self) -> Standing:
+        """What the ledger has of the position; read anew after each write of ours."""
+        if self._standing is None:
+            self._standing = await self.read(self.means.ledger.standing)
+            self.tracked = self._standing.position
+        return self._standing
+
+    def forget_standing(self) -> None:
+        """Have it read anew."""
+        self._standing = None
 
     def stamp(self) -> Stamp:
         """Check the lock, and say when that was."""
@@ -264,30 +305,43 @@ class Session:
             return order
         raise self.unsettled("sending", f"order {order.order_id} is still open, with {order.filled} filled")
 
-    async def cancel(self, order: Order) -> None:
-        """Ask the venue to cancel *order*; the next read tells whether it did."""
-        self.log(f"cancels {order.family} {order.order_id}", step="cancel")
-        try:
-            await self.venue(self.exchange.cancel, order)
-        except RateLimited as error:
-            await self.wait_out(error)
-        except (OrderRefused, OutcomeUnknown, ExchangeUnavailable):
-            return  # filled or gone meanwhile, or not
+    async def cancel(self, *orders: Order) -> None:
+        """Ask the venue to cancel *orders*; the next read tells whether it did."""
+        for order in orders:
+            self.log(f"cancels {order.family} {order.order_id}", step="cancel")
+        together = isinstance(self.exchange, SideBySide)
+        method = self.exchange.cancel_all if together else self.exchange.cancel
+        for which in [orders] if together and orders else orders:
+            try:
+                await self.venue(method, which)
+            except RateLimited as error:
+                await self.wait_out(error)
+            except (OrderRefused, OutcomeUnknown, ExchangeUnavailable):
+                pass  # filled or gone meanwhile, or not
 
     async def own_stops(
-        self, listed: Sequence[Order] = (), *, but: Collection[int] = (), kind: Kind | None = None
+        self,
+        listed: Sequence[Order] = (),
+        *,
+        but: Collection[int] = (),
+        kind: Kind | None = None,
+        alike: bool = False,
     ) -> list[Order]:
         """Exit orders that changes have placed and that still rest: those *listed* as they are, and any others.
 
-        Left out are those of the changes with the numbers *but*, and of other kinds than *kind*.
+        Left out are those of the changes with the numbers *but*, and of other kinds than *kind*. *alike* takes a listed
+        order without a client order id for the one of a change that is just like it, and asks no more.
         """
-        may = may_rest(await self.read(self.means.ledger.changes))
+        may = may_rest((await self.standing()).changes)
         placed = [each for each in may if each.number not in but and kind in {None, each.kind}]
-        by_client_id = {each.client_order_id: each for each in listed}
         by_order_id = {(each.order_id, each.family): each for each in listed}  # a pair is two orders under one id
         found = []
         for change in placed:
-            order = by_client_id.get(change.client_order_id) or await self._unless_denied(change)
+            order = _listed_as(change, listed, alike=alike)
+            if order is not None:
+                self._listed.add(change.number)
+            elif change.number not in self._listed:
+                order = await self._unless_denied(change)
             if order is not None:
                 self._shown.add(change.number)
             if order is not None and not order.ended:
@@ -295,6 +349,12 @@ class Session:
         return found
 
     # Inside.
+
+    async def _tried(self, method: Callable[..., Any], args: tuple[object, ...]) -> Any:
+        try:
+            return await self.venue(method, *args)
+        except ExchangeUnavailable as error:
+            return error
 
     async def _unless_denied(self, change: Change) -> Order | None:
         """The order of a change that the venue has taken; None if there is none any more."""
@@ -328,6 +388,16 @@ class Session:
             self._hold.check()
 
 
+def _listed_as(change: Change, listed: Sequence[Order], *, alike: bool) -> Order | None:
+    """The order of *change* among those *listed*."""
+    wanted = change.kind, change.contracts, change.trigger_price
+    for order in listed:
+        is_alike = order.client_order_id is None and wanted == (order.family, order.contracts, order.trigger_price)
+        if order.client_order_id == change.client_order_id or (alike and is_alike):
+            return order
+    return None
+
+
 def may_rest(changes: Sequence[Change]) -> list[Change]:
     """Those of *changes* whose orders may rest: all that were sent since the latest ones that are done of their kind.
 
@@ -354,7 +424,7 @@ def may_rest(changes: Sequence[Change]) -> list[Change]:
 
 def pauses(total: float) -> Iterator[float]:
     """Growing pauses that add up to *total* seconds; one at least."""
-    pause = _FIRST_PAUSE
+    pause = FIRST_PAUSE
     while True:
         yield min(pause, total)
         total -= pause

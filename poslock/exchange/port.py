@@ -9,9 +9,10 @@ the order (taken), raise `OrderRefused` (definitely not taken), or raise `Outcom
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, get_args, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, get_args, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,6 +26,11 @@ SCOPES: tuple[Scope, ...] = get_args(Scope)
 # Seconds. One request an hour into the longest ban that a venue documents, three days, are 72; and an answer that is
 # wrong keeps bots from closing for an hour, not for a year.
 LONGEST_BACK_OFF = 3600.0
+
+hurried: ContextVar[bool] = ContextVar("hurried", default=False)
+"""Whether a closing order waits for what is asked now. Then an adapter waits for no limiter of the client, which it
+charges all the same, and `Exchange.trades` is one request: it raises `ExchangeUnavailable` if that is not enough, and
+need not find out the client order ids of exits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +49,8 @@ class CloseOrder:
     ``signed_at_ms``, both in the venue's time: that is what keeps a request from outliving the lock it was sent under.
 
     ``position_id`` is the venue's id of the position to reduce, None where it gave none. A venue that takes such an id
-    on an order gets it, so that the order cannot reduce a later position of the leg.
+    on an order gets it, so that the order cannot reduce a later position of the leg. ``holding`` is what the leg held
+    at the look that led to this order, so the venue is not asked once more; None if there was no look.
     """
 
     leg: Leg
@@ -52,6 +59,7 @@ class CloseOrder:
     signed_at_ms: int
     receive_window_ms: int
     position_id: str | None = None
+    holding: Holding | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +123,8 @@ class Holding:
     venue's own id of the position, which a later position of the leg does not share; None where the venue has none.
     ``smallest`` is the fewest contracts that an order can close, 0 where every size can be closed. Sizes of orders are
     multiples of ``step``, trigger prices multiples of ``tick``; either is 0 where there is no such rule. ``largest`` is
-    the most contracts that an order can be for, None for any number.
+    the most contracts that an order can be for, None for any number. ``said`` is for the adapter alone: what else it
+    needs of this answer for an order.
     """
 
     leg: Leg
@@ -129,6 +138,7 @@ class Holding:
     step: Decimal = Decimal(0)
     tick: Decimal = Decimal(0)
     largest: Decimal | None = None
+    said: Any = field(default=None, compare=False, repr=False)
 
 
 class Exchange(Protocol):
@@ -225,6 +235,19 @@ class BacksOff(Protocol):
 
         A guard calls this, with what all guards of its lock directory share; the last one counts.
         """
+
+
+@runtime_checkable
+class SideBySide(Protocol):
+    """An exchange over a network, whose methods may be called at the same time, from several threads or tasks."""
+
+    side_by_side: Literal[True]
+
+    def refresh(self) -> None:
+        """Ask anew for what an order is signed and made by and what may be too old by now; often there is nothing."""
+
+    def cancel_all(self, orders: Sequence[Order]) -> None:
+        """As `Exchange.cancel`, all of them at once; raises what one of them has raised."""
 
 
 class AsyncRequests(Protocol):

@@ -19,6 +19,7 @@ from poslock.lock.record import check_position_id
 
 if TYPE_CHECKING:
     from poslock.errors import Intent
+    from poslock.ledger.journal import Standing
     from poslock.lock.directory import LockDirectory
     from poslock.position import TrackedPosition
 
@@ -33,12 +34,17 @@ class Admitted:
 
     lock: PositionLock
     token: int
-    tracked: TrackedPosition
+    standing: Standing
     means: Means
+
+    @property
+    def tracked(self) -> TrackedPosition:
+        """The position."""
+        return self.standing.position
 
     def session(self) -> Session:
         """For what is to be done about the position."""
-        return Session(self.means, self.lock, self.tracked, self.token)
+        return Session(self.means, self.lock, self.standing, self.token)
 
     def release(self) -> None:
         """Give the lock back if it is held."""
@@ -135,7 +141,9 @@ class Admission:
         )
         token = await self.means.ports.acquire(lock, self.means.timeout)
         try:
-            return Admitted(lock, token, await self.position(position_id), self.means)
+            # Anew: it may be another generation by now.
+            now = await self.position(position_id)
+            return Admitted(lock, token, await self.standing(now), self.means)
         except BaseException:
             release(lock)
             raise
@@ -147,16 +155,24 @@ class Admission:
             release(lock)
             raise
 
-    async def _still(self, seen: TrackedPosition, lock: PositionLock, token: int) -> TrackedPosition:
+    async def _still(self, seen: TrackedPosition, lock: PositionLock, token: int) -> Standing:
         """The position as it is now that the lock is held."""
         # A and B both want to close; A does, and its bot opens the same id again before B gets the lock. B was asked to
         # close the position that it saw, not the new one. (test_a_reopened_position_is_left_alone)
-        tracked = await self.position(seen.position.id, seen.generation)
-        _expect_alive(tracked)
         if (broken := lock.recovered_from) is not None:
-            key, ledger = CloseKey(seen.position.id, tracked.generation), self.means.ledger
+            key, ledger = CloseKey(seen.position.id, seen.generation), self.means.ledger
+            _expect_alive((await self.standing(seen)).position)
+            # A write of the last owner that comes late is there when it is read after this, or refused from here on.
+            # (test_a_late_growth_of_the_position_is_closed_too)
             await self.means.ports.ledger(ledger.note, key, token, "took over", f"from {broken}")
-        return tracked
+        standing = await self.standing(seen)
+        _expect_alive(standing.position)
+        return standing
+
+    async def standing(self, seen: TrackedPosition) -> Standing:
+        """All that the ledger has of it."""
+        key = CloseKey(seen.position.id, seen.generation)
+        return await self.means.ports.ledger(self.means.ledger.standing, key)
 
     async def _acquire(self, seen: TrackedPosition, lock: PositionLock, timeout: float | None) -> int:
         """As the lock does it, but a holder that closes the position is told from any other."""

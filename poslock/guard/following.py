@@ -15,7 +15,6 @@ from poslock.closing.leg import filled, in_terms_of_the_table
 from poslock.closing.session import Session
 from poslock.closing.wanted import Seen, following
 from poslock.guard.admission import NoHold
-from poslock.ledger.journal import CloseKey
 
 if TYPE_CHECKING:
     from poslock.closing.session import Means
@@ -41,7 +40,7 @@ class Following:
 
         Whether it rests is asked without the lock: whoever wants to close the position meanwhile does not wait for us.
         """
-        session = Session(self._means, NoHold(self._means.lease), seen, 0)
+        session = Session(self._means, NoHold(self._means.lease), await self._admission.standing(seen), 0)
         await session.ask(session.exchange.prepare)
         if not await session.own_stops(kind="stop_loss"):
             return
@@ -53,11 +52,7 @@ class Following:
             admitted.release()
 
     async def _is_larger(self, seen: TrackedPosition) -> bool:
-        ledger, key = self._means.ledger, CloseKey(seen.position.id, seen.generation)
-        changes = await self._means.ports.ledger(ledger.changes, key)
-        if not changes:
-            return False
-        history = await self._means.ports.ledger(ledger.leg, key)
-        table = in_terms_of_the_table(seen.position, history, filled(changes), spot=self._exchange.spot)
-        left = view(table, Reads(None, history.trades)).ours
-        return following(seen, changes, Seen(left, left, Decimal(0), Decimal(0), is_sure=False)) is not None
+        now = await self._admission.standing(seen)
+        table = in_terms_of_the_table(seen.position, now.leg, filled(now.changes), spot=self._exchange.spot)
+        left = view(table, Reads(None, now.leg.trades)).ours
+        return following(seen, now.changes, Seen(left, left, Decimal(0), Decimal(0), is_sure=False)) is not None

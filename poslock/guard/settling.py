@@ -87,9 +87,9 @@ class Settling:
 
     async def _expect_nothing_under_way(self, operation: str) -> None:
         session, stamp = self._session, self._session.stamp()
-        close = await session.read(self._ledger.close)
-        changes = await session.read(self._ledger.changes)
-        sent: list[Sent] = [*(close.attempts if close else ()), *(each for each in changes if each.step == "sending")]
+        standing = await session.standing()
+        attempts = standing.close.attempts if standing.close else ()
+        sent: list[Sent] = [*attempts, *(each for each in standing.changes if each.step == "sending")]
         denied_for = int(session.exchange.denies_for * 1000)
         left_ms = max((each.expires_at_ms + denied_for - stamp.at_ms for each in sent), default=0)
         if left_ms > 0:
@@ -100,8 +100,7 @@ class Settling:
         own: Sequence[Order] = ()
         with suppress(CloseUnsettled, ChangeUnsettled):
             own = await self._session.own_stops()
-        for order in own:
-            await self._session.cancel(order)
+        await self._session.cancel(*own)
 
     def _closed(self, watch: Watch, exit_price: Decimal | None, *, left: Decimal | None) -> ClosedPosition:
         session = self._session

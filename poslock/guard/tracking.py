@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from poslock.closing.exits import Decision
     from poslock.closing.session import Means
     from poslock.guard.admission import Admission, Admitted
-    from poslock.ledger.journal import LegHistory
     from poslock.position import ClosedPosition, TrackedPosition, Trade
 
 _log = logging.getLogger("poslock.guard")
@@ -129,7 +128,7 @@ class Tracking:
 
         The venue is looked at without the lock: whoever wants to close the position meanwhile does not wait for us.
         """
-        session = Session(self._means, NoHold(self._means.lease), seen, 0)
+        session = Session(self._means, NoHold(self._means.lease), await self._admission.standing(seen), 0)
         watch = await Watch.of(session)
         decision = await watch.decision()
         if decision.act == "send" and not watch.has_news:
@@ -151,7 +150,7 @@ class Tracking:
         on_leg = await self._ledger(ledger.on_leg, account, leg.symbol, leg.side)
         named: TrackedPosition | None = await self._ledger(ledger.find, position_id, None, account)
         if named is not None and named.state in {"open", "closing"}:
-            if (await self._ledger(ledger.leg, _key(named))).later is not None:
+            if (await self._admission.standing(named)).leg.later is not None:
                 named = None  # nothing is sent for it any more; the id is free
             elif named.state == "closing" and _leg(named) != leg:
                 why = f"it is closing on the {named.position.side} side of {named.position.symbol}"
@@ -175,16 +174,13 @@ class Tracking:
             raise PositionConflict(seen.position.id, f"it is held by {error.holder}; track again later") from error
 
     async def _since_ms(self, seen: TrackedPosition) -> int:
-        history: LegHistory = await self._ledger(self._means.ledger.leg, _key(seen))
-        return history.since_ms
+        standing = await self._admission.standing(seen)
+        return standing.leg.since_ms
 
     async def _is_as_tracked(self, seen: TrackedPosition, holding: Holding | None, fresh: Sequence[Trade] = ()) -> bool:
-        ledger = self._means.ledger
-        history: LegHistory = await self._ledger(ledger.leg, _key(seen))
-        table = in_terms_of_the_table(
-            seen.position, history, filled(await self._ledger(ledger.changes, _key(seen))), spot=self._exchange.spot
-        )
-        return is_explained(table, holding, merged(history.trades, fresh))
+        now = await self._admission.standing(seen)
+        table = in_terms_of_the_table(seen.position, now.leg, filled(now.changes), spot=self._exchange.spot)
+        return is_explained(table, holding, merged(now.leg.trades, fresh))
 
     async def _booked(self, admitted: Admitted) -> ClosedPosition | None:
         if admitted.tracked.state != "open":  # somebody began to close it meanwhile
@@ -244,8 +240,9 @@ class Tracking:
     async def _give_up(self, held_back: Admitted) -> tuple[CloseKey, int]:
         """Cancel the orders of a position that cannot be settled, by their ids: from now on nothing is sent for it."""
         session = held_back.session()
-        for order in await session.own_stops():
-            await session.cancel(order)
+        own = await session.own_stops()
+        await session.cancel(*own)
+        for order in own:
             _warn(held_back.tracked.position, f"its {order.family} {order.order_id} was cancelled for a later position")
         return session.key, session.token
 

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from decimal import Decimal
 
-    from poslock.position import Trade
+    from poslock.position import Position, TrackedPosition, Trade
 
 _HOUR_MS = 3_600_000
 Step: TypeAlias = Literal["intent", "sending", "filled", "booked"]
@@ -116,6 +117,34 @@ class Change:
     def is_unfinished(self) -> bool:
         """Whether something is left to be done about it."""
         return self.step in {"intent", "sending"}
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """All that the ledger has of one position, from one read. ``version`` is another one after every write."""
+
+    position: TrackedPosition
+    leg: LegHistory
+    changes: tuple[Change, ...]
+    close: Close | None
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Dispatch:
+    """An order of a close that is about to leave, and all that is to be durable before it does.
+
+    ``version`` is what the decision to send it was made by. ``reason`` is why the position is closed, for an open one.
+    ``filled_before`` is what the attempt before had filled when it ended, None for the first one. ``trades`` are what
+    the leg has shown so far. ``grown`` is the position with contracts that the order is to close, too.
+    """
+
+    attempt: Attempt
+    version: int
+    reason: str
+    filled_before: Decimal | None = None
+    trades: Sequence[Trade] = ()
+    grown: Position | None = None
 
 
 @dataclass(frozen=True, slots=True)

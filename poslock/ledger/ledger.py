@@ -21,8 +21,8 @@ from importlib import resources
 from typing import TYPE_CHECKING
 
 from poslock.database import Database
-from poslock.errors import LedgerError, PositionConflict, TokenRefused
-from poslock.ledger.journal import Attempt, Change, Close, CloseKey, Event, LegAtTracking, LegHistory, Step
+from poslock.errors import LedgerError, PositionConflict, PoslockError, TokenRefused
+from poslock.ledger.journal import Change, CloseKey, Dispatch, Event, LegAtTracking, Standing, Step
 from poslock.ledger.rows import KEY as _KEY
 from poslock.ledger.rows import (
     NOT_OVER,
@@ -60,6 +60,10 @@ _NEWEST_EVENT = """
     WHERE number = ifnull(:key, (SELECT max(number) FROM audit))
 """
 _UNFINISHED = "step IN ('intent', 'sending')"
+
+
+class Moved(LedgerError):
+    """Somebody has written about the position since it was read: read it and look at the venue again, then decide."""
 
 
 class Ledger:
@@ -177,10 +181,13 @@ class Ledger:
         with self._database.snapshot() as db:
             return superseded_of(db, position_id, account)
 
-    def leg(self, key: CloseKey) -> LegHistory:
-        """What is known of the leg of a position."""
+    def standing(self, key: CloseKey) -> Standing:
+        """All that is known of one position."""
         with self._database.snapshot() as db:
-            return leg_of(db, key)
+            tracked = position_of(db, key.position_id, key.generation)
+            if tracked is None:
+                raise self._unexpected(key, "known here")
+            return Standing(tracked, leg_of(db, key), changes_of(db, key), close_of(db, key), _version(db, key))
 
     def highest_token(self, position_id: str) -> int:
         """The highest fencing token seen for an id, on all accounts, which share its lock; 0 if none."""
@@ -212,52 +219,37 @@ class Ledger:
 
     # The journal of a close, in the order of its steps.
 
-    def close(self, key: CloseKey) -> Close | None:
-        """How far the close got; None if nobody has begun it."""
-        with self._database.snapshot() as db:
-            return close_of(db, key)
+    def begin(self, key: CloseKey, token: int, reason: str, version: int) -> int:
+        """open → intent: from here on the position is closing. *version* and what is returned are as in `sending`.
 
-    def begin(self, key: CloseKey, token: int, reason: str) -> None:
-        """open → intent: from here on the position is closing."""
-        with self._database.transaction() as db:
-            self._fence(db, key, token)
-            sql = f"UPDATE position SET state = 'closing' WHERE {_KEY} AND state = 'open'"
-            if db.execute(sql, asdict(key)).rowcount != 1:
-                raise self._unexpected(key, "open")
-            sql = "INSERT INTO close VALUES (:position_id, :generation, 'intent', :reason)"
-            db.execute(sql, {**asdict(key), "reason": reason})
-            audit(db, key, token, "intent", reason)
-
-    def sending(  # noqa: PLR0913, PLR0917  # what one commit has to carry
-        self,
-        key: CloseKey,
-        token: int,
-        attempt: Attempt,
-        filled_before: Decimal | None,
-        trades: Sequence[Trade] = (),
-        grown: Position | None = None,
-    ) -> None:
-        """intent or sending → sending: durable before the request leaves; the same attempt again updates it.
-
-        *filled_before* is what the previous attempt had filled when it ended, None for the first one. *trades* are what
-        the leg has shown so far. *grown* is the position with contracts that the order is to close, too.
+        Raises:
+            Moved: as `sending`.
         """
         with self._database.transaction() as db:
-            self._advance(db, key, token, "sending", after=("intent", "sending"))
-            if filled_before is not None:
-                sql = f"UPDATE attempt SET filled = :filled WHERE {_KEY} AND number = :number"
-                db.execute(sql, {**asdict(key), "filled": str(filled_before), "number": attempt.number - 1})
-            db.execute(
-                "INSERT INTO attempt VALUES (:position_id, :generation, :number, :client_order_id, :contracts,"
-                " :expires_at_ms, :filled) ON CONFLICT (position_id, generation, number)"
-                " DO UPDATE SET contracts = excluded.contracts, expires_at_ms = excluded.expires_at_ms",
-                {**asdict(key), **asdict(attempt), "contracts": str(attempt.contracts), "filled": None},
-            )
-            insert_trades(db, key, trades)
-            if grown is not None:
-                resize(db, key, grown)
-                audit(db, key, token, "adopted", f"{grown.contracts} from {grown.entry_price}")
-            audit(db, key, token, "sending", f"{attempt.client_order_id} {attempt.contracts}")
+            self._fence(db, key, token)
+            if _version(db, key) != version:
+                raise self._moved(key)
+            if not self._begin(db, key, token, reason):
+                raise self._unexpected(key, "open")
+            return _version(db, key)
+
+    def sending(self, key: CloseKey, token: int, dispatch: Dispatch) -> int:
+        """open, intent or sending → sending: durable before the request leaves; the same attempt again updates it.
+
+        The version of what is known of the position now.
+
+        Raises:
+            Moved: somebody has written about the position since *dispatch* was decided.
+        """
+        [version] = self.sending_all([(key, token, dispatch)])
+        if isinstance(version, PoslockError):
+            raise version
+        return version
+
+    def sending_all(self, dispatches: Sequence[tuple[CloseKey, int, Dispatch]]) -> list[int | PoslockError]:
+        """As `sending`, for several positions in one commit; for one that must not be sent, the error that says so."""
+        with self._database.transaction() as db:
+            return [self._send(db, *each) for each in dispatches]
 
     def unsettled(self, key: CloseKey, token: int, why: str, trades: Sequence[Trade]) -> None:
         """The close cannot end for now, and why; what the leg has shown so far."""
@@ -268,13 +260,17 @@ class Ledger:
             if db.execute(sql, {**asdict(key), "why": why}).rowcount:
                 audit(db, key, token, "unsettled", why)
 
-    def filled(self, key: CloseKey, token: int, trades: Sequence[Trade] = (), late: Sequence[Trade] = ()) -> None:
-        """intent or sending → filled: the trades that the leg has shown prove that the position is over.
+    def filled(
+        self, key: CloseKey, token: int, reason: str, trades: Sequence[Trade] = (), late: Sequence[Trade] = ()
+    ) -> None:
+        """open, intent or sending → filled: the trades that the leg has shown prove that the position is over.
 
         *late* showed after the tracking, and the holding of then contained them: they join the baseline.
         """
         with self._database.transaction() as db:
-            self._advance(db, key, token, "filled", after=("intent", "sending"))
+            self._fence(db, key, token)
+            self._begin(db, key, token, reason)
+            self._advance(db, key, "filled", after=("intent", "sending"))
             insert_trades(db, key, trades)
             insert_trades(db, key, late, baseline=True)
             late_ids = " ".join(each.fill.trade_id for each in late)
@@ -283,7 +279,8 @@ class Ledger:
     def book(self, key: CloseKey, token: int, closed: ClosedPosition) -> None:
         """filled → booked: the P&L and the fills it was made from, once and for all."""
         with self._database.transaction() as db:
-            self._advance(db, key, token, "booked", after=("filled",))
+            self._fence(db, key, token)
+            self._advance(db, key, "booked", after=("filled",))
             self._book(db, key, token, closed)
 
     def settle(self, key: CloseKey, token: int, closed: ClosedPosition, reason: str) -> None:
@@ -334,11 +331,6 @@ class Ledger:
             audit(db, key, token, event, detail)
 
     # The journal of changes of an open position.
-
-    def changes(self, key: CloseKey) -> tuple[Change, ...]:
-        """All changes of a position, in order."""
-        with self._database.snapshot() as db:
-            return changes_of(db, key)
 
     def change(self, key: CloseKey, token: int, changes: Sequence[Change]) -> None:
         """Enter changes that are about to be made, all or none."""
@@ -407,6 +399,45 @@ class Ledger:
             insert_fill(db, key, fill)
         audit(db, key, token, "booked", summary(closed))
 
+    def _begin(self, db: sqlite3.Connection, key: CloseKey, token: int, reason: str) -> bool:
+        """Whether the position was open; it is closing now."""
+        sql = f"UPDATE position SET state = 'closing' WHERE {_KEY} AND state = 'open'"
+        if db.execute(sql, asdict(key)).rowcount != 1:
+            return False
+        sql = "INSERT INTO close VALUES (:position_id, :generation, 'intent', :reason)"
+        db.execute(sql, {**asdict(key), "reason": reason})
+        audit(db, key, token, "intent", reason)
+        return True
+
+    def _send(self, db: sqlite3.Connection, key: CloseKey, token: int, dispatch: Dispatch) -> int | PoslockError:
+        try:
+            self._fence(db, key, token)
+        except TokenRefused as refused:
+            return refused
+        # The last owner was stopped in mid-write and lost the lock; its size, its change or its attempt has landed
+        # since the journal was read, and before this token was seen. (test_a_late_growth_of_the_position_is_closed_too)
+        if _version(db, key) != dispatch.version:
+            return self._moved(key)
+        self._begin(db, key, token, dispatch.reason)
+        self._advance(db, key, "sending", after=("intent", "sending"))
+        attempt = dispatch.attempt
+        if dispatch.filled_before is not None:
+            sql = f"UPDATE attempt SET filled = :filled WHERE {_KEY} AND number = :number"
+            values = {"filled": str(dispatch.filled_before), "number": attempt.number - 1}
+            db.execute(sql, {**asdict(key), **values})
+        db.execute(
+            "INSERT INTO attempt VALUES (:position_id, :generation, :number, :client_order_id, :contracts,"
+            " :expires_at_ms, :filled) ON CONFLICT (position_id, generation, number)"
+            " DO UPDATE SET contracts = excluded.contracts, expires_at_ms = excluded.expires_at_ms",
+            {**asdict(key), **asdict(attempt), "contracts": str(attempt.contracts), "filled": None},
+        )
+        insert_trades(db, key, dispatch.trades)
+        if dispatch.grown is not None:
+            resize(db, key, dispatch.grown)
+            audit(db, key, token, "adopted", f"{dispatch.grown.contracts} from {dispatch.grown.entry_price}")
+        audit(db, key, token, "sending", f"{attempt.client_order_id} {attempt.contracts}")
+        return _version(db, key)
+
     def _supersede(self, db: sqlite3.Connection, key: CloseKey, token: int, held: Decimal) -> None:
         self._fence(db, key, token)
         sql = f"UPDATE position SET later = :held WHERE {_KEY} AND state = 'closing' AND later IS NULL"
@@ -428,10 +459,7 @@ class Ledger:
         if row is None or row["state"] != "open":
             raise self._unexpected(key, "open")
 
-    def _advance(
-        self, db: sqlite3.Connection, key: CloseKey, token: int, step: Step, *, after: tuple[Step, ...]
-    ) -> None:
-        self._fence(db, key, token)
+    def _advance(self, db: sqlite3.Connection, key: CloseKey, step: Step, *, after: tuple[Step, ...]) -> None:
         now = close_of(db, key)
         if now is None or now.step not in after:
             raise self._unexpected(key, " or ".join(after))
@@ -444,9 +472,19 @@ class Ledger:
         if db.execute(sql, {**asdict(key), "token": token}).rowcount != 1:
             raise TokenRefused(key.position_id, self.path, token, highest_token(db, key.position_id))
 
+    def _moved(self, key: CloseKey) -> Moved:
+        return Moved(self.path, f"{key.position_id!r} is another one than was read", "look at it again")
+
     def _unexpected(self, key: CloseKey, expected: str) -> LedgerError:
         why = f"close of {key.position_id!r}, generation {key.generation}, is not at step {expected}"
         return LedgerError(self.path, why, "somebody else wrote to it; look at the position and call again")
+
+
+def _version(db: sqlite3.Connection, key: CloseKey) -> int:
+    """Another one after every write about a position of this id: each has its line in the audit trail."""
+    sql = "SELECT max(number) AS newest FROM audit WHERE position_id = ?"
+    newest: int | None = db.execute(sql, (key.position_id,)).fetchone()["newest"]
+    return newest or 0
 
 
 def _is_superseded(db: sqlite3.Connection, tracked: TrackedPosition) -> bool:
