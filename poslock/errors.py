@@ -197,9 +197,9 @@ class CloseUnsettled(PoslockError):
 
 
 class OperationRefused(PoslockError):
-    """`settle` or `forget` would go against what is known of the position; nothing was written. The message says why.
+    """`settle`, `forget` or an urgent close would go against what is known; nothing was written. The message says why.
 
-    ``operation`` is ``"settle"`` or ``"forget"``.
+    ``operation`` is ``"settle"``, ``"forget"`` or ``"an urgent close"``.
     """
 
     def __init__(self, position_id: str, operation: str, why: str) -> None:

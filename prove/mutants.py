@@ -282,9 +282,9 @@ MUTANTS = (
     ),
     Mutant(
         "no sweep",
-        _MACHINE,
-        "            await session.cancel(*(sweep.listed or ()))\n",
-        "            session.exchange.open_orders = lambda _leg: ()\n",
+        _LEG,
+        "        self.listed = ours if self._session.exchange.spot else [*listed, *more]\n",
+        "        self.listed = []\n",
         _CLOSES,
     ),
     Mutant(

@@ -22,7 +22,7 @@ Errors: `CloseUnsettled` when the venue does not explain what became of the posi
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal, localcontext
 from typing import TYPE_CHECKING
@@ -32,12 +32,12 @@ from poslock.closing.leg import Sweep, Watch, enlarged, named
 from poslock.closing.session import FIRST_PAUSE, LONGEST_PAUSE, Session, client_order_id, pauses, receive_window_ms
 from poslock.errors import (
     CloseUnsettled,
+    ExchangeError,
     ExchangeUnavailable,
     InvalidPosition,
     NothingToReduce,
     NotServed,
     OrderRefused,
-    OutcomeUnknown,
     RateLimited,
     ReduceOnlyBlocked,
     RequestExpired,
@@ -52,14 +52,24 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Sequence
 
     from poslock.bridge import Call
-    from poslock.exchange.port import Order
+    from poslock.exchange.port import Holding, Order
     from poslock.ledger.journal import Close as Journal
     from poslock.ledger.journal import Standing
-    from poslock.position import Fill, Position
+    from poslock.position import Fill, Position, Trade
 
 _MOST_ORDERS = 100
 _FRUITLESS_ORDERS = 3
 _MOST_STARTS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class First:
+    """The first order of a close that is about to leave, and what it was decided by."""
+
+    watch: Watch
+    decision: Decision
+    dispatch: Dispatch
+    request: CloseOrder
 
 
 class Close:
@@ -87,17 +97,36 @@ class Close:
             self._session.forget_standing()
         raise self._session.unsettled("sending", "somebody else writes about it at the same time")
 
+    async def first(self, holding: Holding | None, trades: Sequence[Trade] | ExchangeUnavailable) -> First | None:
+        """The order that goes out first, by what was asked for several positions at once; None if it takes more."""
+        standing, watch = await self._session.standing(), await Watch.of(self._session)
+        if standing.close is not None or any(each.is_unfinished for each in standing.changes):
+            return None
+        watch.holding = holding
+        decision = watch.unread(trades) if isinstance(trades, ExchangeUnavailable) else await watch.read(trades)
+        if decision is None or decision.act != "send":
+            return None
+        return First(watch, decision, *await self._dispatch(watch, None, None, decision, standing.version))
+
+    async def go_on(self, first: First, version: int, placed: Order | ExchangeError) -> ClosedPosition:
+        """From the order that went out first, whose journaling has made *version*, to the booking."""
+        return await self._or_says_why(first.watch, self._gone_on(first, version, placed))
+
+    async def _gone_on(self, first: First, version: int, placed: Order | ExchangeError) -> ClosedPosition:
+        watch, attempt = first.watch, first.dispatch.attempt
+        order = await self._followed(watch, await self._judged(first.request, attempt, placed), first.decision)
+        return await self._end(watch, await self._flatten(watch, version, attempt, order, sent=1))
+
     async def _run(self, watch: Watch, standing: Standing) -> ClosedPosition:
         session, journal = self._session, standing.close
         await session.ask(session.exchange.prepare)
-        if journal is None or journal.step != "filled":
-            await self._sweep.resolve_reduces(watch)
-            over = await self._flatten(watch, standing)
-            await session.tell(self._ledger.filled, self._reason, watch.trades, watch.late)
-        else:
+        if journal is not None and journal.step == "filled":
             await self._resolve(watch, journal)
-            over = await self._over(watch)
-        return await self._end(watch, over)
+            return await self._end(watch, await self._over(watch))
+        await self._sweep.resolve_reduces(watch)
+        attempt, order = await self._resolve(watch, journal)
+        unseen = self._unseen(watch, standing)
+        return await self._end(watch, await self._flatten(watch, standing.version, attempt, order, unseen=unseen))
 
     async def look(self) -> Decision:
         """What follows for a close that was begun, with nothing sent; the reason is in the ledger if it cannot end."""
@@ -183,22 +212,30 @@ class Close:
 
     # intent, sending → filled
 
-    async def _flatten(self, watch: Watch, standing: Standing) -> Decision:
-        """Close what the leg shows of the position until the table says that it is over."""
-        session, version = self._session, standing.version
-        attempt, order = await self._resolve(watch, standing.close)
-        fruitless = sent = 0
-        session.hurries = attempt is None
+    async def _flatten(  # noqa: PLR0913  # what is known already
+        self,
+        watch: Watch,
+        version: int,
+        attempt: Attempt | None,
+        order: Order | None,
+        *,
+        sent: int = 0,
+        unseen: Decision | None = None,
+    ) -> Decision:
+        """Close what the leg shows of the position until the table says that it is over.
+
+        *attempt* is the last one, *order* what became of it, None if the venue has none; *version* is what is known of
+        the position. *unseen* is to be sent without a look.
+        """
+        session, fruitless = self._session, 0
         while True:
-            decision = self._unseen(watch, standing) if attempt is None else None
+            decision, unseen = unseen or await self._decided(watch, first=attempt is None), None
             if decision is None:
-                decision, _ = await watch.glance(whole=self._whole, first=attempt is None)
-            session.hurries = False
-            if decision.act in {"look", "rebase"}:
                 # It may take a while: whoever comes next is to know that it is wanted.
                 version = await self._begun(version)
                 decision = await watch.decision(whole=self._whole, first=attempt is None)
             if decision.act in {"ended", "left"}:
+                await session.tell(self._ledger.filled, self._reason, watch.trades, watch.late)
                 return decision
             if decision.act != "send":
                 raise session.unsettled("sending", decision.reason + self._refusal)
@@ -215,12 +252,19 @@ class Close:
             # Durable before the request leaves, and under the token: whoever lost the lock stops here, and whoever
             # comes next knows that an order may be out.
             version = await session.tell(self._ledger.sending, dispatch)
-            await session.standing()  # it may have grown by that
             attempt = dispatch.attempt
-            order = await self._followed(watch, await self._placed(request, attempt), decision)
+            placed = await self._judged(request, attempt, await self.placed(request))
+            order = await self._followed(watch, placed, decision)
             sent += 1
         why = f"{decision.contracts} contracts were left after the last order{self._refusal}"
         raise session.unsettled("sending", why)
+
+    async def _decided(self, watch: Watch, *, first: bool) -> Decision | None:
+        """What follows from one look, None if it takes more of them. As long as nothing is sent, it hurries."""
+        self._session.hurries = first
+        decision, _ = await watch.glance(whole=self._whole, first=first)
+        self._session.hurries = False
+        return None if decision.act in {"look", "rebase"} else decision
 
     async def _begun(self, version: int) -> int:
         """The version that follows *version*, with the position closing."""
@@ -300,33 +344,39 @@ class Close:
         )
         return dispatch, order
 
-    async def _placed(self, request: CloseOrder, attempt: Attempt) -> Order | None:
-        session, self._is_put_off = self._session, False
+    async def placed(self, request: CloseOrder) -> Order | ExchangeError:
+        """The order, or the error in its place."""
+        session = self._session
         session.log(f"sends {request.client_order_id} for {request.contracts} contracts", step="send")
         session.hurries = True
         try:
-            order: Order | None = await session.venue(session.exchange.place, request)
-        except RateLimited as error:
-            # As below. The leg may be another one after the pause, so it is looked at before the next order.
-            self._refusal, self._is_put_off = f": {error}", True
-            await session.wait_out(error)
-            return await session.look_up(attempt)
-        except (NothingToReduce, RequestExpired, NotServed) as error:
-            # This request was not taken. An earlier one with the same id may have been, and may have closed it all.
-            self._refusal = f": {error}"
-            return await session.look_up(attempt)
-        except ReduceOnlyBlocked as error:
-            # Only for this reason are protective orders given up before the position is gone.
-            self._refusal = f": {error}"
-            session.aside = await self._sweep.make_room(request.contracts) or session.aside
-            return await session.look_up(attempt)
-        except OrderRefused as error:
-            raise session.unsettled("sending", f"the venue refused the order: {error}") from error
-        except (OutcomeUnknown, ExchangeUnavailable):
-            return await session.find(attempt)
+            order: Order = await session.venue(session.exchange.place, request)
+        except ExchangeError as error:
+            return error
         finally:
             session.hurries = False
         return order
+
+    async def _judged(self, request: CloseOrder, attempt: Attempt, placed: Order | ExchangeError) -> Order | None:
+        """The order that a request has become, None if the venue does not have it."""
+        session, self._is_put_off = self._session, False
+        await session.standing()  # it may have grown by the order
+        if not isinstance(placed, ExchangeError):
+            return placed
+        if not isinstance(placed, OrderRefused):  # it may have been taken
+            return await session.find(attempt)
+        self._refusal = f": {placed}"
+        if isinstance(placed, RateLimited):
+            # As below. The leg may be another one after the pause, so it is looked at before the next order.
+            self._is_put_off = True
+            await session.wait_out(placed)
+        elif isinstance(placed, ReduceOnlyBlocked):
+            # Only for this reason are protective orders given up before the position is gone.
+            session.aside = await self._sweep.make_room(request.contracts) or session.aside
+        elif not isinstance(placed, NothingToReduce | RequestExpired | NotServed):
+            raise session.unsettled("sending", f"the venue refused the order: {placed}") from placed
+        # This request was not taken. An earlier one with the same id may have been, and may have closed it all.
+        return await session.look_up(attempt)
 
     async def _larger(self, watch: Watch) -> Position:
         """The position with the contracts that the order takes into it."""

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from poslock.position import Position, Trade
 
 # Seconds that a closing order waits for the trades once the position is there.
-_SPARE = 1.0
+SPARE = 1.0
 # The form of `poslock.closing.session.client_order_id`.
 _OF_A_POSLOCK = re.compile(r"pl[0-9a-f]{30}")
 
@@ -76,6 +76,11 @@ class Watch:
         """Whether the venue has shown a trade that the ledger does not have."""
         return len(self.trades) + len(self.late) > len(self._history.trades)
 
+    @property
+    def request(self) -> Call:
+        """The question for the trades of the leg."""
+        return self._session.exchange.trades, (self._session.leg, self._history.since_ms)
+
     def view(self, holding: Holding | None) -> LegView:
         """The leg as it was seen last, with this holding."""
         return view(self.tracked, Reads(holding, self.trades))
@@ -85,30 +90,43 @@ class Watch:
     ) -> tuple[Decision, list[Any]]:
         """One look and what follows from it, and the answers to what is asked *beside*; a ``rebase`` is made."""
         session, exchange = self._session, self._session.exchange
-        trades: Call = (exchange.trades, (session.leg, self._history.since_ms))
         ready: list[Call] = [(exchange.refresh, ())] if session.hurries and isinstance(exchange, SideBySide) else []
         self.holding, fresh, *answers = await session.try_together(
-            (exchange.holding, (session.leg,)), trades, *beside, *ready, spare=_SPARE if session.hurries else None
+            (exchange.holding, (session.leg,)),
+            self.request,
+            *beside,
+            *ready,
+            spare=SPARE if session.hurries else None,
         )
         answers = [await session.again(*each) for each in zip((*beside, *ready), answers, strict=True)][: len(beside)]
         if isinstance(fresh, ExchangeUnavailable):
-            # A 429 on the history must not stop a close: what is held is the tracked position by its price and id.
-            reads = Reads(self.holding, self.trades)
-            if first and (decision := blind(self.tracked, reads, str(fresh))) is not None:
+            if first and (decision := self.unread(fresh)) is not None:
                 return decision, answers
             session.hurries = False
-            fresh = await session.again(trades, fresh)
+            fresh = await session.again(self.request, fresh)
+        return await self.read(fresh, whole=whole, settled=settled), answers
+
+    def unread(self, error: ExchangeUnavailable) -> Decision | None:
+        """What may be closed by the holding alone, because the trades could not be read; None if nothing may."""
+        # A 429 on the history must not stop a close: what is held is the tracked position by its price and id.
+        decision = blind(self.tracked, Reads(self.holding, self.trades), str(error))
+        if decision is not None:
+            self._session.log(_said(decision), step="decide")
+        return decision
+
+    async def read(self, fresh: Sequence[Trade], *, whole: bool = False, settled: bool = False) -> Decision:
+        """What follows from the holding and these trades; a ``rebase`` is made."""
         await self._take(fresh)
         decision = decide(self.tracked, Reads(self.holding, self.trades), settled=settled, whole=whole)
         if decision.act != "look":
-            session.log(_said(decision), step="decide")
+            self._session.log(_said(decision), step="decide")
         if decision.act == "rebase":
             # Here only: the ledger learns of it with what is journaled to be over. If it turns out to be unsettled, the
             # next one to look decides anew.
             self.late += tuple(each for each in self.trades if each.fill.trade_id in decision.late)
             self._not_ours.update(decision.late)
             self.trades = tuple(each for each in self.trades if each.fill.trade_id not in self._not_ours)
-        return decision, answers
+        return decision
 
     async def decision(self, *, whole: bool = False, first: bool = False) -> Decision:
         """What follows from the leg, once something does. *first* says that no order of a close has been sent yet."""

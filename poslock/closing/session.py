@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from decimal import Decimal
 
     from poslock.bridge import Call, Ports
-    from poslock.exchange.port import AsyncExchange, Exchange
+    from poslock.exchange.port import AsyncExchange, CloseOrder, Exchange
     from poslock.ledger.journal import Kind, Standing
     from poslock.ledger.ledger import Ledger
     from poslock.position import TrackedPosition
@@ -185,6 +185,15 @@ class Session:
         finally:
             hurried.reset(was)
         return [await self.again(first, answers[0]), *answers[1:]]
+
+    async def send_together(self, requests: Sequence[CloseOrder]) -> list[Any]:
+        """Have several orders out at once, each sent once; the order of each, or the error in its place."""
+        self._keep()
+        was = hurried.set(True)
+        try:
+            return await self.means.ports.together([(self.exchange.place, (each,)) for each in requests], None)
+        finally:
+            hurried.reset(was)
 
     async def again(self, call: Call, answer: Any) -> Any:
         """*answer*; if it is an error that may pass, *call* is asked again, as `ask` does."""

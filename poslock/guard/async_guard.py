@@ -89,17 +89,20 @@ class AsyncPositionGuard:
         """
         return await self._operations.position(position_id)
 
-    async def close_position(self, position_id: str, *, reason: str = "", whole: bool = False) -> ClosedPosition:
+    async def close_position(
+        self, position_id: str, *, reason: str = "", whole: bool = False, urgent: bool = False
+    ) -> ClosedPosition:
         """Close a position at market, book its P&L, and leave no order of it behind.
 
-        *whole* closes all that the leg holds. Cancelled, the close stays as far as it got, and `recover` goes on.
+        *whole* closes all that the leg holds; *urgent* sends what the ledger says is left before it looks, and may sell
+        of what somebody has entered again. Cancelled, the close stays as far as it got, and `recover` goes on.
 
         Raises:
             PositionAlreadyClosingError: somebody else is closing it, or has closed it. There is nothing left to do.
             CloseUnsettled, PositionNotFound, LockTimeout, LockLost, LedgerError, LockFileError: as
                 `PositionGuard.close_position`.
         """
-        return await self._operations.close_position(position_id, reason, whole=whole)
+        return await self._operations.close_position(position_id, reason, whole=whole, urgent=urgent)
 
     async def close_positions(self, position_ids: Iterable[str], *, reason: str = "") -> list[Recovery]:
         """Close several, one after the other in the order of their ids; what became of each is in the list."""

@@ -116,7 +116,9 @@ class PositionGuard:
         """
         return finished(self._operations.position(position_id))
 
-    def close_position(self, position_id: str, *, reason: str = "", whole: bool = False) -> ClosedPosition:
+    def close_position(
+        self, position_id: str, *, reason: str = "", whole: bool = False, urgent: bool = False
+    ) -> ClosedPosition:
         """Close a position at market, book its P&L, and leave no order of it behind.
 
         Only the contracts of the position are closed. What the venue holds beyond them is left, with its orders, and
@@ -128,6 +130,9 @@ class PositionGuard:
             position_id: as it was tracked.
             reason: for the history, which keeps 128 characters of it.
             whole: close all that the leg holds; what was added since becomes a part of the position.
+            urgent: send what the ledger says is left, reduce-only, before the venue is asked for anything, and look
+                then. If the position has ended and somebody has entered again, it sells of that, up to its size. With
+                an order or a change under way it is a close like any other.
 
         Raises:
             PositionAlreadyClosingError: somebody else is closing it, or has closed it. There is nothing left to do.
@@ -137,7 +142,7 @@ class PositionGuard:
             LockLost: this process was silent for longer than its lease, and somebody else may have taken over.
             LedgerError, LockFileError: a file cannot be used; `recover` goes on once it can.
         """
-        return finished(self._operations.close_position(position_id, reason, whole=whole))
+        return finished(self._operations.close_position(position_id, reason, whole=whole, urgent=urgent))
 
     def close_positions(self, position_ids: Iterable[str], *, reason: str = "") -> list[Recovery]:
         """Close several, one after the other in the order of their ids, each as `close_position` does.

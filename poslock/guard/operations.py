@@ -18,6 +18,7 @@ from poslock.errors import (
     ExchangeError,
     InvalidPosition,
     LockTimeout,
+    OperationRefused,
     PositionAlreadyClosingError,
     PoslockError,
     printable,
@@ -28,13 +29,14 @@ from poslock.exchange.port import LONGEST_BACK_OFF, SCOPES, AsyncExchange, Backs
 from poslock.guard.admission import Admission, Admitted, expect_open
 from poslock.guard.following import Following
 from poslock.guard.settling import Settling
+from poslock.guard.several import Several
 from poslock.guard.tracking import Tracking
 from poslock.ledger.ledger import Ledger
 from poslock.lock.back_off import BackOffFile
 from poslock.lock.directory import open_directory
 from poslock.lock.position_lock import checked_lease_ns, checked_timeout
 from poslock.lock.record import check_position_id
-from poslock.position import ModifiedPosition, Position, name, positive, side_of
+from poslock.position import ClosedPosition, ModifiedPosition, Position, name, positive, side_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterable, Sequence
@@ -43,7 +45,7 @@ if TYPE_CHECKING:
     from poslock.bridge import Ports
     from poslock.exchange.port import Sending
     from poslock.lock.directory import LockDirectory
-    from poslock.position import ClosedPosition, Fill, Ladder, Number, TrackedPosition
+    from poslock.position import Fill, Ladder, Number, TrackedPosition
 
 _log = logging.getLogger("poslock.guard")
 
@@ -108,16 +110,36 @@ class Operations:
         return await self._admission.position(position_id)
 
     async def close_position(
-        self, position_id: str, reason: str, *, whole: bool = False, generation: int | None = None
+        self,
+        position_id: str,
+        reason: str,
+        *,
+        whole: bool = False,
+        urgent: bool = False,
+        generation: int | None = None,
     ) -> ClosedPosition:
+        if urgent and (whole or self.means.exchange.spot):
+            # Without a look nobody knows what all is; and on spot an order is for what it says, whatever is held.
+            bound = "with whole=True nothing bounds" if whole else "on spot nothing but a look bounds"
+            raise OperationRefused(position_id, "an urgent close", f"{bound} what it sells; close without urgent")
         why = _as_log_text(reason)
         seen = await self._admission.position(position_id, generation)
-        return await self._close(await self._admission.to_close(seen, why), why, whole=whole)
+        return await self._close(await self._admission.to_close(seen, why), why, whole=whole, urgent=urgent)
 
     async def close_positions(self, position_ids: Iterable[str], reason: str) -> list[Recovery]:
         why = _as_log_text(reason)
         # In one order for everybody: two bots that close the same legs do not hold each other up.
-        return [await self._attempted(each, self.close_position(each, why)) for each in sorted(set(position_ids))]
+        ids, several = sorted(set(position_ids)), Several(self.means, self._admission, why)
+        outcomes = await several.close(ids)
+        for each in outcomes.values():
+            if isinstance(each, ClosedPosition):
+                log_closed(each)
+        busy = [await self._attempted(each, self.close_position(each, why)) for each in several.busy]
+        recoveries = {each.position_id: each for each in busy} | {
+            each: Recovery(each, None, found) if isinstance(found, PoslockError) else Recovery(each, found, None)
+            for each, found in outcomes.items()
+        }
+        return [recoveries[each] for each in ids]
 
     async def modify_position(
         self,
@@ -260,9 +282,11 @@ class Operations:
             admitted.release()
         return None
 
-    async def _close(self, admitted: Admitted, reason: str, *, whole: bool = False) -> ClosedPosition:
+    async def _close(
+        self, admitted: Admitted, reason: str, *, whole: bool = False, urgent: bool = False
+    ) -> ClosedPosition:
         try:
-            closed = await Close(admitted.session(), reason=reason, whole=whole).run()
+            closed = await Close(admitted.session(), reason=reason, whole=whole, urgent=urgent).run()
         finally:
             admitted.release()
         log_closed(closed)
