@@ -42,7 +42,7 @@ from poslock.errors import (
     ReduceOnlyBlocked,
     RequestExpired,
 )
-from poslock.exchange.port import CloseOrder, Sending
+from poslock.exchange.port import CloseOrder, Sending, SideBySide
 from poslock.ledger.journal import Attempt, Dispatch
 from poslock.ledger.ledger import Moved
 from poslock.pnl import realized_pnl
@@ -126,6 +126,8 @@ class Close:
         await self._sweep.resolve_reduces(watch)
         attempt, order = await self._resolve(watch, journal)
         unseen = self._unseen(watch, standing)
+        if unseen is not None and isinstance(session.exchange, SideBySide):
+            await session.ask(session.exchange.refresh)
         return await self._end(watch, await self._flatten(watch, standing.version, attempt, order, unseen=unseen))
 
     async def look(self) -> Decision:
