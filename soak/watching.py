@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from poslock import LockTimeout, PositionGuard
@@ -92,13 +93,11 @@ class _WatchedPorts(ThreadPorts):
         name = getattr(method, "__name__", "")
         if name == "track":
             begun = self._tracks(args[0], args[4])
+        elif name == "sending_all":
+            sent: T = await self._sends_all(method, args[0])
+            return sent
         elif name in _WRITES:
-            key, token = args[0], args[1]
-            # Nobody but the holder writes about it, and who is none any more is refused.
-            began = name in {"sending", "filled"} and _is_open(method, key)
-            words = name, token, key.generation, *_lines(name, args, began=began)
-            kind = "begin" if began else _WRITES[name]
-            begun = [self._diary.invoke(kind, key.position_id, *words)]
+            begun = [self._writes(method, name, args)]
         else:
             return await super().ledger(method, *args)
         try:
@@ -114,6 +113,25 @@ class _WatchedPorts(ThreadPorts):
             raise
         self._returned(begun, "done", getattr(answer, "generation", ""))
         return answer
+
+    def _writes(self, method: Any, name: str, args: tuple[Any, ...]) -> int:
+        key, token = args[0], args[1]
+        # Nobody but the holder writes about it, and who is none any more is refused.
+        began = name in {"sending", "filled"} and _is_open(method, key)
+        words = name, token, key.generation, *_lines(name, args, began=began)
+        return self._diary.invoke("begin" if began else _WRITES[name], key.position_id, *words)
+
+    async def _sends_all(self, method: Any, dispatches: Any) -> Any:
+        """A write on each of the positions, all of them in one commit."""
+        begun = [self._writes(method, "sending", each) for each in dispatches]
+        answers: list[object] = []
+        try:
+            answers = await super().ledger(method, dispatches)
+        finally:
+            for number, answer in zip_longest(begun, answers):
+                refused = "refused" if isinstance(answer, TokenRefused) else "undecided"
+                self._diary.returned(number, "done" if isinstance(answer, int) else refused)
+        return answers
 
     def _tracks(self, position: Position, after: tuple[CloseKey, int] | None) -> list[int]:
         """One write on each of two positions, if it supersedes one."""

@@ -5,10 +5,10 @@
 Purpose: whatever happened before, and wherever the last closer died, running it once more under the lock ends in one
 close, one booking and no order left; it only ever goes forward, because a venue cannot undo an accepted order.
 
-Sequence: journal the intent; look at the leg; journal the order (`sending`, with the token) and only then send it; wait
-for its end; look again, and what is left goes out as the next attempt under its own id; when the table says that the
-position is over, journal that (`filled`), sweep, look once more, book. A bot with order code of its own sends in the
-middle, between `announce` and `finish`.
+Sequence: look at the leg; journal the order (`sending`, with the token, and with it the intent) and only then send it;
+wait for its end, and list what rests; look again, and what is left goes out as the next attempt under its own id; when
+the table says that the position is over, journal that (`filled`), cancel what was listed before, look once more, book.
+If one look does not decide, the intent is journaled by itself.
 
 Crash behaviour: each step is journaled before the next begins, so the next owner enters at the journaled step. An order
 that may have been sent is asked for by its client order id, never sent blindly; its id is the same in every process.
@@ -22,19 +22,17 @@ Errors: `CloseUnsettled` when the venue does not explain what became of the posi
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from decimal import Decimal, localcontext
 from typing import TYPE_CHECKING
 
-from poslock.closing.exits import Decision, Reads, decide
+from poslock.closing.exits import Decision
 from poslock.closing.leg import Sweep, Watch, enlarged, named
 from poslock.closing.session import FIRST_PAUSE, LONGEST_PAUSE, Session, client_order_id, pauses, receive_window_ms
 from poslock.errors import (
     CloseUnsettled,
     ExchangeError,
     ExchangeUnavailable,
-    InvalidPosition,
     NothingToReduce,
     NotServed,
     OrderRefused,
@@ -42,14 +40,15 @@ from poslock.errors import (
     ReduceOnlyBlocked,
     RequestExpired,
 )
-from poslock.exchange.port import CloseOrder, Sending, SideBySide
+from poslock.exchange.port import CloseOrder, SideBySide
 from poslock.ledger.journal import Attempt, Dispatch
 from poslock.ledger.ledger import Moved
 from poslock.pnl import realized_pnl
-from poslock.position import EXACT, ClosedPosition
+from poslock.position import ClosedPosition
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Sequence
+    from decimal import Decimal
 
     from poslock.bridge import Call
     from poslock.exchange.port import Holding, Order
@@ -145,72 +144,6 @@ class Close:
         """Book a position that has ended by itself, as the table has just said of an open one."""
         await self._session.tell(self._ledger.filled, self._reason, watch.trades, watch.late)
         return await self._or_says_why(watch, self._end(watch, over))
-
-    # The same in pieces, for a bot that sends the order itself.
-
-    async def begin(self) -> None:
-        """From here on the position is closing."""
-        await self._begun((await self._session.standing()).version)
-
-    @property
-    def client_order_id(self) -> str:
-        """The id of the bot's order that was announced last, before that of the first one."""
-        return client_order_id(self._session.tracked, len(self._sent) or 1)
-
-    async def announce(self) -> Sending:
-        """Journal that an order of the bot's may be out from now on; the next one has another id."""
-        session = self._session
-        watch = await Watch.of(session)
-        number = len(self._sent) + 1
-        stamp, client_id = session.stamp(), client_order_id(session.tracked, number)
-        window_ms = receive_window_ms(stamp)
-        attempt = Attempt(number, client_id, watch.view(None).ours, stamp.at_ms + window_ms)
-        self._sent.add(client_id)
-        version = (await session.standing()).version
-        await session.tell(self._ledger.sending, Dispatch(attempt, version, self._reason))
-        return Sending(stamp.at_ms, window_ms, client_id)
-
-    async def finish(self, fills: Sequence[Fill]) -> ClosedPosition:
-        """Book the exits of the position after a sweep; *fills* are what the bot believes its order did.
-
-        Raises:
-            InvalidPosition: they are not new, or the venue holds some of the position still.
-        """
-        session = self._session
-        await self._expect_new(fills)
-        watch = await Watch.of(session)
-        return await self._or_says_why(watch, self._finish(watch, fills))
-
-    async def _finish(self, watch: Watch, fills: Sequence[Fill]) -> ClosedPosition:
-        await self._sweep.resolve_reduces(watch)
-        with localcontext(EXACT):
-            total, left = sum((fill.contracts for fill in fills), Decimal(0)), watch.view(None).ours
-        if total != left:
-            raise InvalidPosition("fills", total, f"contracts in all; {left} are left to close")
-        for fill in fills:
-            if fill.client_order_id in self._sent:
-                watch.ours[fill.client_order_id] = EXACT.add(watch.ours.get(fill.client_order_id, 0), fill.contracts)
-        # What is booked, and that nothing is left, is the venue's to say.
-        over = await watch.decision()
-        said = self._without_the_bots_word(watch) if over.act == "unsettled" else over
-        if said.act == "send":
-            raise InvalidPosition("fills", total, f"contracts in all, but the venue still holds {said.contracts}")
-        if over.act == "unsettled":
-            raise self._session.unsettled("sending", over.reason)
-        await self._session.tell(self._ledger.filled, self._reason, watch.trades, watch.late)
-        return await self._end(watch, over)
-
-    def _without_the_bots_word(self, watch: Watch) -> Decision:
-        """What follows from what was seen last if the bot's order filled only what the trades show."""
-        ours = {each: filled for each, filled in watch.ours.items() if each not in self._sent}
-        return decide(replace(watch.tracked, ours=ours), Reads(watch.holding, watch.trades), settled=True)
-
-    async def _expect_new(self, fills: Sequence[Fill]) -> None:
-        """Raise `InvalidPosition` if a fill is there twice, or is booked already."""
-        trades = sorted(fill.trade_id for fill in fills)
-        booked = await self._session.read(self._ledger.booked_elsewhere, trades)
-        if len(set(trades)) < len(trades) or booked:
-            raise InvalidPosition("fills", trades, "must be new, and each there once")
 
     # intent, sending → filled
 

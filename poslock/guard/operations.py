@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from poslock.closing.change import Changes
 from poslock.closing.close import Close
 from poslock.closing.leg import Watch
+from poslock.closing.own_orders import OwnOrders
 from poslock.closing.session import Means
 from poslock.closing.wanted import Wanted
 from poslock.errors import (
@@ -243,7 +244,7 @@ class Operations:
 
     async def _begun(self, admitted: Admitted, reason: str) -> OpenClose:
         session = admitted.session()
-        close = Close(session, reason=reason)
+        close = OwnOrders(session, reason=reason)
         await session.ask(session.exchange.prepare)
         watch = await Watch.of(session)
         decision = await watch.decision()
@@ -298,7 +299,7 @@ class OpenClose:
     """A close that a bot's own code carries out: its lock, and what to do under it."""
 
     admitted: Admitted
-    close: Close
+    close: OwnOrders
 
     @property
     def client_order_id(self) -> str:
