@@ -32,7 +32,7 @@ class BinanceSpot(Spot):
     dialect: ClassVar[Dialect] = Dialect(
         stamp=stamp,
         code=codes.binance_code,
-        meanings=codes.BINANCE,
+        meanings=codes.BINANCE.meanings,
         clock=Endpoint(("public",), "GET", "time"),
         read_clock=lambda answer: int(answer["serverTime"]),
         history=frozenset({"myTrades"}),
