@@ -275,9 +275,28 @@ def test_interrupted_it_leaves_the_market_as_it_was(desk: Desk, monkeypatch: pyt
         raise KeyboardInterrupt
 
     monkeypatch.setattr(scene, "race", interrupted)
-    assert desk().exit_code == 1
+    assert desk.doubts() == {"rehearsal": "it was interrupted"}
     assert seen[0] >= 2
-    desk.assert_free()
+
+
+@pytest.mark.parametrize("desk", ["bybit"], indirect=True)
+def test_interrupted_where_no_order_is_taken_any_more_it_names_what_is_left(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """How many contracts, and which orders; and where its locks and its ledger are."""
+    refusal = Reply(200, {"retCode": 110007, "retMsg": "ab not enough for new order", "result": {}, "time": 1})
+
+    def interrupted(*_: object) -> None:
+        desk.venue.strike(Fault("order/(create|cancel)$", refusal, method="POST", times=10**6))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(scene, "race", interrupted)
+    result = desk("--json")
+    checks = {each["check"]: each["reason"] for each in json.loads(result.stdout)["checks"]}
+    assert (result.exit_code, checks["rehearsal"]) == (1, "it was interrupted")
+    assert re.fullmatch("there is left: 0.001[0]* contracts long(, [^,]+){2}", checks["cleaned up"])
+    assert f"look at {SYMBOL} at the venue, now" in result.stderr
+    assert "locks and ledger stay in " in result.stderr
 
 
 @pytest.mark.parametrize("desk", ["mexc", "okx"], indirect=True)
