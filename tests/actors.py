@@ -29,6 +29,7 @@ from reach import reached
 from systems import Amiss
 
 if TYPE_CHECKING:
+    from poslock import PositionGuard
     from poslock.errors import Intent
 
 
@@ -208,16 +209,26 @@ def close(exchange: str, lock_dir: str, positions: list[str], **options: Any) ->
     _, guard = struck(exchange, lock_dir, **options)
     say(ready=True)
     hear()
-    outcomes = []
-    for position in positions:
-        try:
-            closed = guard.close_position(position, reason="test")
-            outcomes.append({"outcome": "booked", "net_pnl": str(closed.net_pnl), "token": closed.token})
-        except PositionAlreadyClosingError as error:
-            outcomes.append({"outcome": f"already {error.state}"})
-        except PoslockError as error:
-            outcomes.append({"outcome": type(error).__name__, "text": str(error), "lost": isinstance(error, LockLost)})
+    outcomes = [_outcome(guard, position) for position in positions]
     say(outcomes=outcomes)
+
+
+def close_when_told(exchange: str, lock_dir: str, **options: Any) -> None:
+    """Close the positions that it is told, one a line; say what became of each call."""
+    _, guard = struck(exchange, lock_dir, **options)
+    say(ready=True)
+    while True:
+        say(**_outcome(guard, hear()))
+
+
+def _outcome(guard: PositionGuard, position: str) -> dict[str, Any]:
+    try:
+        closed = guard.close_position(position, reason="test")
+    except PositionAlreadyClosingError as error:
+        return {"outcome": f"already {error.state}"}
+    except PoslockError as error:
+        return {"outcome": type(error).__name__, "text": str(error), "lost": isinstance(error, LockLost)}
+    return {"outcome": "booked", "net_pnl": str(closed.net_pnl), "token": closed.token}
 
 
 def change(exchange: str, lock_dir: str, change: dict[str, Any], **options: Any) -> None:

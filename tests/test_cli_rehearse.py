@@ -23,7 +23,7 @@ from poslock_cli.rehearsal.race import race
 from poslock_cli.rehearsal.venues import WIRES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from loopback.server import Loopback
@@ -42,6 +42,13 @@ ORDERS = {
     "binanceusdm": r"/v1/order$",
     "bybit": r"order/create$",
     "okx": r"trade/order$",
+}
+# Where its executions are, what identifies one, and what it has cost.
+EXECUTIONS = {
+    "binanceusdm": ("v1/userTrades", "id", "commission"),
+    "bybit": ("execution/list", "execId", "execFee"),
+    "okx": ("trade/fills", "billId", "fee"),
+    "mexc": ("order_deals", "id", "fee"),
 }
 STATEMENTS = {
     "mexc": ("history_positions", "realised"),
@@ -190,6 +197,59 @@ def test_a_stop_that_stays_and_another_pnl_are_named(desk: Desk) -> None:
     assert "after the close there rests: " in doubts["orders"]
 
 
+def in_executions(desk: Desk, change: Callable[[dict[str, Any]], list[dict[str, Any]]]) -> None:
+    """From now on the venue's list of executions has, instead of each sale, what *change* makes of it."""
+
+    def answer(request: Request) -> Reply:
+        reply = desk.venue._carried_out(request)
+        rows: Any = reply.body
+        while isinstance(rows, dict):  # its wrapping
+            rows = next(rows[name] for name in ("result", "data", "list", "resultList") if name in rows)
+        sales = {"Sell", "SELL", "sell", 4}
+        rows[:] = [each for row in rows for each in (change(row) if row["side"] in sales else [row])]
+        return reply
+
+    desk.venue.strike(Fault(EXECUTIONS[desk.name][0], answer, times=10**6))
+
+
+@pytest.mark.parametrize("desk", ["mexc", "okx"], indirect=True)
+def test_executions_that_change_once_they_are_booked_are_named(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The venue's own account of the P&L agrees; the fee of the sale is another one all the same."""
+
+    def then_changed(*arguments: Any) -> None:
+        race(*arguments)
+        _, _, fee = EXECUTIONS[desk.name]
+        in_executions(desk, lambda row: [{**row, fee: str(Decimal(str(row[fee])) * 2)}])
+
+    monkeypatch.setattr(scene, "race", then_changed)
+    doubts = desk.doubts()
+    assert list(doubts) == ["fees"]
+    assert "its executions" in doubts["fees"]
+
+
+@pytest.mark.parametrize("desk", ["bybit"], indirect=True)
+def test_executions_with_another_fee_than_the_venues_own_account_are_named(desk: Desk) -> None:
+    """Whoever reads them sees the same, so only the P&L differs: by what the fee does."""
+    _, _, fee = EXECUTIONS[desk.name]
+    in_executions(desk, lambda row: [{**row, fee: str(Decimal(str(row[fee])) * 2)}])
+    doubts = desk.doubts()
+    assert list(doubts) == ["P&L"]
+
+
+@pytest.mark.parametrize("desk", ["binanceusdm"], indirect=True)
+def test_a_sale_that_is_told_twice_is_named(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under two ids, once it is booked; the venue's own account of the P&L agrees."""
+
+    def then_doubled(*arguments: Any) -> None:
+        race(*arguments)
+        _, number, _ = EXECUTIONS[desk.name]
+        in_executions(desk, lambda row: [row, {**row, number: f"{row[number]}9"}])
+
+    monkeypatch.setattr(scene, "race", then_doubled)
+    doubts = desk.doubts()
+    assert list(doubts) == ["one order", "fees", "fills"]
+
+
 @pytest.mark.parametrize("desk", ["bybit", "okx"], indirect=True)
 def test_an_order_that_fills_twice_is_named_and_what_it_opened_is_closed(desk: Desk) -> None:
     """The closing order sells what is held, and as much again: the account is short."""
@@ -275,9 +335,28 @@ def test_interrupted_it_leaves_the_market_as_it_was(desk: Desk, monkeypatch: pyt
         raise KeyboardInterrupt
 
     monkeypatch.setattr(scene, "race", interrupted)
-    assert desk().exit_code == 1
+    assert desk.doubts() == {"rehearsal": "it was interrupted"}
     assert seen[0] >= 2
-    desk.assert_free()
+
+
+@pytest.mark.parametrize("desk", ["bybit"], indirect=True)
+def test_interrupted_where_no_order_is_taken_any_more_it_names_what_is_left(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """How many contracts, and which orders; and where its locks and its ledger are."""
+    refusal = Reply(200, {"retCode": 110007, "retMsg": "ab not enough for new order", "result": {}, "time": 1})
+
+    def interrupted(*_: object) -> None:
+        desk.venue.strike(Fault("order/(create|cancel)$", refusal, method="POST", times=10**6))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(scene, "race", interrupted)
+    result = desk("--json")
+    checks = {each["check"]: each["reason"] for each in json.loads(result.stdout)["checks"]}
+    assert (result.exit_code, checks["rehearsal"]) == (1, "it was interrupted")
+    assert re.fullmatch("there is left: 0.001[0]* contracts long(, [^,]+){2}", checks["cleaned up"])
+    assert f"look at {SYMBOL} at the venue, now" in result.stderr
+    assert "locks and ledger stay in " in result.stderr
 
 
 @pytest.mark.parametrize("desk", ["mexc", "okx"], indirect=True)

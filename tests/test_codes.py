@@ -15,30 +15,37 @@ from poslock.exchange.ccxt.binance import codes as binance_codes
 from poslock.exchange.ccxt.bybit import codes as bybit_codes
 from poslock.exchange.ccxt.mexc import codes as mexc_codes
 from poslock.exchange.ccxt.okx import codes as okx_codes
+from poslock.exchange.ccxt.spot import codes as spot_codes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
-    from types import ModuleType
 
     from loopback.server import Loopback
+    from poslock.exchange.ccxt.codes import Codes
 
 
-def of_ccxt(name: str) -> set[str]:
-    """Every code, and all words in place of one, that ccxt reads at a venue of swaps."""
+def of_ccxt(name: str, part: str) -> set[str]:
+    """Every code, and all words in place of one, that ccxt reads at a venue, or at one *part* of it."""
     table: Mapping[str, Any] = getattr(ccxt, name)().exceptions
-    return {*table["exact"], *table.get("linear", {}).get("exact", {})}
+    return {*table["exact"], *table.get(part, {}).get("exact", {})}
 
 
 @pytest.mark.parametrize(
-    ("name", "codes"),
-    [("mexc", mexc_codes), ("binanceusdm", binance_codes), ("bybit", bybit_codes), ("okx", okx_codes)],
+    ("name", "part", "codes"),
+    [
+        ("mexc", "linear", mexc_codes.KNOWN),
+        ("binanceusdm", "linear", binance_codes.KNOWN),
+        ("bybit", "linear", bybit_codes.KNOWN),
+        ("okx", "linear", okx_codes.KNOWN),
+        ("mexc", "spot", spot_codes.MEXC),
+        ("binance", "spot", spot_codes.BINANCE),
+    ],
 )
-def test_every_code_that_ccxt_knows_has_a_reading(name: str, codes: ModuleType) -> None:
+def test_every_code_that_ccxt_knows_has_a_reading(name: str, part: str, codes: Codes) -> None:
     """Or it is unknown on purpose, or another service's, and either with its reason."""
-    assert sorted(code for code in of_ccxt(name) if not codes.KNOWN.covers(code)) == []
-    both = set(codes.KNOWN.meanings) & set(codes.KNOWN.unknown)
-    assert both == set()
+    assert sorted(code for code in of_ccxt(name, part) if not codes.covers(code)) == []
+    assert set(codes.meanings) & set(codes.unknown) == set()
 
 
 UNSEEN: list[tuple[type[Loopback], str, Reply]] = [

@@ -304,6 +304,22 @@ def test_trades_keep_the_order_of_the_venue(ledger: Ledger) -> None:
     assert ledger.standing(KEY).leg.trades == (EXIT, between)  # what is known of a trade is not forgotten
 
 
+def test_no_more_is_gone_than_the_position_is_for(ledger: Ledger) -> None:
+    """A hand takes 8 of the 30 that are held, and a reduce fills 5: all 10 are gone, whether its trade shows or not."""
+    reduce = Change(1, "reduce", Decimal(5), None, "pl2", step="sending", expires_at_ms=5000)
+    ledger.change(KEY, 3, (replace(reduce, step="intent", expires_at_ms=0),))
+    ledger.sending_change(KEY, 3, reduce)
+    ledger.end_change(KEY, 3, replace(reduce, step="done", filled=Decimal(5)))
+    by_hand = Trade("exit", "o1", replace(FILL, client_order_id=None, contracts=Decimal(8)))
+    own = Trade("exit", "o2", replace(FILL, trade_id="t2", client_order_id="pl2", contracts=Decimal(5)))
+    gone = [tracked_of(ledger).reduced]
+    for shown in ((by_hand,), (by_hand, own)):
+        ledger.seen(KEY, 3, shown)
+        gone.append(tracked_of(ledger).reduced)
+    assert gone == [5, 10, 10]
+    assert tracked_of(ledger).left == 0
+
+
 def test_a_late_entry_joins_the_baseline(ledger: Ledger) -> None:
     """And is no new trade any more; the others stay what they were."""
     advance(ledger, "filled")

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import sys
 import tempfile
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from decimal import Decimal
 from typing import TYPE_CHECKING
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from poslock_cli.rehearsal.wire import Wire
 
 _USUAL_FEE = Decimal("0.001")
+_CLEANS_UP = b"closing what was opened, which ends by itself; SIGQUIT leaves all as it is\n"
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @click.command()
@@ -49,7 +52,7 @@ def rehearse(context: click.Context, symbol: str, *, live: bool, yes: bool, as_o
 
     A venue that is not known as a test net counts as live: there it is done only with --live, and it shows what it can
     cost, and asks. Locks and ledger are in a directory of its own. Whatever happens, it ends by closing what it has
-    opened and cancelling what it has set.
+    opened and cancelling what it has set; also if it is interrupted or terminated.
 
     Exit 0 if all agrees, 1 with each thing that does not, or if nothing was done.
     """
@@ -76,7 +79,7 @@ def rehearse(context: click.Context, symbol: str, *, live: bool, yes: bool, as_o
             ask(_cost(wire, hosts, contracts, price), "Rehearse with real money?")
         if scene.prove_window():
             click.echo(f"rehearsing {scene.id} at {hosts}; locks and ledger are in {place.path}", err=True)
-            with _terminated_as_interrupted():
+            with _interrupted_once(scene):
                 scene.play(contracts, price)
         place.is_well = scene.passed
     if as_object:
@@ -118,20 +121,34 @@ def _to_be_removed_if_well() -> Iterator[_Place]:
 
 
 @contextmanager
-def _terminated_as_interrupted() -> Iterator[None]:
-    """A SIGTERM ends it as an interrupt does: what was opened is closed first."""
+def _interrupted_once(scene: Scene) -> Iterator[None]:
+    """An interrupt ends the rehearsal, and so does a SIGTERM or a lost terminal; what was opened is closed first.
+
+    Any later one, and one while it cleans up, is answered and changes nothing.
+    """
     if threading.current_thread() is not threading.main_thread():  # there are no handlers elsewhere
         yield
         return
+    is_interrupted = False
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
+        nonlocal is_interrupted
+        if is_interrupted or scene.is_cleaning_up:
+            with suppress(OSError):  # there is nobody any more to read it
+                os.write(sys.stderr.fileno(), _CLEANS_UP)
+            return
+        is_interrupted = True
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = {each: signal.getsignal(each) for each in _ENDING}
     try:
+        for each, handler in before.items():
+            if handler is not signal.SIG_IGN:  # as under nohup
+                signal.signal(each, interrupt)
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for each, handler in before.items():
+            signal.signal(each, handler)
 
 
 def _cost(wire: Wire, hosts: str, contracts: Decimal, price: Decimal) -> list[str]:

@@ -50,7 +50,8 @@ class NotFree(PoslockError):
 class Scene:
     """One rehearsal in the market of *wire*; *config* and *lock_dir* are for the processes that close.
 
-    ``findings`` are its report. ``closed`` is what was booked, None until then.
+    ``findings`` are its report. ``closed`` is what was booked, None until then. An interrupt while it
+    ``is_cleaning_up`` would leave what was opened.
     """
 
     def __init__(self, exchange: CcxtExchange, wire: Wire, config: str, lock_dir: str, lease: float) -> None:
@@ -58,6 +59,7 @@ class Scene:
         self.contracts = Decimal(0)
         self.findings: list[Finding] = []
         self.closed: ClosedPosition | None = None
+        self.is_cleaning_up = False
         self._exchange, self._wire = exchange, wire
         self._places = (config, lock_dir)
         self._leg = Leg(wire.symbol, "long")
@@ -102,20 +104,28 @@ class Scene:
         self._before = {*self._wire.deals(self._since_ms), *self._wire.statement(self._since_ms)}
         self.contracts = contracts
         try:
-            try:
-                self._open(price)
-                self._race()
-                self._compare()
-                self._look()
-            except PoslockError as error:
-                self._doubt("rehearsal", f"it could not go on: {error}", LOOK_AT_VENUE)
-            except (LookupError, TypeError, ValueError, ArithmeticError) as error:  # a row that is not as documented
-                self._doubt("rehearsal", f"an answer cannot be read ({type(error).__name__}: {error})", LOOK_AT_VENUE)
+            self._act(price)
+        except KeyboardInterrupt:
+            self._doubt("rehearsal", "it was interrupted", "")
         finally:
-            self._clean_up()
+            try:
+                self._clean_up()
+            except KeyboardInterrupt:  # of before it had begun: later ones raise nothing
+                self._clean_up()
             self._guard.close()
 
     # The acts.
+
+    def _act(self, price: Decimal) -> None:
+        try:
+            self._open(price)
+            self._race()
+            self._compare()
+            self._look()
+        except PoslockError as error:
+            self._doubt("rehearsal", f"it could not go on: {error}", LOOK_AT_VENUE)
+        except (LookupError, TypeError, ValueError, ArithmeticError) as error:  # a row that is not as documented
+            self._doubt("rehearsal", f"an answer cannot be read ({type(error).__name__}: {error})", LOOK_AT_VENUE)
 
     def _open(self, price: Decimal) -> None:
         client_order_id = f"rehearse{secrets.token_hex(8)}"
@@ -206,6 +216,7 @@ class Scene:
 
     def _clean_up(self) -> None:
         """Leave nothing held that was opened here, and no order that was set here; one failure stops no other step."""
+        self.is_cleaning_up = True
         failed: list[str] = []
 
         def tried(step: Callable[[], T], otherwise: T) -> T:
@@ -219,6 +230,8 @@ class Scene:
         if self._is_on_its_way:
             tried(lambda: self._shown(self._wire.held, bool), nothing)
         if tried(lambda: not self._wire.held() and not self._wire.resting(), otherwise=False):
+            if "flat" not in {each.check for each in self.findings}:
+                self._say("cleaned up", "nothing is held and no order rests")
             return
         tried(lambda: self._sell_off("long", self._close_tracked()), None)
         tried(lambda: self._sell_off("short", self._oversold()), None)

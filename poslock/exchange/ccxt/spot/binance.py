@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from poslock.errors import UnsupportedMarket
 from poslock.exchange.ccxt.client import Dialect, Endpoint
 from poslock.exchange.ccxt.reading import every_page
 from poslock.exchange.ccxt.spot import codes, rows
@@ -12,6 +13,7 @@ from poslock.exchange.ccxt.spot.venue import Spot, stamp
 if TYPE_CHECKING:
     from decimal import Decimal
 
+    from poslock.exchange.ccxt.client import Client
     from poslock.exchange.port import CloseOrder, Leg, Order, StopOrder
     from poslock.position import Trade
 
@@ -32,11 +34,21 @@ class BinanceSpot(Spot):
     dialect: ClassVar[Dialect] = Dialect(
         stamp=stamp,
         code=codes.binance_code,
-        meanings=codes.BINANCE,
+        meanings=codes.BINANCE.meanings,
         clock=Endpoint(("public",), "GET", "time"),
         read_clock=lambda answer: int(answer["serverTime"]),
         history=frozenset({"myTrades"}),
     )
+
+    def __init__(self, client: Client) -> None:
+        super().__init__(client)
+        # With either option ccxt buys in the margin account. What the spot account holds is something else then.
+        # (test_with_the_option_ccxt_trades_in_another_account)
+        if any(client.ccxt.options.get(option) for option in ("portfolioMargin", "papi")):
+            raise UnsupportedMarket(
+                f"{client.ccxt.id}: portfolio margin accounts are not covered, nothing was sent; for the spot account "
+                "use a client without the options portfolioMargin and papi"
+            )
 
     async def _rights(self) -> tuple[bool, bool]:
         endpoint = Endpoint(("sapi",), "GET", "account/apiRestrictions")

@@ -36,7 +36,7 @@ class MexcSpot(Spot):
     dialect: ClassVar[Dialect] = Dialect(
         stamp=stamp,
         code=codes.mexc_code,
-        meanings=codes.MEXC,
+        meanings=codes.MEXC.meanings,
         clock=Endpoint(("spot", "public"), "GET", "time"),
         read_clock=lambda answer: int(answer["serverTime"]),
         history=frozenset({"myTrades"}),
