@@ -257,10 +257,12 @@ class Close:
         try:
             order: Order | None = await session.venue(session.exchange.place, request)
         except RateLimited as error:
-            # As below. The leg may be another one after the pause, so it is looked at before the next order.
+            # Turned away unseen. Nor can an earlier request with the same id still be taken: those of which nothing was
+            # heard were waited for. The leg may be another one after the pause: it is looked at before the next order.
+            # (test_an_order_that_is_turned_away_is_not_asked_after, test_a_position_entered_during_a_storm_is_left)
             self._refusal, self._is_put_off = f": {error}", True
             await session.wait_out(error)
-            return await session.look_up(attempt)
+            return None
         except (NothingToReduce, RequestExpired, NotServed) as error:
             # This request was not taken. An earlier one with the same id may have been, and may have closed it all.
             self._refusal = f": {error}"
