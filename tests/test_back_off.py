@@ -15,7 +15,7 @@ import pytest
 
 from loopback import binance, bybit, mexc, okx
 from loopback.server import Fault, Reply
-from poslock import CcxtExchange, CloseUnsettled, Position
+from poslock import CcxtExchange, ChangeRefused, CloseUnsettled, Position
 from poslock.bridge import TaskPorts, ThreadPorts, finished
 from poslock.errors import RateLimited
 from poslock.exchange.port import CloseOrder, Leg
@@ -228,24 +228,42 @@ def test_an_order_that_is_turned_away_is_not_asked_after(host: Host, name: str) 
     assert [order <= 1 for order in storm.orders()] == [True]
 
 
-@both_clients
-@everywhere
-def test_a_position_entered_during_a_storm_is_left(host: Host, name: str) -> None:
-    """Its stop-loss fills between two orders that are turned away, and somebody enters again: that is not sold."""
-    bot, hand = host.bot(), host.venue.book
-    (btc,) = host.hold(bot, LONG)
-    waits = says_nothing(host, name)
+def entered_again(host: Host, name: str) -> Callable[[float], Reply]:
+    """The venue says nothing of a time; in the middle of the storm somebody closes by hand, and enters again."""
+    waits, hand = says_nothing(host, name), host.venue.book
 
-    def entered_again(left: float) -> Reply:
+    def reply(left: float) -> Reply:
         if left < 5 and not hand.fills(LONG, 0):
             hand.place(CloseOrder(LONG, Decimal(10), "by-hand", hand.time_ms(), 5000))
             hand.set_price(BTC, 61_000)
             hand.open_position(BTC, "long", 10)
         return waits(left)
 
-    storm = Storm(host.venue, host.clock, 10, entered_again, path=ORDERS[name], method="POST")
+    return reply
+
+
+@both_clients
+@everywhere
+def test_a_position_entered_during_a_storm_is_left(host: Host, name: str) -> None:
+    """Between two orders that are turned away somebody closes by hand, and enters again: that is not sold."""
+    bot = host.bot()
+    (btc,) = host.hold(bot, LONG)
+    storm = Storm(host.venue, host.clock, 10, entered_again(host, name), path=ORDERS[name], method="POST")
     closed = host.run(bot.close_position(btc, ""))
     assert (closed.ended_by, closed.left_at_venue) == ("other", 10)
+    assert storm.orders() == []
+    assert host.venue.book.held(LONG) == 10
+
+
+@both_clients
+@everywhere
+def test_a_position_entered_during_a_storm_is_not_changed(host: Host, name: str) -> None:
+    """Nor is it reduced: the change is refused, because its position has ended."""
+    bot = host.bot()
+    (btc,) = host.hold(bot, LONG)
+    storm = Storm(host.venue, host.clock, 10, entered_again(host, name), path=ORDERS[name], method="POST")
+    with pytest.raises(ChangeRefused, match="has ended at the venue"):
+        host.run(bot.modify_position(btc, ..., ..., 4))
     assert storm.orders() == []
     assert host.venue.book.held(LONG) == 10
 
