@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +15,10 @@ import pytest
 
 from loopback import binance, bybit, mexc, okx
 from loopback.server import Fault, Reply
-from poslock import CcxtExchange, CloseUnsettled, Position
+from poslock import CcxtExchange, ChangeRefused, CloseUnsettled, Position
 from poslock.bridge import TaskPorts, ThreadPorts, finished
 from poslock.errors import RateLimited
-from poslock.exchange.port import Leg
+from poslock.exchange.port import CloseOrder, Leg
 from poslock.guard.operations import Operations
 from systems import Clock
 
@@ -208,6 +209,63 @@ def test_an_order_that_is_turned_away_waits_as_long_as_the_caller(host: Host, na
     assert order <= 1
     assert len(closed.fills) == 1
     assert host.venue.book.held(LONG) == 0
+
+
+# Before each order the leg is looked at: what is held, and its trades. Then the adapter asks once more what is held.
+# Bybit tells each in two pages.
+A_LOOK_AND_AN_ORDER = {"mexc": 4, "binance": 4, "bybit": 7, "okx": 4}
+
+
+@both_clients
+@everywhere
+def test_an_order_that_is_turned_away_is_not_asked_after(host: Host, name: str) -> None:
+    """It does not exist, so a storm on orders alone costs no more than a look and an order for each second."""
+    bot = host.bot()
+    (btc,) = host.hold(bot, LONG)
+    storm = Storm(host.venue, host.clock, 10, says_nothing(host, name), path=ORDERS[name], method="POST")
+    host.run(bot.close_position(btc, ""))
+    assert len(storm.during) <= 10 * A_LOOK_AND_AN_ORDER[name]
+    assert [order <= 1 for order in storm.orders()] == [True]
+
+
+def entered_again(host: Host, name: str) -> Callable[[float], Reply]:
+    """The venue says nothing of a time; in the middle of the storm somebody closes by hand, and enters again."""
+    waits, hand = says_nothing(host, name), host.venue.book
+
+    def reply(left: float) -> Reply:
+        if left < 5 and not hand.fills(LONG, 0):
+            hand.place(CloseOrder(LONG, Decimal(10), "by-hand", hand.time_ms(), 5000))
+            hand.set_price(BTC, 61_000)
+            hand.open_position(BTC, "long", 10)
+        return waits(left)
+
+    return reply
+
+
+@both_clients
+@everywhere
+def test_a_position_entered_during_a_storm_is_left(host: Host, name: str) -> None:
+    """Between two orders that are turned away somebody closes by hand, and enters again: that is not sold."""
+    bot = host.bot()
+    (btc,) = host.hold(bot, LONG)
+    storm = Storm(host.venue, host.clock, 10, entered_again(host, name), path=ORDERS[name], method="POST")
+    closed = host.run(bot.close_position(btc, ""))
+    assert (closed.ended_by, closed.left_at_venue) == ("other", 10)
+    assert storm.orders() == []
+    assert host.venue.book.held(LONG) == 10
+
+
+@both_clients
+@everywhere
+def test_a_position_entered_during_a_storm_is_not_changed(host: Host, name: str) -> None:
+    """Nor is it reduced: the change is refused, because its position has ended."""
+    bot = host.bot()
+    (btc,) = host.hold(bot, LONG)
+    storm = Storm(host.venue, host.clock, 10, entered_again(host, name), path=ORDERS[name], method="POST")
+    with pytest.raises(ChangeRefused, match="has ended at the venue"):
+        host.run(bot.modify_position(btc, ..., ..., 4))
+    assert storm.orders() == []
+    assert host.venue.book.held(LONG) == 10
 
 
 @both_clients

@@ -223,8 +223,12 @@ class Changes:
 
     async def _sent(self, change: Change) -> Change:
         """*change* as it is once the venue has its order, and keeps it."""
-        fruitless = 0
+        fruitless, self._is_put_off = 0, False
         while change.number not in self._placed and fruitless < _FRUITLESS_ORDERS:
+            # In a pause that the venue asks for the position may end, and somebody enter again.
+            # (test_a_position_entered_during_a_storm_is_not_changed)
+            if self._is_put_off and (why := await self._obstacle(change)):
+                await self._refuse(change, why)
             self._is_put_off = False
             change = await self._send(change)
             fruitless += not self._is_put_off

@@ -40,7 +40,7 @@ from poslock.errors import (
     ReduceOnlyBlocked,
     RequestExpired,
 )
-from poslock.exchange.port import CloseOrder, SideBySide
+from poslock.exchange.port import CloseOrder, is_side_by_side
 from poslock.ledger.journal import Attempt, Dispatch
 from poslock.ledger.ledger import Moved
 from poslock.pnl import realized_pnl
@@ -125,7 +125,7 @@ class Close:
         await self._sweep.resolve_reduces(watch)
         attempt, order = await self._resolve(watch, journal)
         unseen = self._unseen(watch, standing)
-        if unseen is not None and isinstance(session.exchange, SideBySide):
+        if unseen is not None and is_side_by_side(session.exchange):
             await session.ask(session.exchange.refresh)
         return await self._end(watch, await self._flatten(watch, standing.version, attempt, order, unseen=unseen))
 
@@ -302,10 +302,13 @@ class Close:
             return await session.find(attempt)
         self._refusal = f": {placed}"
         if isinstance(placed, RateLimited):
-            # As below. The leg may be another one after the pause, so it is looked at before the next order.
+            # Turned away unseen. Nor can an earlier request with the same id still be taken: those of which nothing was
+            # heard were waited for. The leg may be another one after the pause: it is looked at before the next order.
+            # (test_an_order_that_is_turned_away_is_not_asked_after, test_a_position_entered_during_a_storm_is_left)
             self._is_put_off = True
             await session.wait_out(placed)
-        elif isinstance(placed, ReduceOnlyBlocked):
+            return None
+        if isinstance(placed, ReduceOnlyBlocked):
             # Only for this reason are protective orders given up before the position is gone.
             session.aside = await self._sweep.make_room(request.contracts) or session.aside
         elif not isinstance(placed, NothingToReduce | RequestExpired | NotServed):

@@ -26,7 +26,7 @@ from poslock.errors import (
     RateLimited,
     quoted,
 )
-from poslock.exchange.port import Leg, Order, SideBySide, StopOrder, hurried
+from poslock.exchange.port import Leg, Order, StopOrder, hurried, is_side_by_side
 from poslock.ledger.journal import Change, CloseKey
 
 if TYPE_CHECKING:
@@ -175,7 +175,7 @@ class Session:
         Where they are asked side by side, they are waited for *spare* seconds longer than the first.
         """
         first, *others = calls
-        if not isinstance(self.exchange, SideBySide):
+        if not is_side_by_side(self.exchange):
             method, args = first
             return [await self.ask(method, *args), *[await self._tried(*each) for each in others]]
         self._keep()
@@ -318,7 +318,7 @@ class Session:
         """Ask the venue to cancel *orders*; the next read tells whether it did."""
         for order in orders:
             self.log(f"cancels {order.family} {order.order_id}", step="cancel")
-        together = isinstance(self.exchange, SideBySide)
+        together = is_side_by_side(self.exchange)
         method = self.exchange.cancel_all if together else self.exchange.cancel
         for which in [orders] if together and orders else orders:
             try:

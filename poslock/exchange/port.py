@@ -12,7 +12,7 @@ from __future__ import annotations
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, get_args, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, get_args
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -226,7 +226,6 @@ class BackOff(Protocol):
         """Nothing of *scope* should be sent for so many seconds from now, at most `LONGEST_BACK_OFF`."""
 
 
-@runtime_checkable
 class BacksOff(Protocol):
     """An exchange that leaves its venue alone as long as that has asked for, and says so with `RateLimited`."""
 
@@ -237,7 +236,6 @@ class BacksOff(Protocol):
         """
 
 
-@runtime_checkable
 class SideBySide(Protocol):
     """An exchange over a network, whose methods may be called at the same time, from several threads or tasks."""
 
@@ -248,6 +246,11 @@ class SideBySide(Protocol):
 
     def cancel_all(self, orders: Sequence[Order]) -> None:
         """As `Exchange.cancel`, all of them at once; raises what one of them has raised."""
+
+
+def is_side_by_side(exchange: object) -> bool:
+    """Whether *exchange* says that it is a `SideBySide`, or stands for one."""
+    return getattr(exchange, "side_by_side", False) is True
 
 
 class AsyncRequests(Protocol):

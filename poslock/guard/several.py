@@ -18,7 +18,7 @@ from poslock.closing.close import Close
 from poslock.closing.leg import SPARE, Watch
 from poslock.closing.session import Session
 from poslock.errors import LockError, LockTimeout, PositionAlreadyClosingError, PoslockError
-from poslock.exchange.port import SideBySide
+from poslock.exchange.port import is_side_by_side
 from poslock.ledger.ledger import Moved
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ class Several:
             member.session.forget_standing()
             member.version = version
         going = [(each, each.first.request) for each in ready if each.first and isinstance(each.version, int)]
-        if going and self._means.ports.asynchronous and isinstance(self._means.exchange, SideBySide):
+        if going and self._means.ports.asynchronous and is_side_by_side(self._means.exchange):
             answers = await going[0][0].session.send_together([request for _, request in going])
             for (member, _), placed in zip(going, answers, strict=True):
                 member.placed = placed
@@ -95,8 +95,9 @@ class Several:
                 member.placed = await member.close.placed(request)
 
     async def _decide(self) -> None:
-        members, exchange = [*self._members.values()], self._means.exchange
+        members = [*self._members.values()]
         session = members[0].session
+        exchange = session.exchange
         await session.ask(exchange.prepare)
         watches = [await Watch.of(each.session) for each in members]
         session.hurries = True
@@ -104,7 +105,7 @@ class Several:
             held, *trades = await session.try_together(
                 (exchange.holdings, ([each.session.leg for each in members],)),
                 *[each.request for each in watches],
-                *([(exchange.refresh, ())] if isinstance(exchange, SideBySide) else []),
+                *([(exchange.refresh, ())] if is_side_by_side(exchange) else []),
                 spare=SPARE,
             )
         finally:
