@@ -227,8 +227,8 @@ MUTANTS = (
     Mutant(
         "the close of another one goes on without a look at how far it got",
         _MACHINE,
-        "over = await self._flatten(watch, standing)",
-        "over = await self._flatten(watch, replace(standing, close=None))",
+        "attempt, order = await self._resolve(watch, journal)",
+        "attempt, order = await self._resolve(watch, None)",
         _CLOSES,
     ),
     Mutant(
