@@ -25,6 +25,7 @@ T = TypeVar("T")
 
 Call: TypeAlias = "tuple[Callable[..., Any], tuple[object, ...]]"
 """A method of the exchange, and its arguments."""
+_MOST_AT_ONCE = 10
 UNHEARD = ExchangeUnavailable("it takes longer than what was asked beside it")
 """The answer of a question that was not waited for. It is never raised, so it keeps no traceback."""
 
@@ -90,19 +91,10 @@ class TaskPorts:
         return await answer if isawaitable(answer) else answer  # a coroutine function behind a plain decorator
 
     async def together(self, calls: Sequence[Call], spare: float | None) -> list[Any]:
-        import asyncio  # noqa: PLC0415  # only who awaits pays for it
-
-        asked = [asyncio.ensure_future(_caught(self.venue(method, *args))) for method, args in calls]
-        try:
-            await asyncio.wait(asked[:1])
-            await asyncio.wait(asked, timeout=spare)
-            return [each.result() if each.done() else UNHEARD for each in asked]
-        finally:
-            for each in asked:
-                each.cancel()
+        return await in_tasks([self.venue(method, *args) for method, args in calls], spare)
 
     async def ledger(self, method: Callable[..., T], *args: object) -> T:
-        import asyncio  # noqa: PLC0415  # as above
+        import asyncio  # noqa: PLC0415  # only who awaits pays for it
 
         return await asyncio.to_thread(method, *args)
 
@@ -119,8 +111,11 @@ def in_threads(questions: Sequence[Callable[[], T]], spare: float | None = None)
     """The answers of *questions* asked side by side, the first one here; for an answer, its `ExchangeError`.
 
     All but the first are waited for *spare* seconds longer than that one, None for as long as they take. The threads
-    are made anew each time: some that wait for work would be gone in a forked child, which would wait for them.
+    are made anew each time: some that wait for work would be gone in a forked child, which would wait for them. No more
+    are asked at a time than a client for threads keeps connections for.
     """
+    if len(questions) > _MOST_AT_ONCE:
+        return [*in_threads(questions[:_MOST_AT_ONCE], spare), *in_threads(questions[_MOST_AT_ONCE:], spare)]
     first, *others = [_Question(copy_context(), each) for each in questions]
     for each in others:
         each.start()
@@ -129,6 +124,20 @@ def in_threads(questions: Sequence[Callable[[], T]], spare: float | None = None)
     for each in others:
         each.join(None if ends is None else max(0.0, ends - time.monotonic()))
     return [each.answer() for each in (first, *others)]
+
+
+async def in_tasks(questions: Sequence[Coroutine[Any, Any, T]], spare: float | None = None) -> list[T | ExchangeError]:
+    """As `in_threads`, in tasks of the running loop; what is not waited for any more is cancelled."""
+    import asyncio  # noqa: PLC0415  # as above
+
+    asked = [asyncio.ensure_future(_caught(each)) for each in questions]
+    try:
+        await asyncio.wait(asked[:1])
+        await asyncio.wait(asked, timeout=spare)
+        return [each.result() if each.done() else UNHEARD for each in asked]
+    finally:
+        for each in asked:
+            each.cancel()
 
 
 class _Question(threading.Thread):
@@ -154,7 +163,7 @@ class _Question(threading.Thread):
         return self._answer
 
 
-async def _caught(question: Coroutine[Any, Any, Any]) -> Any:
+async def _caught(question: Coroutine[Any, Any, T]) -> T | ExchangeError:
     try:
         return await question
     except ExchangeError as error:

@@ -23,6 +23,8 @@ Scope: TypeAlias = Literal["all", "orders", "account", "history"]
 """Which requests a venue wants to have less of: those that change something, questions about what is now, questions
 about what was; or all of them, which is a ban."""
 SCOPES: tuple[Scope, ...] = get_args(Scope)
+REMEMBERED = ("clock", "mode")
+"""What an exchange may remember; each is two numbers, and whoever wrote them knows what they mean."""
 # Seconds. One request an hour into the longest ban that a venue documents, three days, are 72; and an answer that is
 # wrong keeps bots from closing for an hour, not for a year.
 LONGEST_BACK_OFF = 3600.0
@@ -226,6 +228,16 @@ class BackOff(Protocol):
         """Nothing of *scope* should be sent for so many seconds from now, at most `LONGEST_BACK_OFF`."""
 
 
+class Memory(Protocol):
+    """What the next process need not ask an account's venue for. Neither method waits, or raises."""
+
+    def remember(self, what: str, *numbers: int) -> None:
+        """Keep two *numbers*, from 0 on, under one of the names in `REMEMBERED`."""
+
+    def recall(self, what: str) -> tuple[int, int] | None:
+        """What was kept last by a process that sees the same clock; None if nothing was."""
+
+
 class BacksOff(Protocol):
     """An exchange that leaves its venue alone as long as that has asked for, and says so with `RateLimited`."""
 
@@ -234,6 +246,13 @@ class BacksOff(Protocol):
 
         A guard calls this, with what all guards of its lock directory share; the last one counts.
         """
+
+
+class Remembers(Protocol):
+    """An exchange that keeps what it has asked its venue for."""
+
+    def share_memory(self, memory: Memory) -> None:
+        """Keep it there. A guard calls this, as it calls `BacksOff.share_back_off`."""
 
 
 class SideBySide(Protocol):

@@ -120,6 +120,9 @@ class System(Protocol):
     def boot_id(self) -> str:
         """Names this boot, and so the monotonic clock; empty where the system has no such name."""
 
+    def time_namespace(self) -> str:
+        """Names the clocks of this boot that this process sees: a container may have clocks of its own."""
+
     def user_id(self) -> int: ...
 
     def process_id(self) -> int: ...
@@ -244,6 +247,12 @@ class PosixSystem:
 
     def boot_id(self) -> str:
         return self._boot_id
+
+    def time_namespace(self) -> str:
+        try:
+            return os.readlink("/proc/self/ns/time")
+        except OSError:
+            return ""
 
     def host_name(self) -> str:
         return self._host_name

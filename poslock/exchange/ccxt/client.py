@@ -11,9 +11,11 @@ import copy
 import json
 import re
 from dataclasses import dataclass, field, replace
-from inspect import isawaitable, signature
+from functools import partial
+from inspect import isawaitable, iscoroutinefunction, signature
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from poslock.bridge import finished, in_tasks, in_threads
 from poslock.errors import (
     ExchangeError,
     ExchangeUnavailable,
@@ -29,9 +31,10 @@ from poslock.exchange.ccxt.clock import VenueClock
 from poslock.exchange.ccxt.limits import SHORTEST_BAN, Heard, back_off, is_ban
 from poslock.exchange.ccxt.pinned import carry, pinned
 from poslock.exchange.ccxt.secrecy import scrubbed
+from poslock.exchange.port import hurried
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Coroutine, Mapping
 
     from poslock.exchange.port import BackOff, Scope
 
@@ -105,6 +108,7 @@ class Client:
         self.back_off: BackOff | None = None
         self._dialect = dialect
         # From ccxt 4.5.89 on the part of the API is a list; before, it was a plain name where there is but one.
+        self._is_asynchronous = iscoroutinefunction(getattr(ccxt, "fetch", None))
         self._names_lists = isinstance(signature(ccxt.sign).parameters["api"].default, list)
 
     async def ask(self, endpoint: Endpoint, params: Any, read: Callable[[Any], T]) -> T:
@@ -137,10 +141,20 @@ class Client:
             failure = self._judged(error, heard, self._scope(endpoint))
             raise failure.as_error(failure.meaning or OutcomeUnknown) from None
 
-    async def set_clock(self) -> None:
-        """Ask the venue for its time, unless that is known."""
-        if not self.clock.is_known:
+    async def set_clock(self, *, fresh: bool = False) -> None:
+        """Ask the venue for its time, unless that is known; known for an order, if it is to be *fresh*."""
+        self.clock.recall()
+        if not (self.clock.is_fresh if fresh else self.clock.is_known):
             self.clock.set(await self._ask(self._dialect.clock, {}, self._dialect.read_clock))
+
+    async def together(self, *questions: Coroutine[Any, Any, T]) -> list[T]:
+        """The answers of *questions*, asked side by side; raises the error of the first that has failed."""
+        in_thread = [partial(finished, each) for each in questions]
+        answers = await in_tasks(questions) if self._is_asynchronous else in_threads(in_thread)
+        for answer in answers:
+            if isinstance(answer, ExchangeError):
+                raise answer
+        return answers  # type: ignore[return-value]  # none of them is an error
 
     async def markets(self, kind: str | None = None) -> None:
         """Have ccxt load its table of markets, unless it has; of *kind* there must be some."""
@@ -165,7 +179,7 @@ class Client:
     async def _ask(self, endpoint: Endpoint, params: Any, read: Callable[[Any], T]) -> T:
         heard = Heard()
         try:
-            return read(await self._request(endpoint, params, self.clock.now_ms(), _QUESTION_WINDOW_MS, heard))
+            return read(await self._request(endpoint, params, self.clock.question_ms(), _QUESTION_WINDOW_MS, heard))
         except PoslockError:
             raise
         except Exception as error:  # noqa: BLE001  # a question that failed is a question that failed
@@ -175,14 +189,26 @@ class Client:
         scope = self._scope(endpoint)
         self._expect_no_pause(scope)
         if self.ccxt.enableRateLimit:
-            await _answer(self.ccxt.throttle(self._cost(endpoint, params)))
-            self.ccxt.set_last_rest_request_timestamp()  # by which a client for threads throttles the next one
+            await self._throttle(self._cost(endpoint, params))
             self._expect_no_pause(scope)  # another bot may have been turned away while this one was held back
         stamp = self._dialect.stamp(signed_at_ms, window_ms)
         with pinned(self.ccxt, signed_at_ms=signed_at_ms, options=stamp.options, heard=heard) as one:
             signed = self._signed(one, endpoint, params)
             carry(one, {**(signed["headers"] or {}), **stamp.headers})
             return await _answer(one.fetch(signed["url"], signed["method"], None, signed["body"]))
+
+    async def _throttle(self, cost: float) -> None:
+        """Have the client's rate limiter hold this request back. What hurries goes ahead, and others wait for that."""
+        client = self.ccxt
+        if not hurried.get():
+            await _answer(client.throttle(cost))
+            client.set_last_rest_request_timestamp()  # by which a client for threads throttles the next one
+        elif not self._is_asynchronous:
+            due_ms = client.lastRestRequestTimestamp + client.rateLimit * cost
+            client.lastRestRequestTimestamp = max(client.milliseconds(), due_ms)
+        else:  # ccxt's limiter for tasks has either of two accounts
+            client.throttler.config["tokens"] -= cost
+            client.throttler.timestamps.append({"timestamp": client.milliseconds(), "cost": cost})
 
     def _cost(self, endpoint: Endpoint, params: Any) -> float:
         entry: Any = self.ccxt.api
