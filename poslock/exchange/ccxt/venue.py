@@ -50,14 +50,9 @@ class Venue(AsyncRequests, Protocol):
 class Account(ABC):
     """An account at a venue. Subclasses know its endpoints; here is in which order they are asked, and what if not."""
 
+    dialect: ClassVar[Dialect]
     private: ClassVar[tuple[str, ...]]
     """ccxt's name of the part of the API that needs keys."""
-    no_such_order: ClassVar[frozenset[str]]
-    """Codes that say that there is no such order."""
-    ended: ClassVar[frozenset[str]]
-    """Codes that say of an order to be cancelled that it has ended."""
-    wrong_mode: ClassVar[frozenset[str]] = frozenset()
-    """Codes that say that the position mode is another one than was read: `NotServed`, so the order goes out again."""
     must_list: ClassVar[str | None] = None
     """A type of market of which ccxt must find some, else its table could not be read."""
 
@@ -153,7 +148,7 @@ class Account(ABC):
         try:
             return await question
         except ExchangeUnavailable as error:
-            if error.code in self.no_such_order:
+            if error.code in self.dialect.codes.no_such_order:
                 return None
             raise
 
@@ -162,7 +157,7 @@ class Account(ABC):
         try:
             return await cancel
         except ExchangeError as error:
-            if error.code in self.ended:
+            if error.code in self.dialect.codes.ended:
                 return None
             raise
 
@@ -194,5 +189,5 @@ class Account(ABC):
             return await sent
         except NotServed as refusal:
             # (test_a_mode_switched_under_a_running_bot_costs_one_order)
-            self._is_known = self._is_known and refusal.code not in self.wrong_mode
+            self._is_known = self._is_known and refusal.code not in self.dialect.codes.wrong_mode
             raise

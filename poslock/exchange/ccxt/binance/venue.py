@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from poslock.errors import ExchangeUnavailable, KeysRefused, NothingToReduce, ReduceOnlyBlocked, UnsupportedMarket
 from poslock.exchange.ccxt.binance import codes, rows
-from poslock.exchange.ccxt.client import Client, Dialect, Endpoint, Stamp
+from poslock.exchange.ccxt.client import Client, Dialect, Endpoint
 from poslock.exchange.ccxt.reading import decimal, every_page, halved, plain, spans
 from poslock.exchange.ccxt.swap import Held, Swap
 
@@ -49,13 +49,8 @@ class BinanceUsdm(Swap):
     # Orders that existed were denied for 22 to 62 seconds.
     denies_for: ClassVar[float] = 65.0
     private: ClassVar = _PRIVATE
-    no_such_order: ClassVar = codes.NO_SUCH_ORDER
-    ended: ClassVar = codes.NO_SUCH_ORDER
-    wrong_mode: ClassVar = codes.WRONG_MODE
     dialect: ClassVar[Dialect] = Dialect(
-        stamp=lambda _signed_at_ms, window_ms: Stamp(options={"recvWindow": window_ms}),
-        code=codes.read,
-        meanings=codes.KNOWN.meanings,
+        codes=codes.KNOWN,
         clock=Endpoint(_PUBLIC, "GET", "time"),
         read_clock=lambda answer: int(answer["serverTime"]),
         history=frozenset({"userTrades", "income", "fundingRate"}),

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from poslock.errors import ExchangeUnavailable, UnsupportedMarket
 from poslock.exchange.ccxt.bybit import codes, rows
-from poslock.exchange.ccxt.client import Client, Dialect, Endpoint, Stamp
+from poslock.exchange.ccxt.client import Client, Dialect, Endpoint
 from poslock.exchange.ccxt.reading import decimal, every_page, plain, rises, spans
 from poslock.exchange.ccxt.swap import Held, Swap
 from poslock.exchange.port import Leg, Order
@@ -41,27 +41,17 @@ _KEPT_MS = 730 * _DAY_MS
 _CANCEL_WINDOW_MS = 5000
 
 
-def _stamp(_signed_at_ms: int, window_ms: int) -> Stamp:
-    # The window is signed, and ccxt takes it from its options.
-    return Stamp(options={"recvWindow": window_ms})
-
-
 class Bybit(Swap):
     """An account at Bybit derivatives."""
 
     # The documentation admits delays and names no length.
     denies_for: ClassVar[float] = 10.0
     private: ClassVar = _PRIVATE
-    ended: ClassVar = codes.ENDED
-    wrong_mode: ClassVar = codes.WRONG_MODE
     dialect: ClassVar[Dialect] = Dialect(
-        stamp=_stamp,
-        code=codes.read,
-        meanings=codes.KNOWN.meanings,
+        codes=codes.KNOWN,
         clock=Endpoint(_PUBLIC, "GET", "v5/market/time"),
         read_clock=lambda answer: int(rows.result(answer)["timeNano"]) // 10**6,
         history=frozenset({"v5/execution/list"}),
-        bans=codes.BANS,
     )
 
     def __init__(self, client: Client) -> None:

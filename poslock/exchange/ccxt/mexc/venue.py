@@ -82,14 +82,10 @@ class Mexc(Swap):
 
     denies_for: ClassVar[float] = 10.0
     private: ClassVar = _PRIVATE
-    no_such_order: ClassVar = codes.NO_SUCH_ORDER
-    ended: ClassVar = codes.ENDED
-    wrong_mode: ClassVar = codes.WRONG_MODE
     must_list: ClassVar = "swap"
     dialect: ClassVar[Dialect] = Dialect(
         stamp=_stamp,
-        code=codes.read,
-        meanings=codes.KNOWN.meanings,
+        codes=codes.KNOWN,
         clock=Endpoint(_PUBLIC, "GET", "ping"),
         read_clock=lambda answer: int(rows.data(answer)),
         history=frozenset({_DEALS.path, _FUNDING.path}),
@@ -189,7 +185,7 @@ class Mexc(Swap):
             signed_at_ms=self.client.clock.now_ms(),
             receive_window_ms=_CANCEL_WINDOW_MS,
         )
-        if (code := await self._unless_ended(sent)) not in {None, *self.ended}:
+        if (code := await self._unless_ended(sent)) not in {None, *codes.KNOWN.ended}:
             raise OrderRefused(f"mexc answered {code} to the cancel of {order.order_id}", code=code)
 
     async def order(self, leg: Leg, client_order_id: str) -> Order | None:

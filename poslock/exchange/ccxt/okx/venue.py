@@ -61,13 +61,9 @@ class Okx(Swap):
     # The documentation names no length.
     denies_for: ClassVar[float] = 10.0
     private: ClassVar = _PRIVATE
-    no_such_order: ClassVar = frozenset({codes.NO_SUCH_ORDER})
-    ended: ClassVar = codes.ENDED
-    wrong_mode: ClassVar = codes.WRONG_MODE
     dialect: ClassVar[Dialect] = Dialect(
         stamp=_stamp,
-        code=codes.read,
-        meanings=codes.KNOWN.meanings,
+        codes=codes.KNOWN,
         clock=Endpoint(_PUBLIC, "GET", "public/time"),
         read_clock=lambda answer: rows.only(answer, lambda row: int(row["ts"])),
         history=frozenset({*_FILLS, *_BILLS, _RATES}),

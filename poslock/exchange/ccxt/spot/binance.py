@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from poslock.exchange.ccxt.client import Dialect, Endpoint
 from poslock.exchange.ccxt.reading import every_page
 from poslock.exchange.ccxt.spot import codes, rows
-from poslock.exchange.ccxt.spot.venue import Spot, stamp
+from poslock.exchange.ccxt.spot.venue import Spot
 
 if TYPE_CHECKING:
     from decimal import Decimal
@@ -24,15 +24,11 @@ class BinanceSpot(Spot):
     private: ClassVar = ("private",)
     public: ClassVar = ("public",)
     page: ClassVar = 1000
-    no_such_order: ClassVar = frozenset({"-2011", "-2013", "-2026"})
-    ended: ClassVar = no_such_order
     of_orders: ClassVar = {"newOrderRespType": "RESULT"}
     of_balances: ClassVar = {"omitZeroBalances": "true"}
     stop_types: ClassVar = {"stop_loss": "STOP_LOSS", "take_profit": "TAKE_PROFIT"}
     dialect: ClassVar[Dialect] = Dialect(
-        stamp=stamp,
-        code=codes.binance_code,
-        meanings=codes.BINANCE,
+        codes=codes.BINANCE,
         clock=Endpoint(("public",), "GET", "time"),
         read_clock=lambda answer: int(answer["serverTime"]),
         history=frozenset({"myTrades"}),

@@ -9,7 +9,7 @@ from poslock.errors import DuplicateClientOrderId, ExchangeUnavailable
 from poslock.exchange.ccxt.client import Client, Dialect, Endpoint
 from poslock.exchange.ccxt.reading import decimal, halved, spans
 from poslock.exchange.ccxt.spot import codes, rows
-from poslock.exchange.ccxt.spot.venue import Spot, stamp
+from poslock.exchange.ccxt.spot.venue import Spot
 from poslock.exchange.port import Order
 
 if TYPE_CHECKING:
@@ -31,12 +31,8 @@ class MexcSpot(Spot):
     private: ClassVar = ("spot", "private")
     public: ClassVar = ("spot", "public")
     page: ClassVar = 100
-    no_such_order: ClassVar = frozenset({"-2011", "-2013", "22222", "30026"})
-    ended: ClassVar = no_such_order
     dialect: ClassVar[Dialect] = Dialect(
-        stamp=stamp,
-        code=codes.mexc_code,
-        meanings=codes.MEXC,
+        codes=codes.MEXC,
         clock=Endpoint(("spot", "public"), "GET", "time"),
         read_clock=lambda answer: int(answer["serverTime"]),
         history=frozenset({"myTrades"}),

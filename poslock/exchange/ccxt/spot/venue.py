@@ -30,7 +30,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from poslock.errors import ExchangeUnavailable, NothingToReduce, NotServed, OrderRefused, ReduceOnlyBlocked
-from poslock.exchange.ccxt.client import Endpoint, Stamp
+from poslock.exchange.ccxt.client import Endpoint
 from poslock.exchange.ccxt.reading import decimal, plain, step
 from poslock.exchange.ccxt.spot import rows
 from poslock.exchange.ccxt.spot.rows import SELL, Stock
@@ -44,11 +44,6 @@ if TYPE_CHECKING:
     from poslock.position import Trade
 
 T = TypeVar("T")
-
-
-def stamp(_signed_at_ms: int, window_ms: int) -> Stamp:
-    """The timestamp is ccxt's ``nonce``; the window, which is signed too, it takes from its options."""
-    return Stamp(options={"recvWindow": window_ms})
 
 
 class Spot(Account):
