@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeAlias, T
 
 from poslock.errors import ExchangeError, ExchangeUnavailable, NotServed, UnsupportedMarket, quoted
 from poslock.exchange.ccxt.client import Endpoint
-from poslock.exchange.ccxt.reading import ClientIds, decimal, every_page, listed, spans
+from poslock.exchange.ccxt.listing import every_page, spans
+from poslock.exchange.ccxt.reading import ClientIds, decimal, listed
 from poslock.exchange.port import AsyncRequests
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from decimal import Decimal
 
     from poslock.exchange.ccxt.client import Client, Dialect
-    from poslock.exchange.ccxt.reading import Listing
+    from poslock.exchange.ccxt.listing import Listing
     from poslock.exchange.port import CloseOrder, Leg, StopOrder
     from poslock.position import Trade
 

@@ -49,7 +49,7 @@ KNOWN = Codes(
         **each(StopWouldTrigger, -2021),
         **each(DuplicateClientOrderId, -4116),
         **each(ReduceOnlyBlocked, -4118),
-        # Flat, or covered by other orders: the position tells, and `BinanceUsdm.place` looks.
+        # Flat, or covered by other orders: the position tells, and `BinanceUsdm._close` looks.
         **each(NothingToReduce, -2022, -2024),
         **dict.fromkeys(_WRONG_MODE, NotServed),
         **_WORDS,

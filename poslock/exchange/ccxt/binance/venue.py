@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from poslock.errors import ExchangeUnavailable, KeysRefused, NothingToReduce, ReduceOnlyBlocked, UnsupportedMarket
 from poslock.exchange.ccxt.binance import codes, rows
 from poslock.exchange.ccxt.client import Client, Dialect, Endpoint
-from poslock.exchange.ccxt.reading import Listing, by_number, decimal, halved, plain, spans, total
+from poslock.exchange.ccxt.listing import Listing, halved, spans
+from poslock.exchange.ccxt.reading import by_number, decimal, plain, total
 from poslock.exchange.ccxt.swap import Held, Swap
 
 if TYPE_CHECKING:

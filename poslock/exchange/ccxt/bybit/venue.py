@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from poslock.errors import ExchangeUnavailable, UnsupportedMarket
 from poslock.exchange.ccxt.bybit import codes, rows
 from poslock.exchange.ccxt.client import Client, Dialect, Endpoint
-from poslock.exchange.ccxt.reading import Listing, decimal, plain, rises, taken, total
+from poslock.exchange.ccxt.listing import Listing
+from poslock.exchange.ccxt.reading import decimal, plain, rises, taken, total
 from poslock.exchange.ccxt.swap import Held, Swap
 
 if TYPE_CHECKING:

@@ -30,7 +30,7 @@ KNOWN = Codes(
         **each(RequestExpired, 513),
         **each(DuplicateClientOrderId, 2042),
         **each(NotServed, 7002, 2056),  # the other mode; another market close is under way
-        # Which of the two it is, the position tells: `Mexc.place` looks.
+        # Which of the two it is, the position tells: `Mexc._close` looks.
         **each(ReduceOnlyBlocked, 2008, 7005),
         **each(NothingToReduce, 2009, 2043),
     },

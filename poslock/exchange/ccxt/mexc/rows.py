@@ -6,15 +6,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from poslock.errors import UnsupportedMarket
-from poslock.exchange.ccxt.reading import (
-    OrderFields,
-    TradeFields,
-    decimal,
-    each_price,
-    identifier,
-    is_half,
-    kind_of,
-)
+from poslock.exchange.ccxt.reading import OrderFields, TradeFields, decimal, each_price, identifier, is_half, kind_of
 from poslock.exchange.ccxt.swap import Held
 from poslock.exchange.port import Leg, Order
 

@@ -22,8 +22,9 @@ from poslock.errors import (
     RequestExpired,
 )
 from poslock.exchange.ccxt.client import Dialect, Endpoint, Stamp
+from poslock.exchange.ccxt.listing import Listing
 from poslock.exchange.ccxt.mexc import codes, rows
-from poslock.exchange.ccxt.reading import Listing, by_number, decimal, identifier, rises, taken, total
+from poslock.exchange.ccxt.reading import by_number, decimal, identifier, rises, taken, total
 from poslock.exchange.ccxt.swap import Held, Swap
 
 if TYPE_CHECKING:

@@ -55,7 +55,7 @@ KNOWN = _Codes(
         **each(NothingToReduce, 51023, 51127, 51169, 51170),
         # "TP trigger price can not be higher than the last price", and the other three of its kind.
         **each(StopWouldTrigger, range(51277, 51281)),
-        # Which of the two it is, the position tells: `Okx.place` looks.
+        # Which of the two it is, the position tells: `Okx._close` looks.
         **each(ReduceOnlyBlocked, 51112, 51115, 51117, 51148, 51165, 51168, 51206),
     },
     unknown={

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 from poslock.errors import ExchangeUnavailable, NothingToReduce, ReduceOnlyBlocked, UnsupportedMarket
 from poslock.exchange.ccxt.client import Dialect, Endpoint, Stamp
+from poslock.exchange.ccxt.listing import Listing, every_page
 from poslock.exchange.ccxt.okx import codes, rows
-from poslock.exchange.ccxt.reading import Listing, decimal, every_page, plain, taken, total
+from poslock.exchange.ccxt.reading import decimal, plain, taken, total
 from poslock.exchange.ccxt.swap import Held, Swap
 
 if TYPE_CHECKING:

@@ -6,7 +6,8 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from poslock.exchange.ccxt.client import Dialect, Endpoint
-from poslock.exchange.ccxt.reading import decimal, every_page
+from poslock.exchange.ccxt.listing import every_page
+from poslock.exchange.ccxt.reading import decimal
 from poslock.exchange.ccxt.spot import codes, rows
 from poslock.exchange.ccxt.spot.venue import Spot
 

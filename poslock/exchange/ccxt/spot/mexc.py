@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from poslock.errors import DuplicateClientOrderId, ExchangeUnavailable
 from poslock.exchange.ccxt.client import Client, Dialect, Endpoint
-from poslock.exchange.ccxt.reading import decimal, halved, spans, taken
+from poslock.exchange.ccxt.listing import halved, spans
+from poslock.exchange.ccxt.reading import decimal, taken
 from poslock.exchange.ccxt.spot import codes, rows
 from poslock.exchange.ccxt.spot.venue import Spot
 
