@@ -422,7 +422,7 @@ def test_the_code_says_what_became_of_an_order(
     for path, send in (("/order$", desk.exchange.place), ("/algoOrder$", desk.exchange.place_stop)):
         desk.venue.strike(Fault(path, Reply(status, body), method="POST"))
         with pytest.raises(ExchangeError) as caught:
-            send(desk.closing(10) if send == desk.exchange.place else desk.stop("stop_loss", 57_000, "s1"))
+            send(desk.closing(10) if path == "/order$" else desk.stop("stop_loss", 57_000, "s1"))
         assert type(caught.value) is expected
     assert desk.venue.book.orders(LONG) == []
 

@@ -36,6 +36,7 @@ from poslock.exchange.port import hurried
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
 
+    from poslock.exchange.ccxt.codes import Codes
     from poslock.exchange.port import BackOff, Scope
 
 T = TypeVar("T")
@@ -66,24 +67,24 @@ class Stamp:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
+def _in_options(_signed_at_ms: int, window_ms: int) -> Stamp:
+    # The window is signed, and ccxt takes it from its options.
+    return Stamp(options={"recvWindow": window_ms})
+
+
 @dataclass(frozen=True, slots=True)
 class Dialect:
     """How a venue says things.
 
-    ``stamp`` makes a `Stamp` of a time of signing and a window, both in milliseconds; ``code`` finds the venue's code
-    and its words in an answer that is an error; ``meanings`` says what a code means for an order that carried it, or,
-    as ``"HTTP 403"``, what a status means without a code. What is not there leaves the outcome unknown. ``history`` are
-    the paths that tell of the past: a refusal for rate there must not keep an order back. ``bans`` are codes, written
-    as in ``meanings``, that turn away every request from this address, and for how many seconds if no answer says it.
+    ``stamp`` makes a `Stamp` of a time of signing and a window, both in milliseconds. ``history`` are the paths that
+    tell of the past: a refusal for rate there must not keep an order back.
     """
 
-    stamp: Callable[[int, int], Stamp]
-    code: Callable[[dict[str, Any]], tuple[str | None, str]]
-    meanings: Mapping[str, type[ExchangeError]]
+    codes: Codes
     clock: Endpoint
     read_clock: Callable[[Any], int]
     history: frozenset[str] = frozenset()
-    bans: Mapping[str, float] = field(default_factory=dict)
+    stamp: Callable[[int, int], Stamp] = _in_options
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,7 +254,7 @@ class Client:
         failure = self._read(error)
         if failure.meaning is not RateLimited:
             return failure
-        bans = self._dialect.bans
+        bans = self._dialect.codes.bans
         usual = bans.get(failure.code or "", bans.get(f"HTTP {heard.status}"))
         if usual is None and is_ban(heard, failure.said):
             usual = SHORTEST_BAN
@@ -270,15 +271,15 @@ class Client:
         if body is None and not _STATUS.match(text):  # where ccxt knows the words, it leaves out the code
             body = {"msg": text.removeprefix(f"{self.ccxt.id} ")}
         if body is not None:
-            code, words = self._dialect.code(body)
+            code, words = self._dialect.codes.read(body)
             if code is not None:
-                meaning, said = self._dialect.meanings.get(code), f"{self.ccxt.id} answered {code}: {words}"
+                meaning, said = self._dialect.codes.meanings.get(code), f"{self.ccxt.id} answered {code}: {words}"
                 if meaning is RequestExpired:
                     self.clock.doubt()
                 return _Failure(meaning, code, self._scrubbed(said))
         if status := _STATUS.match(text):
             said = f"{self.ccxt.id} answered HTTP {status[1]}"
-            meaning = self._dialect.meanings.get(f"HTTP {status[1]}", _BY_STATUS.get(status[1]))
+            meaning = self._dialect.codes.meanings.get(f"HTTP {status[1]}", _BY_STATUS.get(status[1]))
             return _Failure(meaning, status[1], said)
         # Not the text: it has the address, and with it the signature.
         why = " from ".join(type(each).__name__ for each in (error, error.__cause__) if each is not None)

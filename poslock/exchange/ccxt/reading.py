@@ -1,28 +1,25 @@
-"""How the answers of venues are read: numbers as they are written, lists that are complete, and whose a trade is."""
+"""How the answers of venues are read: numbers as they are written, orders and trades, and whose a trade is."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal
 
-from poslock.errors import ExchangeUnavailable
+from poslock.exchange.port import Order, StopOrder
+from poslock.position import EXACT, Fill, Trade
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Mapping
 
-    from poslock.exchange.port import Leg
-    from poslock.position import Trade
-
-T = TypeVar("T")
-K = TypeVar("K")
+    from poslock.exchange.port import CloseOrder, Leg
 
 # A state that is in no table counts as "open": what may rest is cancelled by a sweep if it is ours, and one row does
 # not make a list unreadable. (test_an_unknown_state_counts_as_resting)
 State = Literal["open", "filled", "canceled"]
 Kind = Literal["stop_loss", "take_profit"]
 
-_MOST_PAGES = 100
+_HALF = "half"
 
 
 def decimal(number: object) -> Decimal:
@@ -48,6 +45,105 @@ def listed(answer: Any) -> list[dict[str, Any]]:
     return answer
 
 
+def identifier(said: object) -> str:
+    """An id, which some answers have as text and some as a number."""
+    if isinstance(said, bool) or not isinstance(said, int | str) or not said:
+        raise TypeError(f"{said!r} is no id")
+    return str(said)
+
+
+def total(amounts: Iterable[Decimal]) -> Decimal:
+    """The exact sum of *amounts*, whatever the caller's own context rounds to."""
+    found = Decimal(0)
+    for amount in amounts:
+        found = EXACT.add(found, amount)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class OrderFields:
+    """By which names a row states an order, and what its states mean; ``prefix`` is what its id begins with here.
+
+    ``filled`` is "" where nothing of it is filled as long as it is one of those.
+    """
+
+    order_id: str
+    client_order_id: str
+    contracts: str
+    filled: str
+    state: str
+    states: Mapping[str, State]
+    trigger_price: str | None = None
+    prefix: str = ""
+
+    def read(self, row: Mapping[str, Any], leg: Leg, family: str = "order") -> Order:
+        """The order that *row* states."""
+        return Order(
+            order_id=self.prefix + identifier(row[self.order_id]),
+            client_order_id=row[self.client_order_id] or None,
+            family=family,
+            leg=leg,
+            contracts=decimal(row[self.contracts]),
+            filled=decimal(row[self.filled]) if self.filled else Decimal(0),
+            state=self.states.get(str(row[self.state]), "open"),
+            trigger_price=(decimal(row[self.trigger_price] or 0) or None) if self.trigger_price else None,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class TradeFields:
+    """By which names a row states an execution; ``client_order_id`` is None where it does not name that."""
+
+    trade_id: str
+    order_id: str
+    client_order_id: str | None
+    price: str
+    contracts: str
+    fee: str
+    fee_currency: str
+    at_ms: str
+
+    def read(self, row: Mapping[str, Any], *, is_exit: bool) -> Trade:
+        """The trade that *row* states; its fee is positive when it was paid. What the venue ordered has no order id."""
+        fill = Fill(
+            trade_id=identifier(row[self.trade_id]),
+            client_order_id=(row[self.client_order_id] or None) if self.client_order_id else None,
+            price=decimal(row[self.price]),
+            contracts=decimal(row[self.contracts]),
+            fee=decimal(row[self.fee]),
+            fee_currency=str(row[self.fee_currency]),
+            at_ms=int(row[self.at_ms]),
+        )
+        order_id = None if row[self.order_id] == "" else identifier(row[self.order_id])
+        return Trade("exit" if is_exit else "entry", order_id, fill)
+
+
+def taken(order: CloseOrder | StopOrder, order_id: str, contracts: Decimal) -> Order:
+    """What is known of *order* when the venue has no more than taken it, for *contracts*: it rests."""
+    kind, price = (order.kind, order.trigger_price) if isinstance(order, StopOrder) else ("order", None)
+    return Order(order_id, order.client_order_id, kind, order.leg, contracts, Decimal(0), "open", price)
+
+
+def each_price(order: Order, prices: Mapping[str, Decimal | None]) -> list[Order]:
+    """*order*, which waits for one of *prices*, as one order for each; by their kinds, None for no fixed price.
+
+    One half cannot be cancelled by itself: its id says so, and `Swap` looks before a cancel.
+    """
+    family, _, number = order.order_id.rpartition(":")
+    name = f"{family}:{_HALF}:{number}" if len(prices) > 1 else order.order_id
+    return [replace(order, order_id=name, family=kind, trigger_price=price) for kind, price in prices.items()]
+
+
+def is_half(order: Order) -> bool:
+    """Whether *order* is one of several that the venue has as one."""
+    return f":{_HALF}:" in order.order_id
+
+
+def by_number(trades: Iterable[Trade]) -> list[Trade]:
+    """*trades* in the order of their ids, numbers that grow."""
+    return sorted(trades, key=lambda each: (len(each.fill.trade_id), each.fill.trade_id))
+
+
 def smallest(market: dict[str, Any]) -> Decimal:
     """The fewest contracts that a market order can be for, by ccxt's description of the market; 0 if it has none."""
     limits = market.get("limits") or {}
@@ -71,44 +167,6 @@ def rises(leg: Leg, kind: str) -> bool:
 def kind_of(leg: Leg, *, rises: bool) -> Kind:
     """The kind of a stop order that triggers when the price rises, or falls."""
     return "take_profit" if rises == (leg.side == "long") else "stop_loss"
-
-
-async def every_page(ask: Callable[[K], Awaitable[tuple[Sequence[T], K | None]]], first: K) -> list[T]:
-    """All rows of a list, never a part of it: *ask* gives those of a page, and which page is next, None at the end.
-
-    Raises:
-        ExchangeUnavailable: there is more than can be read in reasonable time.
-    """
-    found, page = list[T](), first
-    for _ in range(_MOST_PAGES):
-        rows, following = await ask(page)
-        found.extend(rows)
-        if following is None:
-            return found
-        page = following
-    raise ExchangeUnavailable(f"the list has more than {_MOST_PAGES} pages")
-
-
-def spans(since_ms: int, until_ms: int, longest_ms: int) -> list[tuple[int, int]]:
-    """The time from *since_ms* to *until_ms*, cut into pieces that a venue can be asked about; both ends are inside."""
-    starts = range(since_ms, until_ms + 1, longest_ms)
-    return [(start, min(start + longest_ms - 1, until_ms)) for start in starts]
-
-
-async def halved(ask: Callable[[int, int], Awaitable[list[T]]], full: int, start_ms: int, end_ms: int) -> list[T]:
-    """All of that time, asked for in halves where *full* rows came: which end such a list leaves out nobody says.
-
-    Raises:
-        ExchangeUnavailable: there are as many in one millisecond.
-    """
-    found = await ask(start_ms, end_ms)
-    if len(found) < full:
-        return found
-    if start_ms >= end_ms:
-        raise ExchangeUnavailable(f"there are {full} trades in one millisecond, or more")
-    middle_ms = (start_ms + end_ms) // 2
-    before = await halved(ask, full, start_ms, middle_ms)
-    return [*before, *(await halved(ask, full, middle_ms + 1, end_ms))]
 
 
 class ClientIds:

@@ -4,28 +4,31 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from poslock.errors import ExchangeUnavailable, NothingToReduce, OrderRefused
-from poslock.exchange.ccxt.reading import decimal, plain, smallest, step
+from poslock.errors import ExchangeUnavailable, NothingToReduce, OrderRefused, UnsupportedMarket
+from poslock.exchange.ccxt.reading import decimal, is_half, plain, smallest, step
 from poslock.exchange.ccxt.venue import Account
 from poslock.exchange.port import Holding, Leg
 from poslock.position import on_step
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Sequence
     from decimal import Decimal
 
-    from poslock.exchange.port import Order, StopOrder
+    from poslock.exchange.port import CloseOrder, Order, StopOrder
+    from poslock.position import Side
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
     """A leg at the venue: its contracts, their average entry price, and all that the venue says of it.
 
-    ``position_id`` is the venue's id of the position, None where it has none.
+    ``symbol`` is the venue's name of its market, ``position_id`` its id of the position, None where it has none.
     """
 
+    symbol: str
+    side: Side
     contracts: Decimal
     entry_price: Decimal
     said: dict[str, Any]
@@ -35,21 +38,43 @@ class Held:
 class Swap(Account):
     """A venue of perpetual swaps. Subclasses ask it; here is what the answers mean."""
 
-    @abstractmethod
-    async def _position(self, leg: Leg) -> Held | None:
-        """*leg* as the venue has it now, None if nothing is held."""
+    positions: ClassVar[str]
+    held: Callable[[dict[str, Any]], Held | None]
+    """The list of positions; and what a row of it holds, None for nothing."""
 
     @abstractmethod
-    async def _all_positions(self, legs: Sequence[Leg]) -> Mapping[Leg, Held]:
-        """Those of *legs* that are held, from one request for the whole account."""
+    async def _close(self, order: CloseOrder, position: Held) -> Order:
+        """As `place`, for what *position* is."""
+
+    @abstractmethod
+    async def _rest(self, order: StopOrder, position: Held) -> Order:
+        """As `place_stop`."""
 
     @abstractmethod
     async def order(self, leg: Leg, client_order_id: str) -> Order | None:
         """The order with this client order id, of any family."""
 
+    async def _positions(self, query: dict[str, Any], read: Callable[[dict[str, Any]], Held | None]) -> list[Held]:
+        """What *read* makes of the positions that *query* is about."""
+        return await self._rows(self.positions, query, read)
+
     @abstractmethod
-    def _largest(self, leg: Leg) -> Decimal | None:
-        """The most contracts that an order at market can be for, also one that rests until it triggers."""
+    def _most(self, market: dict[str, Any]) -> Decimal | None:
+        """The most contracts that an order at market can be for, also one that rests until it triggers.
+
+        What goes wrong says that it is not known.
+        """
+
+    async def place(self, order: CloseOrder) -> Order:
+        """Send a market order that only reduces, of at most the venue's largest size: less than was asked for, then.
+
+        It is bound to the position that it names. If the leg holds another position by now, nothing is sent.
+        """
+        return await self._close(order, await self._reducible(order.leg, order.position_id))
+
+    async def place_stop(self, order: StopOrder) -> Order:
+        """Rest an order that closes at market."""
+        return await self._rest(order, await self._reducible(order.leg))
 
     async def stop(self, order: StopOrder) -> Order | None:
         """What became of a stop order: as `order`, where stop orders have a client order id."""
@@ -70,20 +95,56 @@ class Swap(Account):
         found = await self._all_positions(known) if known else {}
         return [self._holding(leg, found[leg]) for leg in known if leg in found]
 
-    async def _reducible(self, leg: Leg) -> Held:
-        """What an order would reduce, asked before it is sent."""
+    async def _position(self, leg: Leg) -> Held | None:
+        """*leg* as the venue has it now, None if nothing is held."""
+        return (await self._positions_of([leg], self._of(leg))).get(leg)
+
+    async def _all_positions(self, legs: Sequence[Leg]) -> dict[Leg, Held]:
+        """Those of *legs* that are held, from one request for the whole account."""
+        return await self._positions_of(legs, dict(self.category))
+
+    async def _positions_of(self, legs: Sequence[Leg], query: dict[str, Any]) -> dict[Leg, Held]:
+        """The same of what *query* is about. What the account holds beside the markets of *legs* is not looked at."""
+        symbols, found = {self._id(leg): leg.symbol for leg in legs}, dict[Leg, Held]()
+
+        def read(row: dict[str, Any]) -> Held | None:
+            return self.held(row) if row[self.symbol] in symbols else None
+
+        for held in await self._positions(query, read):
+            found.setdefault(Leg(symbols[held.symbol], held.side), held)
+        return found
+
+    async def _reducible(self, leg: Leg, position_id: str | None = None) -> Held:
+        """What an order would reduce, asked before it is sent: the position with that id, or else the present one."""
         position = await self._unsent(self._position(leg))
         if position is None:
             raise NothingToReduce(f"{self.client.ccxt.id} holds no {leg.side} position in {leg.symbol}")
+        if position_id not in {None, position.position_id}:
+            said = f"position {position.position_id} in {leg.symbol}, not {position_id}"
+            raise NothingToReduce(f"{self.client.ccxt.id} holds {said}")
         return position
 
-    def _sendable(self, leg: Leg, contracts: Decimal) -> Decimal:
-        """What of *contracts* an order can be for: cut down to the market's step, never more."""
-        size = step(self.market(leg), "amount")
-        cut = on_step(contracts, size)
+    def _sendable(self, leg: Leg, *most: Decimal) -> Decimal:
+        """What an order at market can be for, of *most* and the market's largest: cut down to the step, never more."""
+        size, largest, contracts = step(self.market(leg), "amount"), self._largest(leg), min(most)
+        cut = on_step(contracts if largest is None else min(contracts, largest), size)
         if not cut:
             raise OrderRefused(f"{plain(contracts)} contracts are less than the {plain(size)} that sizes go by")
         return cut
+
+    def _largest(self, leg: Leg) -> Decimal | None:
+        market = self.market(leg)
+        try:
+            return self._most(market)
+        except (KeyError, TypeError, ValueError, ArithmeticError):
+            why = f"the largest market order of {leg.symbol} is not known"
+            raise UnsupportedMarket(f"{self.client.ccxt.id}: {why}") from None
+
+    async def _expect_whole(self, order: Order) -> None:
+        """Raise `OrderRefused` if *order* is half of one whose other half protects a position."""
+        if is_half(order) and await self._position(order.leg) is not None:
+            number = order.order_id.rpartition(":")[2]
+            raise OrderRefused(f"order {number} of the venue holds both prices; cancel it there")
 
     async def _still_holds(self, leg: Leg) -> bool:
         """Whether *leg* holds something, as far as the venue says."""

@@ -9,17 +9,23 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeAlias, T
 
 from poslock.errors import ExchangeError, ExchangeUnavailable, NotServed, UnsupportedMarket, quoted
 from poslock.exchange.ccxt.client import Endpoint
-from poslock.exchange.ccxt.reading import ClientIds
+from poslock.exchange.ccxt.listing import every_page, spans
+from poslock.exchange.ccxt.reading import ClientIds, decimal, listed
 from poslock.exchange.port import AsyncRequests
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from decimal import Decimal
 
     from poslock.exchange.ccxt.client import Client, Dialect
+    from poslock.exchange.ccxt.listing import Listing
     from poslock.exchange.port import CloseOrder, Leg, StopOrder
+    from poslock.position import Trade
 
 T = TypeVar("T")
 Trigger: TypeAlias = Literal["last", "mark"]
+# A cancel, too, is taken no longer than this after it was signed.
+_CANCEL_WINDOW_MS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +56,20 @@ class Venue(AsyncRequests, Protocol):
 class Account(ABC):
     """An account at a venue. Subclasses know its endpoints; here is in which order they are asked, and what if not."""
 
+    dialect: ClassVar[Dialect]
+    public: ClassVar[tuple[str, ...]]
     private: ClassVar[tuple[str, ...]]
-    """ccxt's name of the part of the API that needs keys."""
-    no_such_order: ClassVar[frozenset[str]]
-    """Codes that say that there is no such order."""
-    ended: ClassVar[frozenset[str]]
-    """Codes that say of an order to be cancelled that it has ended."""
-    wrong_mode: ClassVar[frozenset[str]] = frozenset()
-    """Codes that say that the position mode is another one than was read: `NotServed`, so the order goes out again."""
+    """ccxt's names of the parts of the API: that anybody may ask, that needs keys."""
+    symbol: ClassVar[str] = "symbol"
+    """The field that names the market."""
+    category: ClassVar[Mapping[str, str]] = {}
+    """What else says which markets a question is about."""
+    good: Callable[[Any], Any] = staticmethod(lambda answer: answer)
+    """What a good answer carries; raises anything for another one."""
+    prices: ClassVar[Mapping[Trigger, tuple[str, str]]]
+    """Where a price is asked for, and its field there."""
+    rounded_ms: ClassVar[int] = 0
+    """By how much the times of trades may be rounded down or up, if it is less than that."""
     must_list: ClassVar[str | None] = None
     """A type of market of which ccxt must find some, else its table could not be read."""
 
@@ -85,6 +97,29 @@ class Account(ABC):
             return Inspection(ahead_ms, self._hedge, None, None)
         return Inspection(ahead_ms, self._hedge, trades, withdraws)
 
+    async def price(self, leg: Leg) -> Decimal:
+        """The price that stop orders trigger on."""
+        path, name = self.prices[self.trigger]
+        query = self._of(leg)
+
+        def read(found: Any) -> Decimal:
+            [row] = [found] if isinstance(found, dict) and name in found else self._listed(found)
+            if row.get(self.symbol, query[self.symbol]) != query[self.symbol]:
+                raise ValueError("it is about another market")
+            return decimal(row[name])
+
+        return await self._get(path, query, read, self.public)
+
+    async def trades(self, leg: Leg, since_ms: int) -> list[Trade]:
+        """Entries and exits of *leg* in the venue's own order; exits name the client order id.
+
+        Where trades do not name it, their orders are asked for it once each. Where times are rounded, all that may have
+        happened since then are told, and with them some of just before.
+        """
+        earliest_ms = max(0, since_ms - self.rounded_ms)
+        found = [each for each in await self._trades(leg, earliest_ms) if each.fill.at_ms >= earliest_ms]
+        return [await self._client_ids.named(leg, each) for each in found]
+
     def market(self, leg: Leg) -> dict[str, Any]:
         """ccxt's description of the market of *leg*.
 
@@ -109,18 +144,30 @@ class Account(ABC):
         """Whether the key may trade here, and whether it may withdraw."""
 
     @abstractmethod
-    async def _client_id(self, leg: Leg, order_id: str) -> str | None:
-        """The client order id of an order, "" if it has none, None if the venue denies the order."""
+    async def _trades(self, leg: Leg, since_ms: int) -> list[Trade]:
+        """Entries and exits of *leg* in the venue's own order, oldest first; older ones may be among them."""
+
+    async def _client_id(self, leg: Leg, order_id: str) -> str | None:  # noqa: ARG002  # for who asks
+        """The client order id of an order, "" if it has none, None if the venue denies the order; or nobody asks."""
+        return None
 
     @abstractmethod
     def _unfit(self, market: dict[str, Any], leg: Leg) -> str | None:
         """Why a market is none for this account."""
+
+    def _listed(self, found: Any) -> list[dict[str, Any]]:
+        """The rows of what a good answer carries."""
+        return listed(found)
 
     # What they use.
 
     def _id(self, leg: Leg) -> str:
         """What the venue calls the market."""
         return str(self.market(leg)["id"])
+
+    def _of(self, leg: Leg) -> dict[str, Any]:
+        """A question about the market."""
+        return {**self.category, self.symbol: self._id(leg)}
 
     def _known(self, legs: Sequence[Leg]) -> list[Leg]:
         """Those of *legs* whose markets are known, each once.
@@ -144,16 +191,74 @@ class Account(ABC):
             await self.prepare()
         return bool(self._hedge)
 
-    async def _get(self, path: str, params: dict[str, Any], read: Callable[[Any], T]) -> T:
-        """What *read* makes of the answer to a question that needs keys."""
-        return await self.client.ask(Endpoint(self.private, "GET", path), params, read)
+    async def _get(
+        self, path: str, params: dict[str, Any], read: Callable[[Any], T], part: tuple[str, ...] | None = None
+    ) -> T:
+        """What *read* makes of what a good answer carries, of another *part* of the API than the one with keys."""
+        endpoint = Endpoint(part or self.private, "GET", path)
+        return await self.client.ask(endpoint, params, lambda answer: read(self.good(answer)))
+
+    async def _rows(
+        self,
+        path: str,
+        params: dict[str, Any],
+        read: Callable[[dict[str, Any]], T | None],
+        part: tuple[str, ...] | None = None,
+    ) -> list[T]:
+        """What *read* makes of the rows of an answer, without None; of the market's, if *params* name one."""
+        read = self._of_market(params, read)
+        found = await self._get(path, params, lambda answer: [read(row) for row in self._listed(answer)], part)
+        return [each for each in found if each is not None]
+
+    async def _every(
+        self, listing: Listing, query: dict[str, Any], read: Callable[[dict[str, Any]], T | None]
+    ) -> list[T]:
+        """The same of all pages of a list."""
+        read = self._of_market(query, read)
+
+        async def page(which: Any) -> tuple[list[T | None], Any]:
+            asked = {**query, listing.size: listing.rows, **({} if which is None else {listing.page: which})}
+
+            def read_page(found: Any) -> tuple[list[T | None], Any]:
+                rows = self._listed(found)
+                return [read(row) for row in rows], listing.following(found, rows, which)
+
+            return await self._get(listing.path, asked, read_page)
+
+        found = await every_page(page, listing.first)
+        if listing.shrinks and len(found) >= listing.rows:
+            # What ended between two pages has moved an order on to the page that was read before.
+            # (test_an_order_that_moves_to_the_page_before_is_found)
+            found += await every_page(page, listing.first)
+        return [each for each in found if each is not None]
+
+    def _of_market(
+        self, query: dict[str, Any], read: Callable[[dict[str, Any]], T | None]
+    ) -> Callable[[dict[str, Any]], T | None]:
+        if self.symbol not in query:
+            return read
+        return lambda row: read(row) if row[self.symbol] == query[self.symbol] else None
+
+    async def _between(
+        self,
+        listing: Listing,
+        query: dict[str, Any],
+        since_ms: int,
+        until_ms: int,
+        read: Callable[[dict[str, Any]], T | None],
+    ) -> list[T]:
+        """The same of all that time."""
+        found, (since, until) = list[T](), listing.between
+        for start_ms, end_ms in spans(since_ms, until_ms, listing.span_ms):
+            found += await self._every(listing, {**query, since: start_ms, until: end_ms}, read)
+        return found
 
     async def _known_order(self, question: Awaitable[T]) -> T | None:
         """The answer to a question about an order, None if the venue says that there is none."""
         try:
             return await question
         except ExchangeUnavailable as error:
-            if error.code in self.no_such_order:
+            if error.code in self.dialect.codes.no_such_order:
                 return None
             raise
 
@@ -162,7 +267,7 @@ class Account(ABC):
         try:
             return await cancel
         except ExchangeError as error:
-            if error.code in self.ended:
+            if error.code in self.dialect.codes.ended:
                 return None
             raise
 
@@ -178,21 +283,24 @@ class Account(ABC):
     async def _send(
         self, path: str, params: dict[str, Any], order: CloseOrder | StopOrder, read: Callable[[Any], T]
     ) -> T:
-        """Send *order* once, signed as of then."""
-        sent = self.client.send(
-            Endpoint(self.private, "POST", path),
-            params,
-            read,
-            signed_at_ms=order.signed_at_ms,
-            receive_window_ms=order.receive_window_ms,
-        )
-        return await self._in_mode(sent)
-
-    async def _in_mode(self, sent: Awaitable[T]) -> T:
-        """The answer to an order. If it is one of another position mode, the mode is read again before the next one."""
+        """Send *order* once, signed as of then. In another mode than was read, that is read before the next one."""
         try:
-            return await sent
+            return await self._post(path, params, read, order.signed_at_ms, order.receive_window_ms)
         except NotServed as refusal:
             # (test_a_mode_switched_under_a_running_bot_costs_one_order)
-            self._is_known = self._is_known and refusal.code not in self.wrong_mode
+            self._is_known = self._is_known and refusal.code not in self.dialect.codes.wrong_mode
             raise
+
+    async def _post(self, path: str, body: Any, read: Callable[[Any], T], signed_at_ms: int, window_ms: int) -> T:
+        endpoint = Endpoint(self.private, "POST", path)
+        window: dict[str, int] = {"signed_at_ms": signed_at_ms, "receive_window_ms": window_ms}
+        return await self.client.send(endpoint, body, lambda answer: read(self.good(answer)), **window)
+
+    async def _cancel(self, path: str, body: Any, read: Callable[[Any], T]) -> T | None:
+        """The answer to a cancel that is posted, None if the order has ended."""
+        await self.client.set_clock()
+        return await self._unless_ended(self._post(path, body, read, self.client.clock.now_ms(), _CANCEL_WINDOW_MS))
+
+    async def _delete(self, path: str, params: dict[str, Any]) -> None:
+        """Cancel an order, unless it has ended."""
+        await self._unless_ended(self.client.ask(Endpoint(self.private, "DELETE", path), params, self.good))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from poslock.errors import (
     DuplicateClientOrderId,
     ExchangeError,
@@ -19,17 +17,13 @@ from poslock.errors import (
 )
 from poslock.exchange.ccxt.codes import Codes, each
 
-_NO_ERROR = {"None", "0", "200"}
-# These words come with various codes, and decide: of the first nobody knows what became of the order.
-_UNKNOWN, _UNAVAILABLE = "Unknown error, please check your request", "Service Unavailable."
-
-WRONG_MODE = frozenset({"-1106", "-4060", "-4061", "-4062"})
 KEY_OR_ACCOUNT = "-2015"
-NO_SUCH_ORDER = frozenset({"-2011", "-2013"})
+_WRONG_MODE = frozenset({"-1106", "-4060", "-4061", "-4062"})
+_NO_SUCH_ORDER = frozenset({"-2011", "-2013"})
 
 # Where ccxt knows the words, it passes them on without their code.
 _WORDS: dict[str, type[ExchangeError]] = {
-    **dict.fromkeys(("System is under maintenance.", "Market is closed.", _UNAVAILABLE), UnderMaintenance),
+    **dict.fromkeys(("System is under maintenance.", "Market is closed.", "Service Unavailable."), UnderMaintenance),
     "Too many requests. Please try again later.": RateLimited,
     **dict.fromkeys(("You are not authorized to execute", "API key does not exist"), KeysRefused),
     **dict.fromkeys(("Rest API trading is not enabled.", "You don't have permission."), KeysRefused),
@@ -55,14 +49,15 @@ KNOWN = Codes(
         **each(StopWouldTrigger, -2021),
         **each(DuplicateClientOrderId, -4116),
         **each(ReduceOnlyBlocked, -4118),
-        # Flat, or covered by other orders: the position tells, and `BinanceUsdm.place` looks.
+        # Flat, or covered by other orders: the position tells, and `BinanceUsdm._close` looks.
         **each(NothingToReduce, -2022, -2024),
-        **dict.fromkeys(WRONG_MODE, NotServed),
+        **dict.fromkeys(_WRONG_MODE, NotServed),
         **_WORDS,
     },
     unknown={
         **dict.fromkeys(("-1000", "-1001", "-1006", "-1007"), "the venue failed at a request that it had heard"),
-        "System abnormality": "as -1000",
+        # These words come with various codes, and decide.
+        **dict.fromkeys(("Unknown error, please check your request", "System abnormality"), "as -1000"),
         "-1010": "it says no more than that an error came",
         "-2020": "not filled: whether it was taken first is not documented",
         "-4117": "of a cancel: the conditional order is becoming an order of the book",
@@ -72,14 +67,7 @@ KNOWN = Codes(
         "margin, wallets, portfolio margin": (range(-3999, -3000), range(-32_603, -6000)),
         "the settings of other services": (range(400_002, 200_003_904),),
     },
+    no_such_order=_NO_SUCH_ORDER,
+    ended=_NO_SUCH_ORDER,
+    wrong_mode=_WRONG_MODE,
 )
-
-
-def read(body: dict[str, Any]) -> tuple[str | None, str]:
-    """The venue's code and words; where its words decide and not the code, they are the code."""
-    words = str(body.get("msg", ""))
-    for deciding in (_UNKNOWN, "System abnormality", *_WORDS):
-        if deciding in words:
-            return deciding, words
-    found = str(body.get("code"))
-    return (None if found in _NO_ERROR else found), words

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from poslock.exchange.ccxt.reading import State, decimal, listed
+from poslock.exchange.ccxt.reading import OrderFields, State, TradeFields, decimal, total
 from poslock.exchange.ccxt.swap import Held
-from poslock.exchange.port import Leg, Order
-from poslock.position import Fill, Trade
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from decimal import Decimal
 
-    from poslock.position import Side
+    from poslock.exchange.port import Leg, Order
+    from poslock.position import Side, Trade
 
 T = TypeVar("T")
 
 POSITION_SIDE: dict[Side, str] = {"long": "LONG", "short": "SHORT"}
+_SIDES: dict[str, Side] = {"LONG": "long", "SHORT": "short"}
 REDUCING: dict[Side, str] = {"long": "SELL", "short": "BUY"}
 STOP_TYPE = {"stop_loss": "STOP_MARKET", "take_profit": "TAKE_PROFIT_MARKET"}
 WORKING_TYPE = {"last": "CONTRACT_PRICE", "mark": "MARK_PRICE"}
@@ -32,8 +32,7 @@ _FAMILIES = {
     "TRAILING_STOP_MARKET": "trailing",
 }
 _STATES: dict[str, State] = {
-    "NEW": "open",
-    "PARTIALLY_FILLED": "open",
+    **dict.fromkeys(("NEW", "PARTIALLY_FILLED"), "open"),
     "FILLED": "filled",
     **dict.fromkeys(("CANCELED", "REJECTED", "EXPIRED", "EXPIRED_IN_MATCH"), "canceled"),
 }
@@ -42,39 +41,25 @@ _ALGO_STATES: dict[str, State] = {
     **dict.fromkeys(("NEW", "TRIGGERING", "TRIGGERED"), "open"),
     **dict.fromkeys(("CANCELED", "REJECTED", "EXPIRED", "FINISHED"), "canceled"),
 }
+_ORDER = OrderFields("orderId", "clientOrderId", "origQty", "executedQty", "status", _STATES, "stopPrice", "order:")
+_ALGO = OrderFields("algoId", "clientAlgoId", "quantity", "", "algoStatus", _ALGO_STATES, "triggerPrice", "algo:")
+# A commission is taken for positive if it was paid; the documentation has had it both ways.
+_TRADE = TradeFields("id", "orderId", None, "price", "qty", "commission", "commissionAsset", "time")
 # The clock by which funding is charged is seconds from the one that its rate is published under.
 _SAME_FUNDING_MS = 30 * 60_000
 
 
-def position(answer: Any, leg: Leg, symbol: str) -> Held | None:
-    """*leg* among the positions; in one-way mode the sign of the amount is its side."""
-    return positions(answer, {leg: symbol}).get(leg)
-
-
-def positions(answer: Any, symbols: Mapping[Leg, str]) -> dict[Leg, Held]:
-    """Those legs among the positions that are held; *symbols* is what the venue calls the market of each."""
-    legs = {(symbol, POSITION_SIDE[leg.side]): leg for leg, symbol in symbols.items()}
-    held: dict[Leg, Held] = {}
-    for row in listed(answer):
-        amount, side = decimal(row["positionAmt"]), row["positionSide"]
-        if side == _ONE_WAY:
-            side = POSITION_SIDE["long" if amount > 0 else "short"]
-        leg = legs.get((row["symbol"], side))
-        if leg is not None and amount:
-            held[leg] = Held(abs(amount), decimal(row["entryPrice"]), row)
-    return held
+def held(row: dict[str, Any]) -> Held | None:
+    """A position; in one-way mode the sign of its amount is its side."""
+    amount, said = decimal(row["positionAmt"]), row["positionSide"]
+    side: Side = ("long" if amount > 0 else "short") if said == _ONE_WAY else _SIDES[said]
+    return Held(row["symbol"], side, abs(amount), decimal(row["entryPrice"]), row) if amount else None
 
 
 def reducing(row: dict[str, Any], leg: Leg, read: Callable[[dict[str, Any], Leg], T]) -> T | None:
     """What *read* makes of an order that could only take from *leg*, None for any other."""
     only = row["positionSide"] != _ONE_WAY or is_true(row["reduceOnly"]) or is_true(row["closePosition"])
     return read(row, leg) if only and _takes_from(row, leg) else None
-
-
-def all_reducing(answer: Any, leg: Leg, read: Callable[[dict[str, Any], Leg], T]) -> list[T]:
-    """As `reducing`, of a list."""
-    found = (reducing(row, leg, read) for row in listed(answer))
-    return [each for each in found if each is not None]
 
 
 def _takes_from(row: dict[str, Any], leg: Leg) -> bool:
@@ -84,30 +69,12 @@ def _takes_from(row: dict[str, Any], leg: Leg) -> bool:
 
 def order(row: dict[str, Any], leg: Leg) -> Order:
     """A plain order."""
-    return Order(
-        order_id=f"order:{int(row['orderId'])}",
-        client_order_id=row["clientOrderId"] or None,
-        family=_FAMILIES.get(row["type"], "order"),
-        leg=leg,
-        contracts=decimal(row["origQty"]),
-        filled=decimal(row["executedQty"]),
-        state=_STATES.get(row["status"], "open"),
-        trigger_price=_price(row.get("stopPrice")),
-    )
+    return _ORDER.read({"stopPrice": None, **row}, leg, _FAMILIES.get(row["type"], "order"))
 
 
 def algo(row: dict[str, Any], leg: Leg) -> Order:
-    """A conditional order, as long as it is no order of the book."""
-    return Order(
-        order_id=f"algo:{int(row['algoId'])}",
-        client_order_id=row["clientAlgoId"] or None,
-        family=_FAMILIES.get(row["orderType"], "order"),
-        leg=leg,
-        contracts=decimal(row["quantity"] or 0),  # none, if it closes the whole position
-        filled=Decimal(0),
-        state=_ALGO_STATES.get(row["algoStatus"], "open"),
-        trigger_price=_price(row["triggerPrice"]),
-    )
+    """A conditional order, as long as it is no order of the book; of no size, if it closes the whole position."""
+    return _ALGO.read({**row, "quantity": row["quantity"] or 0}, leg, _FAMILIES.get(row["orderType"], "order"))
 
 
 def conditional(row: dict[str, Any], leg: Leg) -> tuple[Order, int]:
@@ -117,56 +84,42 @@ def conditional(row: dict[str, Any], leg: Leg) -> tuple[Order, int]:
 
 def triggered(conditional: Order, actual: Order) -> Order:
     """The order that a conditional one has become."""
-    return replace(
-        actual,
-        client_order_id=conditional.client_order_id,
-        family=conditional.family,
-        trigger_price=conditional.trigger_price,
-    )
+    was = conditional
+    return replace(actual, client_order_id=was.client_order_id, family=was.family, trigger_price=was.trigger_price)
 
 
-def filled_by(conditional: Order, trades: Sequence[Trade | None]) -> Order:
+def filled_by(conditional: Order, trades: Sequence[Trade]) -> Order:
     """A conditional order that has triggered, as far as its fills tell."""
-    filled = sum((trade.fill.contracts for trade in trades if trade is not None), Decimal(0))
+    filled = total(trade.fill.contracts for trade in trades)
     is_whole = filled > 0 and filled >= conditional.contracts
     return replace(conditional, filled=filled, state="filled" if is_whole else conditional.state)
 
 
-def trades(answer: Any, leg: Leg) -> list[Trade | None]:
-    """Executions, None for each one of another leg; without client order ids.
-
-    A commission is taken for positive if it was paid; the documentation has had it both ways.
-    """
-    return [_trade(row, leg) for row in listed(answer)]
-
-
-def _trade(row: dict[str, Any], leg: Leg) -> Trade | None:
+def trade(row: dict[str, Any], leg: Leg) -> Trade | None:
+    """An execution, None if it is one of another leg."""
     if row["positionSide"] not in {POSITION_SIDE[leg.side], _ONE_WAY}:
         return None
-    return Trade("exit" if _takes_from(row, leg) else "entry", str(int(row["orderId"])), _fill(row))
+    return _TRADE.read(row, is_exit=_takes_from(row, leg))
 
 
 class Payment(NamedTuple):
     """Funding that was received, or paid if it is negative; ``position_side`` is there should the venue tell it."""
 
-    symbol: str
     at_ms: int
     amount: Decimal
-    currency: str
     position_side: str | None
 
 
-def payments(answer: Any) -> list[Payment]:
-    """Funding payments."""
-    return [
-        Payment(row["symbol"], int(row["time"]), decimal(row["income"]), row["asset"], row.get("positionSide"))
-        for row in listed(answer)
-    ]
+def payment(row: dict[str, Any], currency: str) -> Payment | None:
+    """A funding payment, None if it is one in another currency."""
+    if row["asset"] != currency:
+        return None
+    return Payment(int(row["time"]), decimal(row["income"]), row.get("positionSide"))
 
 
-def rates(answer: Any) -> dict[int, Decimal]:
-    """Funding rates by their time."""
-    return {int(row["fundingTime"]): decimal(row["fundingRate"]) for row in listed(answer)}
+def rate(row: dict[str, Any]) -> tuple[int, Decimal]:
+    """The time of a funding, and its rate."""
+    return int(row["fundingTime"]), decimal(row["fundingRate"])
 
 
 def is_of_leg(paid: Payment, leg: Leg, rates: Mapping[int, Decimal]) -> bool:
@@ -183,19 +136,3 @@ def is_of_leg(paid: Payment, leg: Leg, rates: Mapping[int, Decimal]) -> bool:
 def is_true(value: object) -> bool:
     """A boolean, which some answers have as text."""
     return str(value).lower() == "true"
-
-
-def _fill(row: dict[str, Any]) -> Fill:
-    return Fill(
-        trade_id=str(int(row["id"])),
-        client_order_id=None,
-        price=decimal(row["price"]),
-        contracts=decimal(row["qty"]),
-        fee=decimal(row["commission"]),
-        fee_currency=str(row["commissionAsset"]),
-        at_ms=int(row["time"]),
-    )
-
-
-def _price(number: Any) -> Decimal | None:
-    return decimal(number or 0) or None

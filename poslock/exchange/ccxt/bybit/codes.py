@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from poslock.errors import (
     DuplicateClientOrderId,
     KeysRefused,
@@ -19,11 +17,6 @@ from poslock.exchange.ccxt.codes import Codes, each
 
 # 10001 is any bad parameter; with these words it is the mode of the symbol.
 _WRONG_MODE = "position idx not match position mode"
-WRONG_MODE = frozenset({_WRONG_MODE})
-# Answers to a cancel of what has ended.
-ENDED = frozenset({"110001", "110008", "110010"})
-# Of this address, whatever it asks: by the gate, "wait for at least 10 minutes"; by the count of 5 seconds.
-BANS = {"HTTP 403": 600.0, "10018": 5.0}
 
 KNOWN = Codes(
     meanings={
@@ -55,12 +48,9 @@ KNOWN = Codes(
         "leveraged tokens, wallets": (range(12_137, 12_202), range(131_001, 131_233)),
         "inverse contracts, spot, spreads, lending, margin": (range(140_001, 140_071), range(170_001, 182_001)),
     },
+    ended=frozenset({"110001", "110008", "110010"}),
+    wrong_mode=frozenset({_WRONG_MODE}),
+    # By the gate, "wait for at least 10 minutes"; by the count of 5 seconds.
+    bans={"HTTP 403": 600.0, "10018": 5.0},
+    names=(("retCode", "retMsg"), ("ret_code", "ret_msg")),
 )
-
-
-def read(body: dict[str, Any]) -> tuple[str | None, str]:
-    """The code and the words of an answer that is an error."""
-    code, words = body.get("retCode", body.get("ret_code")), str(body.get("retMsg", body.get("ret_msg", "")))
-    if _WRONG_MODE in words:
-        return _WRONG_MODE, words
-    return (None if code in {None, 0, "0"} else str(code)), words

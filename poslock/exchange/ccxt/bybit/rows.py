@@ -2,32 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from poslock.errors import (
-    UnsupportedMarket,
-)
-from poslock.exchange.ccxt.reading import State, decimal, kind_of
+from poslock.errors import UnsupportedMarket
+from poslock.exchange.ccxt.reading import OrderFields, State, TradeFields, decimal, kind_of
 from poslock.exchange.ccxt.swap import Held
-from poslock.exchange.port import Leg, Order
-from poslock.position import Fill, Trade
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from decimal import Decimal
 
-    from poslock.position import Side
-
-T = TypeVar("T")
+    from poslock.exchange.port import Leg, Order
+    from poslock.position import Side, Trade
 
 HOLDING: dict[Side, str] = {"long": "Buy", "short": "Sell"}
 REDUCING: dict[Side, str] = {"long": "Sell", "short": "Buy"}
-HEDGE_INDEX: dict[Side, int] = {"long": 1, "short": 2}
-ONE_WAY_INDEX = 0
 RISES, FALLS = 1, 2
-PRICE = {"last": "lastPrice", "mark": "markPrice"}
 TRIGGER = {"last": "LastPrice", "mark": "MarkPrice"}
 _SIDES: dict[str, Side] = {"Buy": "long", "Sell": "short"}
+_HEDGE_INDEX: dict[Side, int] = {"long": 1, "short": 2}
+_ONE_WAY_INDEX = 0
 
 _STATES: dict[str, State] = {
     **dict.fromkeys(("New", "PartiallyFilled", "Untriggered", "Triggered"), "open"),
@@ -41,6 +34,8 @@ _FAMILIES = {
     "PartialStopLoss": "stop_loss",
     "TrailingStop": "trailing",
 }
+_ORDER = OrderFields("orderId", "orderLinkId", "qty", "cumExecQty", "orderStatus", _STATES, "triggerPrice")
+_TRADE = TradeFields("execId", "orderId", "orderLinkId", "execPrice", "execQty", "execFee", "currency", "execTime")
 
 # Executions that move a position: liquidation (BustTrade), deleveraging and delisting (Delivery) are real exits. Not
 # here, because the position stays as it is: Funding, Settle and SessionSettlePnL (settlements of P&L), Dividend, the
@@ -57,32 +52,15 @@ def result(answer: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def page(answer: dict[str, Any], read: Callable[[dict[str, Any]], T]) -> tuple[list[T], str]:
-    """What *read* makes of the rows of a list, and where it goes on; empty at its end."""
-    found = result(answer)
-    if not isinstance(found["list"], list):
-        raise TypeError("it is no list")
-    return [read(row) for row in found["list"]], found.get("nextPageCursor") or ""
-
-
-def rights(answer: dict[str, Any]) -> tuple[bool, bool]:
+def rights(key: dict[str, Any]) -> tuple[bool, bool]:
     """Whether a key may trade, and whether it may withdraw."""
-    key = result(answer)
     allowed = {area: set(rights or ()) for area, rights in key["permissions"].items()}
     trades = not key["readOnly"] and {"Order", "Position"} <= allowed.get("ContractTrade", set())
     return trades, "Withdraw" in allowed.get("Wallet", set())
 
 
-def price(answer: dict[str, Any], symbol: str, name: str) -> Decimal:
-    """A price of a market, by its name there."""
-    [row] = result(answer)["list"]
-    if row["symbol"] != symbol:
-        raise ValueError("it is about another market")
-    return decimal(row[name])
-
-
-def position(row: dict[str, Any]) -> tuple[Side, Held] | None:
-    """A leg that holds something, and its side.
+def held(row: dict[str, Any]) -> Held | None:
+    """A position.
 
     Raises:
         UnsupportedMarket: it is a leg of a position mode that is not known.
@@ -91,58 +69,44 @@ def position(row: dict[str, Any]) -> tuple[Side, Held] | None:
     if not contracts:
         return None
     side = _SIDES[row["side"]]
-    if index not in {ONE_WAY_INDEX, HEDGE_INDEX[side]}:
+    if index not in {_ONE_WAY_INDEX, _HEDGE_INDEX[side]}:
         raise UnsupportedMarket(f"bybit: position index {index!r} of {row['symbol']} is not known")
-    return side, Held(contracts, decimal(row["avgPrice"]), row)
+    return Held(row["symbol"], side, contracts, decimal(row["avgPrice"]), row)
 
 
-def accepted(answer: dict[str, Any], client_order_id: str) -> str:
+def is_hedge(row: dict[str, Any]) -> bool:
+    """Whether the market of a position, or of a leg that holds nothing, is in hedge mode."""
+    return bool(row["positionIdx"] != _ONE_WAY_INDEX)
+
+
+def accepted(found: dict[str, Any], client_order_id: str) -> str:
     """The id of the order that was taken."""
-    found = result(answer)
     if found["orderLinkId"] != client_order_id or not found["orderId"]:
         raise ValueError("it is about another order")
     return str(found["orderId"])
 
 
-def takes_from(row: dict[str, Any], leg: Leg) -> bool:
-    """Whether an order's side is the one that takes from *leg*; in one-way mode it may open the other one."""
-    index = row["positionIdx"]
-    return row["side"] == REDUCING[leg.side] and index in {ONE_WAY_INDEX, HEDGE_INDEX[leg.side]}
+def order(row: dict[str, Any], leg: Leg) -> Order | None:
+    """An order of any kind, if its side is the one that takes from *leg*; in one-way mode it may open the other one."""
+    if row["side"] != REDUCING[leg.side] or row["positionIdx"] not in {_ONE_WAY_INDEX, _HEDGE_INDEX[leg.side]}:
+        return None
+    return _ORDER.read(row, leg, _family(row, leg))
 
 
-def reduces(row: dict[str, Any], leg: Leg) -> bool:
-    """Whether a resting order could only take from *leg*."""
-    only = row["positionIdx"] != ONE_WAY_INDEX or row["reduceOnly"] is True or row["closeOnTrigger"] is True
-    return only and takes_from(row, leg)
+def resting(row: dict[str, Any], leg: Leg) -> Order | None:
+    """The same of a resting order, if it could only take from *leg*."""
+    only = row["positionIdx"] != _ONE_WAY_INDEX or row["reduceOnly"] is True or row["closeOnTrigger"] is True
+    found = order(row, leg) if only else None
+    return None if found is None or found.ended else found
 
 
-def order(row: dict[str, Any], leg: Leg) -> Order:
-    """An order that takes from *leg*, of any kind: conditional ones stand in the same lists."""
-    trigger = decimal(row["triggerPrice"] or 0)
-    return Order(
-        order_id=str(row["orderId"]),
-        client_order_id=row["orderLinkId"] or None,
-        family=_family(row, leg, trigger),
-        leg=leg,
-        contracts=decimal(row["qty"]),
-        filled=decimal(row["cumExecQty"]),
-        state=_STATES.get(row["orderStatus"], "open"),
-        trigger_price=trigger or None,
-    )
-
-
-def _family(row: dict[str, Any], leg: Leg, trigger: Decimal) -> str:
+def _family(row: dict[str, Any], leg: Leg) -> str:
     """A plain conditional order has no kind: which one it is, the direction of its trigger says."""
     if known := _FAMILIES.get(row["stopOrderType"]):
         return known
-    if not trigger:
+    if not decimal(row["triggerPrice"] or 0):
         return "order"
     return kind_of(leg, rises={RISES: True, FALLS: False}[row["triggerDirection"]])
-
-
-def is_hedge(row: dict[str, Any]) -> bool:
-    """Whether the market of a position, or of a leg that holds nothing, is in hedge mode."""
-    return bool(row["positionIdx"] != ONE_WAY_INDEX)
 
 
 def trade(row: dict[str, Any], leg: Leg, currency: str, *, hedge: bool) -> tuple[int, Trade] | None:
@@ -155,13 +119,10 @@ def trade(row: dict[str, Any], leg: Leg, currency: str, *, hedge: bool) -> tuple
     is_exit, closes = row["side"] == REDUCING[leg.side], bool(decimal(row["closedSize"] or 0))
     if hedge and is_exit != closes:
         return None
-    fill = Fill(
-        trade_id=str(row["execId"]),
-        client_order_id=row["orderLinkId"] or None,
-        price=decimal(row["execPrice"]),
-        contracts=decimal(row["execQty"]),
-        fee=decimal(row["execFee"]),
-        fee_currency=currency,
-        at_ms=int(row["execTime"]),
-    )
-    return int(row.get("seq") or 0), Trade("exit" if is_exit else "entry", str(row["orderId"]) or None, fill)
+    return int(row.get("seq") or 0), _TRADE.read({**row, "currency": currency}, is_exit=is_exit)
+
+
+def funding(row: dict[str, Any], leg: Leg) -> tuple[str, int, Decimal] | None:
+    """The id, the time and the amount of a payment, if it was to *leg*: a fee, positive when it was paid."""
+    paid = str(row["execId"]), int(row["execTime"]), decimal(row["execFee"])
+    return paid if row["side"] == HOLDING[leg.side] else None

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from poslock.errors import (
     DuplicateClientOrderId,
     KeysRefused,
@@ -16,10 +14,6 @@ from poslock.errors import (
     UnderMaintenance,
 )
 from poslock.exchange.ccxt.codes import Codes, each
-
-WRONG_MODE = frozenset({"7002"})
-ENDED = frozenset({"0", "2040", "2041", "5002"})
-NO_SUCH_ORDER = frozenset({"2040"})
 
 _HEARD = "the venue failed at a request that it had heard"
 KNOWN = Codes(
@@ -35,9 +29,8 @@ KNOWN = Codes(
         **each(UnderMaintenance, 604, 801, 8921, 8922, 9068),
         **each(RequestExpired, 513),
         **each(DuplicateClientOrderId, 2042),
-        **dict.fromkeys(WRONG_MODE, NotServed),
-        **each(NotServed, 2056),  # another market close is under way
-        # Which of the two it is, the position tells: `Mexc.place` looks.
+        **each(NotServed, 7002, 2056),  # the other mode; another market close is under way
+        # Which of the two it is, the position tells: `Mexc._close` looks.
         **each(ReduceOnlyBlocked, 2008, 7005),
         **each(NothingToReduce, 2009, 2043),
     },
@@ -48,11 +41,9 @@ KNOWN = Codes(
     elsewhere={
         "the spot API, wallets, margin": (range(-3000, 0), range(10_000, 10**6), range(26, 27)),
     },
+    no_such_order=frozenset({"2040"}),
+    ended=frozenset({"0", "2040", "2041", "5002"}),
+    wrong_mode=frozenset({"7002"}),
+    names=(("code", "message"),),
+    fine=frozenset(),
 )
-
-
-def read(body: dict[str, Any]) -> tuple[str | None, str]:
-    """The code and the words of an answer that is an error."""
-    if body.get("success") is True or "code" not in body:
-        return None, ""
-    return str(body["code"]), str(body.get("message", ""))

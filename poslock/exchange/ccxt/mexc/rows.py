@@ -5,27 +5,22 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from poslock.errors import (
-    UnsupportedMarket,
-)
-from poslock.exchange.ccxt.reading import State, decimal, kind_of
+from poslock.errors import UnsupportedMarket
+from poslock.exchange.ccxt.reading import OrderFields, TradeFields, decimal, each_price, identifier, is_half, kind_of
 from poslock.exchange.ccxt.swap import Held
 from poslock.exchange.port import Leg, Order
-from poslock.position import Fill, Trade
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from poslock.position import Side
+    from poslock.position import Side, Trade
 
 POSITION_TYPE: dict[Side, int] = {"long": 1, "short": 2}
-OPENING: dict[Side, int] = {"long": 1, "short": 3}
+_SIDES: dict[int, Side] = {1: "long", 2: "short"}
+_OPENING: dict[Side, int] = {"long": 1, "short": 3}
 CLOSING: dict[Side, int] = {"long": 4, "short": 2}
 # By side: the leg that it takes from. In one-way mode opening the other side takes from a leg, too.
-REDUCES: dict[int, Side] = {1: "short", 2: "short", 3: "long", 4: "long"}
-HALF = "stop:half"
+_REDUCES: dict[int, Side] = {1: "short", 2: "short", 3: "long", 4: "long"}
 STOP_PRICE = {"stop_loss": "stopLossPrice", "take_profit": "takeProfitPrice"}
-LIMIT_PRICE = {"stop_loss": "stopLossOrderPrice", "take_profit": "takeProfitOrderPrice"}
+_LIMIT_PRICE = {"stop_loss": "stopLossOrderPrice", "take_profit": "takeProfitOrderPrice"}
 HEDGE, ONE_WAY = 1, 2
 # Directions of a trigger.
 RISES, FALLS = 1, 2
@@ -34,7 +29,15 @@ TREND = {"last": 1, "mark": 2}
 # States of a trigger order.
 RESTS, TRIGGERED = 1, 3
 
-_STATES: dict[int, State] = {1: "open", 2: "open", 3: "filled", 4: "canceled", 5: "canceled"}
+_ORDER = OrderFields(
+    "orderId",
+    "externalOid",
+    "vol",
+    "dealVol",
+    "state",
+    {"1": "open", "2": "open", "3": "filled", "4": "canceled", "5": "canceled"},
+)
+_TRADE = TradeFields("id", "orderId", None, "price", "vol", "fee", "feeCurrency", "timestamp")
 _LIVE_TRACKS = {0, 1}
 
 
@@ -45,21 +48,6 @@ def data(answer: dict[str, Any]) -> Any:
     return answer.get("data")
 
 
-def listed(found: Any) -> list[dict[str, Any]]:
-    """A list, or one that is wrapped into its pages."""
-    listed = found["resultList"] if isinstance(found, dict) else found
-    if not isinstance(listed, list):
-        raise TypeError("it is no list")
-    return listed
-
-
-def identifier(said: Any) -> str:
-    """An id, which some answers have as text and some as a number."""
-    if isinstance(said, bool) or not isinstance(said, int | str) or not said:
-        raise TypeError(f"{said!r} is no id")
-    return str(said)
-
-
 def hedge(found: Any) -> bool:
     """Whether the account holds long and short side by side."""
     mode = int(found["positionMode"] if isinstance(found, dict) else found)
@@ -68,134 +56,98 @@ def hedge(found: Any) -> bool:
     return mode == HEDGE
 
 
-def position(found: Any, symbol: str, leg: Leg) -> Held | None:
-    """*leg* among the positions, with all that an order to reduce it has to repeat."""
-    return positions(found, {leg: symbol}).get(leg)
+def held(row: dict[str, Any]) -> Held | None:
+    """A position, with all that an order to reduce it has to repeat."""
+    contracts, side = decimal(row["holdVol"]), _SIDES[int(row["positionType"])]
+    if contracts <= 0:
+        return None
+    said = {name: int(row[name]) for name in ("positionId", "openType", "leverage")}
+    return Held(row["symbol"], side, contracts, decimal(row["holdAvgPrice"]), said, str(said["positionId"]))
 
 
-def positions(found: Any, symbols: Mapping[Leg, str]) -> dict[Leg, Held]:
-    """Those legs among the positions that are held; *symbols* is what the venue calls the market of each."""
-    legs = {(symbol, POSITION_TYPE[leg.side]): leg for leg, symbol in symbols.items()}
-    held: dict[Leg, Held] = {}
-    for row in listed(found):
-        leg, contracts = legs.get((row["symbol"], int(row["positionType"]))), decimal(row["holdVol"])
-        if leg is not None and leg not in held and contracts > 0:
-            said = {name: int(row[name]) for name in ("positionId", "openType", "leverage")}
-            held[leg] = Held(contracts, decimal(row["holdAvgPrice"]), said, str(said["positionId"]))
-    return held
-
-
-def cancelled(answer: dict[str, Any]) -> str:
+def cancelled(found: Any) -> str:
     """The code of a cancel: plain orders have one each inside an answer that is a success."""
-    found = data(answer)
     codes = {str(each["errorCode"]) for each in found} if isinstance(found, list) else set()
     return next(iter(codes - {"0"}), "0")
 
 
-def reduces(row: dict[str, Any], leg: Leg) -> bool:
-    """Whether a resting order could only take from *leg*."""
-    side = int(row["side"])
-    return side == CLOSING[leg.side] or (row.get("reduceOnly") is True and REDUCES[side] == leg.side)
-
-
 def order(row: dict[str, Any], leg: Leg) -> Order:
     """A plain order."""
-    return Order(
-        order_id=identifier(row["orderId"]),
-        client_order_id=row.get("externalOid") or None,
-        family="order",
-        leg=leg,
-        contracts=decimal(row["vol"]),
-        filled=decimal(row["dealVol"]),
-        state=_STATES.get(int(row["state"]), "open"),
-    )
+    return _ORDER.read({"externalOid": None, **row}, leg)
 
 
-def resting(row: dict[str, Any], symbol: str, leg: Leg) -> Order | None:
-    """A plain order, if it would reduce *leg*."""
-    return order(row, leg) if row["symbol"] == symbol and reduces(row, leg) else None
+def resting(row: dict[str, Any], leg: Leg) -> Order | None:
+    """A plain order, if it could only take from *leg*."""
+    return order(row, leg) if _reduces(row, leg) else None
 
 
-def plan(row: dict[str, Any], symbol: str, leg: Leg, state: int) -> tuple[int, Order] | None:
+def plan(row: dict[str, Any], leg: Leg, state: int) -> tuple[int, Order] | None:
     """A trigger order that is in that state and would reduce *leg*, and when it was made.
 
     Which kind it is, the direction of its trigger says.
     """
-    if row["symbol"] != symbol or int(row["state"]) != state or not reduces(row, leg):
+    if int(row["state"]) != state or not _reduces(row, leg):
         return None
-    rises, contracts, rests = int(row["triggerType"]) == RISES, _size(row), state == RESTS
-    found = Order(
-        order_id=f"plan:{identifier(row['id'])}",
-        client_order_id=None,
-        family=kind_of(leg, rises=rises),
-        leg=leg,
-        contracts=contracts,
-        filled=Decimal(0) if rests else contracts,
-        state="open" if rests else "filled",
-        trigger_price=decimal(row["triggerPrice"]),
-    )
+    kind = kind_of(leg, rises=int(row["triggerType"]) == RISES)
+    found = _waiting("plan", row, leg, kind, decimal(row["triggerPrice"]), has_triggered=state != RESTS)
     return int(row["createTime"]), found
 
 
-def stops(found: Any, symbol: str, leg: Leg) -> list[Order]:
-    """The TP/SL orders of a position that rest, each as the one or two orders that it stands for."""
-    mine = [row for row in listed(found) if row["symbol"] == symbol and not int(row.get("isFinished") or 0)]
-    of_leg = [row for row in mine if int(row["positionType"]) == POSITION_TYPE[leg.side]]
-    return [each for row in of_leg for each in _halves(row, leg)]
-
-
-def _halves(row: dict[str, Any], leg: Leg) -> list[Order]:
+def stops(row: dict[str, Any], leg: Leg) -> list[Order] | None:
+    """A TP/SL order of a position that rests, as the one or two orders that it stands for."""
+    if int(row.get("isFinished") or 0) or int(row["positionType"]) != POSITION_TYPE[leg.side]:
+        return None
     # A take-profit at a limit has a price of its own name, and may have no other.
-    said = {kind: row.get(name) or row.get(LIMIT_PRICE[kind]) for kind, name in STOP_PRICE.items()}
+    said = {kind: row.get(name) or row.get(_LIMIT_PRICE[kind]) for kind, name in STOP_PRICE.items()}
     given: dict[str, Decimal | None] = {
         kind: decimal(price) for kind, price in said.items() if price and decimal(price)
     }
-    # One half cannot be cancelled by itself: its id says so, and `Mexc.cancel` looks.
-    family = HALF if len(given) > 1 else "stop"
-    name = f"{family}:{identifier(row['id'])}"
-    return [
-        Order(name, None, kind, leg, _size(row), Decimal(0), "open", price)
-        for kind, price in (given or {"order": None}).items()
-    ]
+    return each_price(_waiting("stop", row, leg), given or {"order": None})
 
 
 def halves(orders: list[Order], kind: str, sizes: set[Decimal]) -> list[Order]:
     """Those of TP/SL *orders* that are one half of two, of that kind and of one of *sizes*."""
-    pairs = [each for each in orders if each.order_id.startswith(f"{HALF}:")]
-    return [each for each in pairs if each.family == kind and each.contracts in sizes]
+    return [each for each in orders if is_half(each) and each.family == kind and each.contracts in sizes]
 
 
-def _size(row: dict[str, Any]) -> Decimal:
-    """Contracts of an order that rests; none, or null, for all that is held when it triggers."""
-    return decimal(row.get("vol") or 0)
-
-
-def track(row: dict[str, Any], symbol: str, leg: Leg) -> Order | None:
+def track(row: dict[str, Any], leg: Leg) -> Order | None:
     """A trailing order, if it rests and would reduce *leg*."""
-    if row["symbol"] != symbol or int(row["state"]) not in _LIVE_TRACKS or not reduces(row, leg):
+    if int(row["state"]) not in _LIVE_TRACKS or not _reduces(row, leg):
         return None
-    return Order(f"track:{identifier(row['id'])}", None, "trailing", leg, _size(row), Decimal(0), "open")
+    return _waiting("track", row, leg, "trailing")
 
 
-def trade(row: dict[str, Any], symbol: str, leg: Leg, *, hedge: bool) -> Trade | None:
-    """An execution that added to *leg* or took from it, None for any other. Its fee is positive when it was paid."""
+def trade(row: dict[str, Any], leg: Leg, *, hedge: bool) -> Trade | None:
+    """An execution that added to *leg* or took from it, None for any other."""
     side = int(row["side"])
-    if row["symbol"] != symbol or (hedge and side not in {OPENING[leg.side], CLOSING[leg.side]}):
+    if hedge and side not in {_OPENING[leg.side], CLOSING[leg.side]}:
         return None
-    fill = Fill(
-        trade_id=identifier(row["id"]),
-        client_order_id=None,
-        price=decimal(row["price"]),
-        contracts=decimal(row["vol"]),
-        fee=decimal(row["fee"]),
-        fee_currency=str(row["feeCurrency"]),
-        at_ms=int(row["timestamp"]),
-    )
-    return Trade("exit" if REDUCES[side] == leg.side else "entry", identifier(row["orderId"]), fill)
+    return _TRADE.read(row, is_exit=_REDUCES[side] == leg.side)
 
 
-def funding(row: dict[str, Any], symbol: str, leg: Leg) -> tuple[str, int, Decimal] | None:
-    """The id, the time and the amount of a payment, if it was to *leg*."""
-    if row["symbol"] != symbol or int(row["positionType"]) != POSITION_TYPE[leg.side]:
+def funding(row: dict[str, Any], leg: Leg) -> tuple[str, int, Decimal] | None:
+    """The id, the time and the amount of a payment, if it was to *leg*; above zero where it was received."""
+    if int(row["positionType"]) != POSITION_TYPE[leg.side]:
         return None
     return identifier(row["id"]), int(row["settleTime"]), decimal(row["funding"])
+
+
+def _reduces(row: dict[str, Any], leg: Leg) -> bool:
+    side = int(row["side"])
+    return side == CLOSING[leg.side] or (row.get("reduceOnly") is True and _REDUCES[side] == leg.side)
+
+
+def _waiting(  # noqa: PLR0913  # what such orders have
+    of: str,
+    row: dict[str, Any],
+    leg: Leg,
+    kind: str = "order",
+    price: Decimal | None = None,
+    *,
+    has_triggered: bool = False,
+) -> Order:
+    # None, or null, is for all that is held when it triggers.
+    contracts, number = decimal(row.get("vol") or 0), f"{of}:{identifier(row['id'])}"
+    if has_triggered:
+        return Order(number, None, kind, leg, contracts, contracts, "filled", price)
+    return Order(number, None, kind, leg, contracts, Decimal(0), "open", price)

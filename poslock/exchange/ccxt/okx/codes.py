@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from poslock.errors import (
     DuplicateClientOrderId,
@@ -18,14 +18,25 @@ from poslock.errors import (
 )
 from poslock.exchange.ccxt.codes import Codes, each
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 # 51000 is any bad parameter; of this one it is the mode of the account.
 _WRONG_MODE = "Parameter posSide"
-WRONG_MODE = frozenset({_WRONG_MODE})
-NO_SUCH_ORDER = "51603"
-# Answers to a cancel of what has ended, or is about to.
-ENDED = frozenset({"51400", "51401", "51402", "51410", "51416", NO_SUCH_ORDER})
+_NO_SUCH_ORDER = "51603"
 
-KNOWN = Codes(
+
+class _Codes(Codes):
+    def read(self, body: Mapping[str, Any]) -> tuple[str | None, str]:
+        """The code of the first row that failed, else that of the whole answer."""
+        rows = body.get("data")
+        for row in rows if isinstance(rows, list) else ():
+            if isinstance(row, dict) and row.get("sCode", "0") not in {"0", ""}:
+                return Codes.read(self, {"code": row["sCode"], "msg": row.get("sMsg", "")})
+        return Codes.read(self, body)
+
+
+KNOWN = _Codes(
     meanings={
         **each(OrderRefused, 50000, 50002, range(50006, 50011), 50012, range(50014, 50017), 50024, 50025),
         **each(OrderRefused, range(50027, 50030), 50032, 50033, 50044, 50051, 50052, 50060, 50115),
@@ -44,7 +55,7 @@ KNOWN = Codes(
         **each(NothingToReduce, 51023, 51127, 51169, 51170),
         # "TP trigger price can not be higher than the last price", and the other three of its kind.
         **each(StopWouldTrigger, range(51277, 51281)),
-        # Which of the two it is, the position tells: `Okx.place` looks.
+        # Which of the two it is, the position tells: `Okx._close` looks.
         **each(ReduceOnlyBlocked, 51112, 51115, 51117, 51148, 51165, 51168, 51206),
     },
     unknown={
@@ -61,18 +72,8 @@ KNOWN = Codes(
         "earning, copying, brokers": (range(51_732, 51_775), range(52_000, 52_001), range(55_100, 55_114)),
         "funding, sub-accounts, settings, blocks and grids": (range(58_000, 59_999), range(70_010, 70_068)),
     },
+    no_such_order=frozenset({_NO_SUCH_ORDER}),
+    # Or is about to end.
+    ended=frozenset({"51400", "51401", "51402", "51410", "51416", _NO_SUCH_ORDER}),
+    wrong_mode=frozenset({_WRONG_MODE}),
 )
-
-
-def read(body: dict[str, Any]) -> tuple[str | None, str]:
-    """The code and the words of an answer that is an error."""
-    rows = body.get("data")
-    for row in rows if isinstance(rows, list) else ():
-        if isinstance(row, dict) and row.get("sCode", "0") not in {"0", ""}:
-            words = str(row.get("sMsg", ""))
-            return _WRONG_MODE if _WRONG_MODE in words else str(row["sCode"]), words
-    code = body.get("code")
-    words = str(body.get("msg", ""))
-    if _WRONG_MODE in words:
-        return _WRONG_MODE, words
-    return (None if code in {None, "0"} else str(code)), words

@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import json
-from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from poslock.errors import (
-    UnsupportedMarket,
-)
-from poslock.exchange.ccxt.reading import State, decimal, kind_of
+from poslock.errors import UnsupportedMarket
+from poslock.exchange.ccxt.reading import OrderFields, State, TradeFields, decimal, each_price, kind_of
 from poslock.exchange.ccxt.swap import Held
-from poslock.exchange.port import Leg, Order
-from poslock.position import Fill, Trade
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from decimal import Decimal
 
-    from poslock.position import Side
-
-T = TypeVar("T")
+    from poslock.exchange.port import Leg, Order
+    from poslock.position import Side, Trade
 
 REDUCING: dict[Side, str] = {"long": "sell", "short": "buy"}
 NET = "net"
 STOP_PRICE = {"stop_loss": "sl", "take_profit": "tp"}
+FUNDING = "8"
 
 _STATES: dict[str, State] = {
     **dict.fromkeys(("live", "partially_filled"), "open"),
@@ -38,23 +33,21 @@ _ALGO_STATES: dict[str, State] = {
 _TRIGGERED = frozenset({"effective", "partially_effective", "partially_failed"})
 
 
-def of(answer: dict[str, Any], read: Callable[[dict[str, Any]], T]) -> list[T]:
-    """What *read* makes of the rows of an answer, none of which may be an error of its own."""
+_ORDER = OrderFields("ordId", "clOrdId", "sz", "accFillSz", "state", _STATES, prefix="order:")
+_ALGO = OrderFields("algoId", "algoClOrdId", "sz", "", "state", _ALGO_STATES, prefix="algo:")
+_TRADE = TradeFields("tradeId", "ordId", "clOrdId", "fillPx", "fillSz", "fee", "feeCcy", "fillTime")
+
+
+def data(answer: dict[str, Any]) -> Any:
+    """The rows of a good answer, none of which may be an error of its own."""
     # ccxt lets through what succeeded in part.
     if answer["code"] != "0" or any(row.get("sCode", "0") != "0" for row in answer["data"]):
         raise ValueError(json.dumps(answer))
-    return [read(row) for row in answer["data"]]
+    return answer["data"]
 
 
-def only(answer: dict[str, Any], read: Callable[[dict[str, Any]], T]) -> T:
-    """As `of`, of an answer that has one."""
-    [found] = of(answer, read)
-    return found
-
-
-def accepted(row: dict[str, Any], client_order_id: str, kind: Literal["ord", "algo"]) -> str:
-    """The id of the order that was taken."""
-    number, client_id = {"ord": ("ordId", "clOrdId"), "algo": ("algoId", "algoClOrdId")}[kind]
+def accepted(row: dict[str, Any], client_order_id: str, number: str, client_id: str) -> str:
+    """The id of the order that was taken; *number* and *client_id* are what the row calls the two ids."""
     if row[client_id] != client_order_id or not row[number]:
         raise ValueError("it is about another order")
     return str(row[number])
@@ -75,8 +68,8 @@ def hedge(row: dict[str, Any]) -> bool:
     return known[row["posMode"]]
 
 
-def position(row: dict[str, Any]) -> tuple[Side, Held] | None:
-    """A leg that holds something, and its side: in net mode the sign of its size.
+def held(row: dict[str, Any]) -> Held | None:
+    """A position: in net mode the sign of its size is its side.
 
     It gets no position id: ``posId`` stands for margin mode, side, instrument and currency, and "does not change after
     closing and reopening the position" (the venue's guide to its API, "Identifiers"), so it tells no later one apart.
@@ -90,7 +83,7 @@ def position(row: dict[str, Any]) -> tuple[Side, Held] | None:
     if mode not in {"cross", "isolated"}:
         raise UnsupportedMarket(f"okx: margin mode {mode!r} of {row['instId']} is not known")
     sides: dict[str, Side] = {"long": "long", "short": "short", NET: "long" if contracts > 0 else "short"}
-    return sides[row["posSide"]], Held(abs(contracts), decimal(row["avgPx"]), row)
+    return Held(row["instId"], sides[row["posSide"]], abs(contracts), decimal(row["avgPx"]), row)
 
 
 def takes_from(row: dict[str, Any], leg: Leg) -> bool:
@@ -105,15 +98,8 @@ def reduces(row: dict[str, Any], leg: Leg) -> bool:
 
 def order(row: dict[str, Any], leg: Leg) -> Order:
     """A plain order; one that a conditional order has sent bears the id of that."""
-    return Order(
-        order_id=f"order:{row['ordId']}",
-        client_order_id=row["clOrdId"] or row["algoClOrdId"] or None,
-        family="order",
-        leg=leg,
-        contracts=decimal(row["sz"]),
-        filled=decimal(row["accFillSz"] or 0),
-        state=_STATES.get(row["state"], "open"),
-    )
+    named = {"clOrdId": row["clOrdId"] or row["algoClOrdId"], "accFillSz": row["accFillSz"] or 0}
+    return _ORDER.read({**row, **named}, leg)
 
 
 def algos(row: dict[str, Any], leg: Leg) -> list[Order]:
@@ -128,12 +114,8 @@ def algos(row: dict[str, Any], leg: Leg) -> list[Order]:
         del given["take_profit"]  # which the venue ignores then
     elif not given:
         given = {"trailing" if row["ordType"] == "move_order_stop" else "order": None}
-    # One half cannot be cancelled by itself: its id says so, and `Okx.cancel` looks.
-    name = f"algo:half:{row['algoId']}" if len(given) > 1 else f"algo:{row['algoId']}"
-    state, client_id = _ALGO_STATES.get(row["state"], "open"), row["algoClOrdId"] or None
     # What closes all of the position, whatever that is then, has no size.
-    contracts = decimal(row["sz"] or 0)
-    return [Order(name, client_id, kind, leg, contracts, Decimal(0), state, at) for kind, at in given.items()]
+    return each_price(_ALGO.read({**row, "sz": row["sz"] or 0}, leg), given)
 
 
 def children(row: dict[str, Any]) -> list[str]:
@@ -149,17 +131,18 @@ def rate(row: dict[str, Any]) -> tuple[int, Decimal]:
     return int(row["fundingTime"]), decimal(row["realizedRate"])
 
 
-def trade(row: dict[str, Any], leg: Leg) -> Trade | None:
-    """A row of a list of fills, None if it is one of the other leg. What the venue charges is a negative fee there."""
+def bill(row: dict[str, Any]) -> tuple[int, tuple[int, Decimal]] | None:
+    """The id, the time and the amount of a bill, if it is one of a funding that moved something."""
+    amount = decimal(row["pnl"] or 0) if row["type"] == FUNDING else None
+    return (int(row["billId"]), (int(row["ts"]), amount)) if amount else None
+
+
+def trade(row: dict[str, Any], leg: Leg) -> tuple[int, Trade] | None:
+    """A fill and its place in the venue's own lists, None if it is one of the other leg.
+
+    Its place is not its trade id, which is below zero for liquidations. What the venue charges is a negative fee there.
+    """
     if row["posSide"] not in {NET, leg.side}:
         return None
-    fill = Fill(
-        trade_id=str(row["tradeId"]),
-        client_order_id=row["clOrdId"] or None,
-        price=decimal(row["fillPx"]),
-        contracts=decimal(row["fillSz"]),
-        fee=-decimal(row["fee"] or 0),
-        fee_currency=str(row["feeCcy"]),
-        at_ms=int(row["fillTime"]),
-    )
-    return Trade("exit" if row["side"] == REDUCING[leg.side] else "entry", row["ordId"] or None, fill)
+    is_exit = row["side"] == REDUCING[leg.side]
+    return int(row["billId"]), _TRADE.read({**row, "fee": -decimal(row["fee"] or 0)}, is_exit=is_exit)

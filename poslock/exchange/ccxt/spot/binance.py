@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from poslock.errors import UnsupportedMarket
 from poslock.exchange.ccxt.client import Dialect, Endpoint
-from poslock.exchange.ccxt.reading import every_page
+from poslock.exchange.ccxt.listing import every_page
+from poslock.exchange.ccxt.reading import decimal
 from poslock.exchange.ccxt.spot import codes, rows
-from poslock.exchange.ccxt.spot.venue import Spot, stamp
+from poslock.exchange.ccxt.spot.venue import Spot
 
 if TYPE_CHECKING:
-    from decimal import Decimal
-
     from poslock.exchange.ccxt.client import Client
     from poslock.exchange.port import CloseOrder, Leg, Order, StopOrder
     from poslock.position import Trade
@@ -23,19 +23,15 @@ class BinanceSpot(Spot):
 
     # Orders that existed were denied for 22 to 62 seconds.
     denies_for: ClassVar[float] = 65.0
-    private: ClassVar = ("private",)
     public: ClassVar = ("public",)
+    private: ClassVar = ("private",)
     page: ClassVar = 1000
-    no_such_order: ClassVar = frozenset({"-2011", "-2013", "-2026"})
-    ended: ClassVar = no_such_order
     of_orders: ClassVar = {"newOrderRespType": "RESULT"}
     of_balances: ClassVar = {"omitZeroBalances": "true"}
     stop_types: ClassVar = {"stop_loss": "STOP_LOSS", "take_profit": "TAKE_PROFIT"}
     dialect: ClassVar[Dialect] = Dialect(
-        stamp=stamp,
-        code=codes.binance_code,
-        meanings=codes.BINANCE.meanings,
-        clock=Endpoint(("public",), "GET", "time"),
+        codes=codes.BINANCE,
+        clock=Endpoint(public, "GET", "time"),
         read_clock=lambda answer: int(answer["serverTime"]),
         history=frozenset({"myTrades"}),
     )
@@ -51,17 +47,20 @@ class BinanceSpot(Spot):
             )
 
     async def _rights(self) -> tuple[bool, bool]:
-        endpoint = Endpoint(("sapi",), "GET", "account/apiRestrictions")
-        trades, withdraws = "enableSpotAndMarginTrading", "enableWithdrawals"
-        return await self.client.ask(
-            endpoint, {}, lambda answer: (rows.is_true(answer[trades]), rows.is_true(answer[withdraws]))
+        names = ("enableSpotAndMarginTrading", "enableWithdrawals")
+        trades, withdraws = await self._get(
+            "account/apiRestrictions", {}, lambda answer: [rows.is_true(answer[name]) for name in names], ("sapi",)
         )
+        return trades, withdraws
 
     def _least_worth(self, market: dict[str, Any]) -> Decimal:
-        return rows.least_worth_at_binance(market)
+        # ccxt does not pass on whether it goes for market orders.
+        rules = [each for each in market["info"]["filters"] if each["filterType"] in {"NOTIONAL", "MIN_NOTIONAL"}]
+        applied = [each for each in rules if _is_on(each.get("applyMinToMarket", each.get("applyToMarket")))]
+        return max((decimal(each["minNotional"]) for each in applied), default=Decimal(0))
 
     async def _sell(self, order: CloseOrder | StopOrder, params: dict[str, str]) -> Order:
-        return await self._post(order, params, lambda row: rows.order(row, order.leg))
+        return await self._send_sale(order, params, lambda row: rows.order(row, order.leg))
 
     async def _trades(self, leg: Leg, since_ms: int) -> list[Trade]:
         """From a time on the venue tells the oldest first, and from an id on, too; it counts trades by market."""
@@ -71,6 +70,10 @@ class BinanceSpot(Spot):
             return found, {"fromId": max(map(_number, found)) + 1} if len(found) >= self.page else None
 
         return sorted(await every_page(page, {"startTime": since_ms}), key=_number)
+
+
+def _is_on(said: object) -> bool:
+    return str(said).lower() == "true"
 
 
 def _number(trade: Trade) -> int:

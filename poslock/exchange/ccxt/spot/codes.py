@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from poslock.errors import (
     DuplicateClientOrderId,
     ExchangeError,
@@ -18,7 +16,6 @@ from poslock.errors import (
 )
 from poslock.exchange.ccxt.codes import Codes, each
 
-_NO_ERROR = {"None", "0", "200"}
 _HEARD = "the venue failed at a request that it had heard"
 _SAYS_NO_MORE = "what it says may be of any service, and the documentation has no more"
 
@@ -40,6 +37,7 @@ _WORDS: dict[str, type[ExchangeError]] = {
     "This symbol is not permitted for": OrderRefused,
 }
 
+_BINANCE_HAS_NONE = frozenset({"-2011", "-2013", "-2026"})
 BINANCE = Codes(
     meanings={
         **each(OrderRefused, -1013, -1014, -1020, range(-1136, -1098), range(-1225, -1137), -2010, -2016),
@@ -50,6 +48,7 @@ BINANCE = Codes(
         **_WORDS,
     },
     unknown={
+        _UNKNOWN: "whatever code it comes with",
         **dict.fromkeys(("-1000", "-1001", "-1006", "-1007", _ABNORMAL), _HEARD),
         **dict.fromkeys(("-1004", "-1008"), "busy: whether it was taken first is not documented"),
         "-1010": "it says no more than that an error came",
@@ -63,7 +62,10 @@ BINANCE = Codes(
         "margin, wallets, loans, futures": (range(-32_603, -2999),),
         "the settings of other services": (range(400_002, 200_003_904),),
     },
+    no_such_order=_BINANCE_HAS_NONE,
+    ended=_BINANCE_HAS_NONE,
 )
+_MEXC_HAS_NONE = frozenset({"-2011", "-2013", "22222", "30026"})
 # What it says to a client order id that is known already is not documented.
 MEXC = Codes(
     meanings={
@@ -88,23 +90,6 @@ MEXC = Codes(
         "wallets, transfers, margin": (range(10015, 10016), range(10099, 10269), range(88004, 88016)),
         "keys and sub-accounts": (range(140_001, 140_003), range(730_000, 730_708)),
     },
+    no_such_order=_MEXC_HAS_NONE,
+    ended=_MEXC_HAS_NONE,
 )
-
-
-def binance_code(body: dict[str, Any]) -> tuple[str | None, str]:
-    """Binance's code and words; where its words decide and not the code, they are the code."""
-    words = str(body.get("msg", ""))
-    for deciding in (_UNKNOWN, _ABNORMAL, *_WORDS):
-        if deciding in words:
-            return deciding, words
-    return _code(body), words
-
-
-def mexc_code(body: dict[str, Any]) -> tuple[str | None, str]:
-    """MEXC's code and words."""
-    return _code(body), str(body.get("msg", ""))
-
-
-def _code(body: dict[str, Any]) -> str | None:
-    found = str(body.get("code"))
-    return None if found in _NO_ERROR else found

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from poslock.errors import DuplicateClientOrderId, ExchangeUnavailable
 from poslock.exchange.ccxt.client import Client, Dialect, Endpoint
-from poslock.exchange.ccxt.reading import decimal, halved, spans
+from poslock.exchange.ccxt.listing import halved, spans
+from poslock.exchange.ccxt.reading import decimal, taken
 from poslock.exchange.ccxt.spot import codes, rows
-from poslock.exchange.ccxt.spot.venue import Spot, stamp
-from poslock.exchange.port import Order
+from poslock.exchange.ccxt.spot.venue import Spot
 
 if TYPE_CHECKING:
-    from poslock.exchange.port import CloseOrder, Leg, StopOrder
+    from decimal import Decimal
+
+    from poslock.exchange.port import CloseOrder, Leg, Order, StopOrder
     from poslock.position import Trade
 
 _HOUR_MS, _DAY_MS = 3_600_000, 86_400_000
@@ -28,16 +29,12 @@ class MexcSpot(Spot):
 
     # Orders that existed were denied; for how long, nobody says.
     denies_for: ClassVar[float] = 10.0
-    private: ClassVar = ("spot", "private")
     public: ClassVar = ("spot", "public")
+    private: ClassVar = ("spot", "private")
     page: ClassVar = 100
-    no_such_order: ClassVar = frozenset({"-2011", "-2013", "22222", "30026"})
-    ended: ClassVar = no_such_order
     dialect: ClassVar[Dialect] = Dialect(
-        stamp=stamp,
-        code=codes.mexc_code,
-        meanings=codes.MEXC.meanings,
-        clock=Endpoint(("spot", "public"), "GET", "time"),
+        codes=codes.MEXC,
+        clock=Endpoint(public, "GET", "time"),
         read_clock=lambda answer: int(answer["serverTime"]),
         history=frozenset({"myTrades"}),
     )
@@ -47,26 +44,25 @@ class MexcSpot(Spot):
         self._past: dict[tuple[str, int, int], list[Trade]] = {}
 
     async def _rights(self) -> tuple[bool, bool]:
-        endpoint, params = Endpoint(self.private, "GET", "apiKeyInfo"), {"accessKey": self.client.ccxt.apiKey}
-        rights = await self.client.ask(endpoint, params, lambda answer: str(answer["permissions"]).split(","))
+        params = {"accessKey": self.client.ccxt.apiKey}
+        rights = await self._get("apiKeyInfo", params, lambda answer: str(answer["permissions"]).split(","))
         withdraws = any("WITHDRAW" in right and not right.endswith(("_READ", "_R")) for right in rights)
         return "SPOT_DEAL_WRITE" in rights, withdraws
 
     def _least_worth(self, market: dict[str, Any]) -> Decimal:
-        return rows.least_worth_at_mexc(market)
+        # In a field of its own; where that is missing, the one for all orders.
+        return decimal(market["info"].get("quoteAmountPrecisionMarket") or market["limits"]["cost"]["min"] or 0)
 
     async def _sell(self, order: CloseOrder | StopOrder, params: dict[str, str]) -> Order:
-        order_id = await self._post(order, params, lambda row: str(row["orderId"]))
-        contracts = decimal(params["quantity"])
-        taken = Order(order_id, order.client_order_id, "order", order.leg, contracts, Decimal(0), "open")
+        order_id = await self._send_sale(order, params, lambda row: str(row["orderId"]))
         try:
             found = await self._look_up(
-                order.leg, {"orderId": order_id}, lambda row: (int(row["time"]), rows.order(row, order.leg))
+                order.leg, "orderId", order_id, lambda row: (int(row["time"]), rows.order(row, order.leg))
             )
-        except ExchangeUnavailable:  # it is taken; what became of it is for later
-            return taken
-        if found is None:  # as before: a new order may be denied
-            return taken
+        except ExchangeUnavailable:
+            found = None
+        if found is None:  # it is taken, though a new order may be denied; what became of it is for later
+            return taken(order, order_id, decimal(params["quantity"]))
         # What the venue does with a second order under one id is not documented. Should it answer with the first one,
         # that is no new order. It says when it was made in whole seconds, so it has to be older than those.
         # (test_a_silent_duplicate_is_not_taken_for_a_new_order)

@@ -30,8 +30,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from poslock.errors import ExchangeUnavailable, NothingToReduce, NotServed, OrderRefused, ReduceOnlyBlocked
-from poslock.exchange.ccxt.client import Endpoint, Stamp
-from poslock.exchange.ccxt.reading import decimal, plain, step
+from poslock.exchange.ccxt.reading import plain, step
 from poslock.exchange.ccxt.spot import rows
 from poslock.exchange.ccxt.spot.rows import SELL, Stock
 from poslock.exchange.ccxt.venue import Account
@@ -46,29 +45,19 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def stamp(_signed_at_ms: int, window_ms: int) -> Stamp:
-    """The timestamp is ccxt's ``nonce``; the window, which is signed too, it takes from its options."""
-    return Stamp(options={"recvWindow": window_ms})
-
-
 class Spot(Account):
     """A spot account. What differs between the venues is in the attributes, and in the methods at the end."""
 
-    public: ClassVar[tuple[str, ...]]
+    prices: ClassVar = {"last": ("ticker/price", "price")}
     page: ClassVar[int]
     # Besides what an order is: how its answer is wanted; and how the balances are.
     of_orders: ClassVar[Mapping[str, str]] = {}
     of_balances: ClassVar[Mapping[str, str]] = {}
     stop_types: ClassVar[Mapping[str, str]] = {}
 
-    async def price(self, leg: Leg) -> Decimal:
-        """The last price, which stop orders trigger on."""
-        endpoint, params = Endpoint(self.public, "GET", "ticker/price"), {"symbol": self._id(leg)}
-        return await self.client.ask(endpoint, params, lambda answer: decimal(answer["price"]))
-
     async def holding(self, leg: Leg) -> Holding | None:
         """The whole balance, locked or not; None if there is none. Dust is less than its ``smallest``."""
-        return self._as_holding(leg, await self._stock(leg))
+        return self._holding(leg, await self._stock(leg))
 
     async def holdings(self, legs: Sequence[Leg]) -> list[Holding]:
         """The same of *legs*, from one request for all balances, and one for the price of each that is not empty.
@@ -78,17 +67,16 @@ class Spot(Account):
         """
         known = self._known(legs)
         balances = await self._balances(known) if known else {}
-        found = [self._as_holding(leg, await self._stock_of(leg, balances)) for leg in known]
+        found = [self._holding(leg, await self._stock_of(leg, balances)) for leg in known]
         return [holding for holding in found if holding is not None]
 
     async def place(self, order: CloseOrder) -> Order:
         """Sell at market, at most what is free, and at most the venue's largest size: less than was asked for, then."""
         stock = await self._unsent(self._stock(order.leg))
-        amount = self._part(order, stock)
+        amount, largest = self._part(order, stock), stock.lot.largest
         if stock.free < amount:
             await self._expect_other_locks(order.leg, stock)
-            amount = stock.sellable(stock.free)
-        largest = stock.lot.largest
+            amount = stock.lot.sellable(stock.free)
         params = {"type": "MARKET", "quantity": plain(amount if largest is None else min(amount, largest))}
         try:
             return await self._sell(order, params)
@@ -116,27 +104,18 @@ class Spot(Account):
 
     async def order(self, leg: Leg, client_order_id: str) -> Order | None:
         """The order with this client order id, if it sells."""
-        return await self._look_up(leg, {"origClientOrderId": client_order_id}, lambda row: _sale(row, leg))
+        return await self._look_up(leg, "origClientOrderId", client_order_id, lambda row: rows.sale(row, leg))
 
     async def stop(self, order: StopOrder) -> Order | None:
-        """What became of a stop order: as `order`."""
         return await self.order(order.leg, order.client_order_id)
 
     async def open_orders(self, leg: Leg) -> list[Order]:
         """Every resting order that would sell what is held on this market, of an OCO list too."""
-        return await self._get("openOrders", {"symbol": self._id(leg)}, lambda answer: rows.resting(answer, leg))
+        return await self._rows("openOrders", self._of(leg), lambda row: rows.resting(row, leg))
 
     async def cancel(self, order: Order) -> None:
         """Cancel *order*, and with it the OCO list that it is in."""
-        params = {"symbol": self._id(order.leg), "orderId": order.order_id}
-        await self._unless_ended(
-            self.client.ask(Endpoint(self.private, "DELETE", "order"), params, lambda _answer: None)
-        )
-
-    async def trades(self, leg: Leg, since_ms: int) -> list[Trade]:
-        """Purchases and sales on this market, whoever made them, oldest first."""
-        trades = await self._trades(leg, since_ms)
-        return [await self._client_ids.named(leg, trade) for trade in trades if trade.fill.at_ms >= since_ms]
+        await self._delete("order", {**self._of(order.leg), "orderId": order.order_id})
 
     async def funding(self, leg: Leg, since_ms: int, until_ms: int) -> Decimal:  # noqa: ARG002  # the port's
         """Spot has none."""
@@ -153,7 +132,7 @@ class Spot(Account):
         """A spot account has none."""
 
     async def _client_id(self, leg: Leg, order_id: str) -> str | None:
-        return await self._look_up(leg, {"orderId": order_id}, lambda row: rows.order(row, leg).client_order_id or "")
+        return await self._look_up(leg, "orderId", order_id, lambda row: rows.order(row, leg).client_order_id or "")
 
     async def _balances(self, legs: Sequence[Leg]) -> dict[str, tuple[Decimal, Decimal]]:
         assets = {str(self.market(leg)["baseId"]) for leg in legs}
@@ -164,13 +143,13 @@ class Spot(Account):
 
     async def _stock_of(self, leg: Leg, balances: Mapping[str, tuple[Decimal, Decimal]]) -> Stock:
         market = self.market(leg)
-        lot = rows.lot(market, self._least_worth(market))
+        least_worth = self._least_worth(market)
         free, locked = balances.get(str(market["baseId"]), (Decimal(0), Decimal(0)))
-        is_worth_asking = lot.least_worth > 0 and (free > 0 or locked > 0)
+        is_worth_asking = least_worth > 0 and (free > 0 or locked > 0)
         price = await self.price(leg) if is_worth_asking else Decimal(0)
-        return Stock(str(market["base"]), free, locked, price, lot)
+        return Stock(str(market["base"]), free, locked, rows.lot(market, least_worth, price))
 
-    def _as_holding(self, leg: Leg, stock: Stock) -> Holding | None:
+    def _holding(self, leg: Leg, stock: Stock) -> Holding | None:
         """A contract is one unit of the base currency. What it was bought for the venue does not know."""
         if not stock.total:
             return None
@@ -182,7 +161,7 @@ class Spot(Account):
             contract_size=Decimal(1),
             inverse=False,
             settle=str(market["quote"]),
-            smallest=stock.smallest,
+            smallest=stock.lot.smallest,
             step=stock.lot.step,
             tick=step(market, "price"),
             largest=stock.lot.largest,
@@ -192,10 +171,10 @@ class Spot(Account):
         """How much of *order* to ask for."""
         if not stock.held:
             raise NothingToReduce(f"{self.client.ccxt.id} holds no {stock.base} that could be sold")
-        amount = stock.sellable(min(order.contracts, stock.held))
+        amount = stock.lot.sellable(min(order.contracts, stock.held))
         if not amount:
             raise OrderRefused(
-                f"{plain(order.contracts)} {stock.base} is less than an order can be for: {plain(stock.lot.smallest)}, "
+                f"{plain(order.contracts)} {stock.base} is less than an order can be for: {plain(stock.lot.least)}, "
                 f"and a worth of {plain(stock.lot.least_worth)}"
             )
         return amount
@@ -205,7 +184,7 @@ class Spot(Account):
         said = f"{plain(stock.locked)} {stock.base} are locked, {plain(stock.free)} are free"
         if await self._unsent(self.open_orders(leg)):
             raise ReduceOnlyBlocked(f"{said}: orders rest on {leg.symbol}")
-        if not stock.sellable(stock.free):
+        if not stock.lot.sellable(stock.free):
             raise NotServed(f"not sent: {said}, and no order of {leg.symbol} is what locks them")
 
     async def _still_holds(self, leg: Leg) -> bool:
@@ -214,30 +193,24 @@ class Spot(Account):
         except ExchangeUnavailable:
             return False
 
-    async def _post(
+    async def _send_sale(
         self, order: CloseOrder | StopOrder, params: dict[str, str], read: Callable[[dict[str, Any]], T]
     ) -> T:
-        name = {"symbol": self._id(order.leg), "side": SELL, "newClientOrderId": order.client_order_id}
+        name = {**self._of(order.leg), "side": SELL, "newClientOrderId": order.client_order_id}
         return await self._send("order", {**name, **params, **self.of_orders}, order, read)
 
-    async def _look_up(self, leg: Leg, which: dict[str, str], read: Callable[[dict[str, Any]], T]) -> T | None:
-        return await self._known_order(self._get("order", {"symbol": self._id(leg), **which}, read))
+    async def _look_up(self, leg: Leg, by: str, wanted: str, read: Callable[[dict[str, Any]], T]) -> T | None:
+        return await self._known_order(self._get("order", {**self._of(leg), by: wanted}, read))
 
     async def _list_trades(self, leg: Leg, which: dict[str, int]) -> list[Trade]:
-        return await self._get("myTrades", {"symbol": self._id(leg), "limit": self.page, **which}, rows.trades)
+        query = {**self._of(leg), "limit": self.page, **which}
+        return await self._get("myTrades", query, lambda answer: [rows.trade(row) for row in self._listed(answer)])
 
     # What the venues do each in its way.
 
     @abstractmethod
-    def _least_worth(self, market: dict[str, Any]) -> Decimal: ...
+    def _least_worth(self, market: dict[str, Any]) -> Decimal:
+        """The least that a market order must be worth, in the quote currency."""
 
     @abstractmethod
     async def _sell(self, order: CloseOrder | StopOrder, params: dict[str, str]) -> Order: ...
-
-    @abstractmethod
-    async def _trades(self, leg: Leg, since_ms: int) -> list[Trade]:
-        """Oldest first, in the venue's own order; times may be whole seconds, so they order nothing."""
-
-
-def _sale(row: dict[str, Any], leg: Leg) -> Order | None:
-    return rows.order(row, leg) if row["side"] == SELL else None
