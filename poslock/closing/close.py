@@ -40,7 +40,7 @@ from poslock.errors import (
     ReduceOnlyBlocked,
     RequestExpired,
 )
-from poslock.exchange.port import CloseOrder, is_side_by_side
+from poslock.exchange.port import CloseOrder, RecentTrades, is_side_by_side
 from poslock.ledger.journal import Attempt, Dispatch
 from poslock.ledger.ledger import Moved
 from poslock.pnl import realized_pnl
@@ -102,7 +102,11 @@ class Close:
         if standing.close is not None or any(each.is_unfinished for each in standing.changes):
             return None
         watch.holding = holding
-        decision = watch.unread(trades) if isinstance(trades, ExchangeUnavailable) else await watch.read(trades)
+        decision: Decision | None
+        if isinstance(trades, ExchangeUnavailable | RecentTrades):
+            decision = await watch.unread(trades)
+        else:
+            decision = await watch.read(trades)
         if decision is None or decision.act != "send":
             return None
         return First(watch, decision, *await self._dispatch(watch, None, None, decision, standing.version))

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from poslock.closing.exits import Decision, LegView, Reads, Tracked, averaged, blind, decide, view
 from poslock.closing.session import LONGEST_PAUSE, Session, pauses
 from poslock.errors import ExchangeUnavailable
-from poslock.exchange.port import Order, is_side_by_side
+from poslock.exchange.port import Order, RecentTrades, is_side_by_side
 from poslock.position import EXACT, grown
 
 if TYPE_CHECKING:
@@ -99,17 +99,24 @@ class Watch:
             spare=SPARE if session.hurries else None,
         )
         answers = [await session.again(*each) for each in zip((*beside, *ready), answers, strict=True)][: len(beside)]
-        if isinstance(fresh, ExchangeUnavailable):
-            if first and (decision := self.unread(fresh)) is not None:
+        if isinstance(fresh, ExchangeUnavailable | RecentTrades):
+            if first and (decision := await self.unread(fresh)) is not None:
                 return decision, answers
             session.hurries = False
-            fresh = await session.again(self.request, fresh)
+            method, args = self.request
+            fresh = await (
+                session.again(self.request, fresh) if isinstance(fresh, Exception) else session.ask(method, *args)
+            )
         return await self.read(fresh, whole=whole, settled=settled), answers
 
-    def unread(self, error: ExchangeUnavailable) -> Decision | None:
-        """What may be closed by the holding alone, because the trades could not be read; None if nothing may."""
-        # A 429 on the history must not stop a close: what is held is the tracked position by its price and id.
-        decision = blind(self.tracked, Reads(self.holding, self.trades), str(error))
+    async def unread(self, found: ExchangeUnavailable | RecentTrades) -> Decision | None:
+        """What may be closed by the holding, because the trades could not be read, or not all; None if nothing may."""
+        # A 429 on the history must not stop a close, nor a long history: what is held is the tracked position by its
+        # price and id.
+        why = "more than one request tells" if isinstance(found, RecentTrades) else str(found)
+        if isinstance(found, RecentTrades):
+            await self._take(found)
+        decision = blind(self.tracked, Reads(self.holding, self.trades), why)
         if decision is not None:
             self._session.log(_said(decision), step="decide")
         return decision

@@ -23,16 +23,18 @@ Scope: TypeAlias = Literal["all", "orders", "account", "history"]
 """Which requests a venue wants to have less of: those that change something, questions about what is now, questions
 about what was; or all of them, which is a ban."""
 SCOPES: tuple[Scope, ...] = get_args(Scope)
-REMEMBERED = ("clock", "mode")
-"""What an exchange may remember; each is two numbers, and whoever wrote them knows what they mean."""
 # Seconds. One request an hour into the longest ban that a venue documents, three days, are 72; and an answer that is
 # wrong keeps bots from closing for an hour, not for a year.
 LONGEST_BACK_OFF = 3600.0
 
 hurried: ContextVar[bool] = ContextVar("hurried", default=False)
 """Whether a closing order waits for what is asked now. Then an adapter waits for no limiter of the client, which it
-charges all the same, and `Exchange.trades` is one request: it raises `ExchangeUnavailable` if that is not enough, and
-need not find out the client order ids of exits."""
+charges all the same, and `Exchange.trades` is one request: it gives `RecentTrades` if that is not enough, and need not
+find out the client order ids of exits."""
+
+
+class RecentTrades(list["Trade"]):
+    """The newest trades of a leg, and perhaps not all that were asked for: what one request told, in a hurry."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,11 +233,11 @@ class BackOff(Protocol):
 class Memory(Protocol):
     """What the next process need not ask an account's venue for. Neither method waits, or raises."""
 
-    def remember(self, what: str, *numbers: int) -> None:
-        """Keep two *numbers*, from 0 on, under one of the names in `REMEMBERED`."""
+    def remember(self, **known: Any) -> None:
+        """Add what is *known*, by name, in values that JSON has."""
 
-    def recall(self, what: str) -> tuple[int, int] | None:
-        """What was kept last by a process that sees the same clock; None if nothing was."""
+    def recall(self) -> dict[str, Any]:
+        """All that was remembered by processes that see the same clock, and that has not been forgotten."""
 
 
 class BacksOff(Protocol):

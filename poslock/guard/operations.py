@@ -26,7 +26,7 @@ from poslock.errors import (
     quoted,
     shown,
 )
-from poslock.exchange.port import LONGEST_BACK_OFF, REMEMBERED, SCOPES, AsyncExchange, Exchange, Leg
+from poslock.exchange.port import LONGEST_BACK_OFF, SCOPES, AsyncExchange, Exchange, Leg
 from poslock.guard.admission import Admission, Admitted, expect_open
 from poslock.guard.following import Following
 from poslock.guard.settling import Settling
@@ -35,6 +35,7 @@ from poslock.guard.tracking import Tracking
 from poslock.ledger.ledger import Ledger
 from poslock.lock.back_off import BackOffFile
 from poslock.lock.directory import open_directory
+from poslock.lock.memory import MemoryFile
 from poslock.lock.position_lock import checked_lease_ns, checked_timeout
 from poslock.lock.record import check_position_id
 from poslock.position import ClosedPosition, ModifiedPosition, Position, name, positive, side_of
@@ -85,10 +86,10 @@ class Operations:
         books = path if isinstance(path, Ledger) else Ledger(str(Path(path).absolute()))
         self._own = None if isinstance(path, Ledger) else books
         # By name: isinstance does not see what an exchange that stands for another one passes on.
-        kept = BackOffFile(self.directory, exchange.account, SCOPES, LONGEST_BACK_OFF, REMEMBERED)
-        for method in ("share_back_off", "share_memory"):
-            if (share := getattr(exchange, method, None)) is not None:
-                share(kept)
+        if (share := getattr(exchange, "share_back_off", None)) is not None:
+            share(BackOffFile(self.directory, exchange.account, SCOPES, LONGEST_BACK_OFF))
+        if (share := getattr(exchange, "share_memory", None)) is not None:
+            share(MemoryFile(self.directory, exchange.account))
         lease = checked_lease_ns(stale_after) / 1e9
         self.means = Means(ports, exchange, books, lease, checked_timeout(timeout))
         self._admission = Admission(self.means, self.directory)

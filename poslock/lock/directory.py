@@ -103,6 +103,10 @@ class LockDirectory:
         """Where it is written for how long an account should be left alone."""
         return f"{self.path}/{lock_file_name(account).removesuffix('.lock')}.backoff"
 
+    def memory_path(self, account: str) -> str:
+        """Where it is kept what a venue need not be asked for again."""
+        return f"{self.path}/{lock_file_name(account).removesuffix('.lock')}.known"
+
     def lock_paths(self) -> list[str]:
         """Every lock file, sorted; empty if the directory does not exist yet.
 

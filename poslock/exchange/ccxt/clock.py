@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -46,13 +47,16 @@ class VenueClock:
         self._read = (venue_ms, self._tick_ns())
         self._is_known = True
         if self.memory is not None:
-            self.memory.remember("clock", *self._read)
+            self.memory.remember(clock=self._read)
 
     def recall(self) -> None:
         """Take what another process has read, unless the venue was asked here."""
-        read = None if self.memory is None or self._is_known else self.memory.recall("clock")
-        if read is not None and 0 <= self._tick_ns() - read[1] < _LONGEST_NS:
-            self._read, self._is_known = read, True
+        if self.memory is None or self._is_known:
+            return
+        with suppress(KeyError, TypeError, ValueError):
+            venue_ms, read_ns = map(int, self.memory.recall()["clock"])
+            if 0 <= self._tick_ns() - read_ns < _LONGEST_NS:
+                self._read, self._is_known = (venue_ms, read_ns), True
 
     def doubt(self) -> None:
         """The venue finds our requests too late: ask it again."""

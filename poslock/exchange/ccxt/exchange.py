@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from decimal import Decimal
 
     from poslock.exchange.ccxt.venue import Inspection, Trigger, Venue
-    from poslock.exchange.port import BackOff, CloseOrder, Holding, Leg, Order, StopOrder
+    from poslock.exchange.port import BackOff, CloseOrder, Holding, Leg, Memory, Order, StopOrder
     from poslock.position import Trade
 
 # By ccxt's id of the venue and the type of its markets. By name, because few bots need more than one.
@@ -74,9 +74,15 @@ class _Account:
         """The venue's clock in milliseconds since the epoch, as known since `prepare`; never ahead of it."""
         return self._client.clock.now_ms()
 
+    side_by_side: Literal[True] = True
+
     def share_back_off(self, shared: BackOff) -> None:
         """Leave the venue alone as long as it has asked any bot of *shared* for; a guard calls this."""
         self._client.back_off = shared
+
+    def share_memory(self, memory: Memory) -> None:
+        """Keep for the next process, and take from the last one, what the venue was asked; a guard calls this."""
+        self._client.clock.memory = self._venue.memory = memory
 
     def _check(self, client: Any) -> None:
         """Raise `TypeError` if *client* is nothing to ask a venue with."""
@@ -153,6 +159,14 @@ class CcxtExchange(_Account):
         """Cancel *order*, in its family; no error if it has ended."""
         finished(self._venue.cancel(order))
 
+    def refresh(self) -> None:
+        """Ask for the venue's clock if it is too old for an order to be signed by it."""
+        finished(self._venue.refresh())
+
+    def cancel_all(self, orders: Sequence[Order]) -> None:
+        """Cancel *orders* at once; no error for one that has ended."""
+        finished(self._venue.cancel_all(orders))
+
     def trades(self, leg: Leg, since_ms: int) -> list[Trade]:
         """Entries and exits of *leg* at or after *since_ms*, in the venue's own order, oldest first."""
         return finished(self._venue.trades(leg, since_ms))
@@ -217,6 +231,14 @@ class AsyncCcxtExchange(_Account):
     async def cancel(self, order: Order) -> None:
         """Cancel *order*, in its family; no error if it has ended."""
         await self._venue.cancel(order)
+
+    async def refresh(self) -> None:
+        """Ask for the venue's clock if it is too old for an order to be signed by it."""
+        await self._venue.refresh()
+
+    async def cancel_all(self, orders: Sequence[Order]) -> None:
+        """Cancel *orders* at once; no error for one that has ended."""
+        await self._venue.cancel_all(orders)
 
     async def trades(self, leg: Leg, since_ms: int) -> list[Trade]:
         """Entries and exits of *leg* at or after *since_ms*, in the venue's own order, oldest first."""

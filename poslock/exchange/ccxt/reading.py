@@ -187,6 +187,11 @@ class ClientIds:
         """The ids of the orders that were shown under this client order id."""
         return {order_id for (_, order_id), known in self._known.items() if known == client_order_id}
 
+    def known(self, leg: Leg, trade: Trade) -> Trade:
+        """As `named`, without a question."""
+        client_order_id = trade.fill.client_order_id or self._known.get((leg.symbol, trade.order_id or "")) or None
+        return replace(trade, fill=replace(trade.fill, client_order_id=client_order_id))
+
     async def named(self, leg: Leg, trade: Trade) -> Trade:
         """*trade* with the client order id of its order, if it is an exit: one may be ours."""
         if trade.effect == "entry" or trade.fill.client_order_id or trade.order_id is None:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from poslock.errors import ExchangeUnavailable, NothingToReduce, OrderRefused, UnsupportedMarket
 from poslock.exchange.ccxt.reading import decimal, is_half, plain, smallest, step
 from poslock.exchange.ccxt.venue import Account
-from poslock.exchange.port import Holding, Leg
+from poslock.exchange.port import Holding, Leg, hurried
 from poslock.position import on_step
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from decimal import Decimal
 
+    from poslock.exchange.ccxt.client import Client
     from poslock.exchange.port import CloseOrder, Order, StopOrder
     from poslock.position import Side
 
@@ -41,6 +42,12 @@ class Swap(Account):
     positions: ClassVar[str]
     held: Callable[[dict[str, Any]], Held | None]
     """The list of positions; and what a row of it holds, None for nothing."""
+    needed: ClassVar[tuple[str, ...]] = ()
+    """The fields of such a row that an order for the position repeats."""
+
+    def __init__(self, client: Client) -> None:
+        super().__init__(client)
+        self._needed: dict[Leg, dict[str, Any]] = {}
 
     @abstractmethod
     async def _close(self, order: CloseOrder, position: Held) -> Order:
@@ -70,7 +77,7 @@ class Swap(Account):
 
         It is bound to the position that it names. If the leg holds another position by now, nothing is sent.
         """
-        return await self._close(order, await self._reducible(order.leg, order.position_id))
+        return await self._close(order, await self._position_of(order))
 
     async def place_stop(self, order: StopOrder) -> Order:
         """Rest an order that closes at market."""
@@ -113,6 +120,28 @@ class Swap(Account):
         for held in await self._positions(query, read):
             found.setdefault(Leg(symbols[held.symbol], held.side), held)
         return found
+
+    async def _position_of(self, order: CloseOrder) -> Held:
+        """The position that *order* closes: as it was looked at, or as it was last known, or as it is now."""
+        if order.holding is not None and isinstance(order.holding.said, Held):
+            return order.holding.said
+        # As small as the order: that one only reduces, and nobody has looked how much there is.
+        if hurried.get() and (remembered := self._remembered(order.leg)) is not None:
+            position_id = order.position_id
+            return Held(self._id(order.leg), order.leg.side, order.contracts, Decimal(0), remembered, position_id)
+        return await self._reducible(order.leg, order.position_id)
+
+    def _remembered(self, leg: Leg) -> dict[str, Any] | None:
+        """What an order for *leg* needs, as it was last seen, here or by another process; None if it never was."""
+        found = self._needed.get(leg) or ({} if self.memory is None else self.memory.recall().get(_name(leg)))
+        return found if isinstance(found, dict) and [*found] == [*self.needed] else None
+
+    def _remember(self, leg: Leg, position: Held) -> None:
+        """Keep what an order for *leg* needs, so that an urgent one need not ask for it."""
+        needed = {each: position.said[each] for each in self.needed}
+        if self.memory is not None and self._needed.get(leg) != needed:
+            self._needed[leg] = needed
+            self.memory.remember(**{_name(leg): needed})
 
     async def _reducible(self, leg: Leg, position_id: str | None = None) -> Held:
         """What an order would reduce, asked before it is sent: the position with that id, or else the present one."""
@@ -158,6 +187,7 @@ class Swap(Account):
 
     def _holding(self, leg: Leg, position: Held) -> Holding:
         market = self.market(leg)
+        self._remember(leg, position)
         return Holding(
             leg=leg,
             contracts=position.contracts,
@@ -170,4 +200,9 @@ class Swap(Account):
             step=step(market, "amount"),
             tick=step(market, "price"),
             largest=self._largest(leg),
+            said=position,
         )
+
+
+def _name(leg: Leg) -> str:
+    return f"{leg.side} {leg.symbol}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeAlias, TypeVar
 
@@ -11,19 +12,24 @@ from poslock.errors import ExchangeError, ExchangeUnavailable, NotServed, Unsupp
 from poslock.exchange.ccxt.client import Endpoint
 from poslock.exchange.ccxt.listing import every_page, spans
 from poslock.exchange.ccxt.reading import ClientIds, decimal, listed
-from poslock.exchange.port import AsyncRequests
+from poslock.exchange.port import AsyncRequests, RecentTrades, hurried
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
     from decimal import Decimal
 
     from poslock.exchange.ccxt.client import Client, Dialect
     from poslock.exchange.ccxt.listing import Listing
-    from poslock.exchange.port import CloseOrder, Leg, StopOrder
+    from poslock.exchange.port import CloseOrder, Leg, Memory, Order, StopOrder
     from poslock.position import Trade
 
 T = TypeVar("T")
 Trigger: TypeAlias = Literal["last", "mark"]
+_MODE = "mode"
+# After this nothing is added to a time that is over.
+_LATE_MS = 3_600_000
+# Set while trades are asked for; has something in it if they are not all.
+_cuts: ContextVar[list[None] | None] = ContextVar("cuts", default=None)
 # A cancel, too, is taken no longer than this after it was signed.
 _CANCEL_WINDOW_MS = 10_000
 
@@ -49,8 +55,17 @@ class Venue(AsyncRequests, Protocol):
     trigger: Trigger
     """By which price stop orders trigger, and which `price` is then: the last one, or the mark price."""
 
+    memory: Memory | None
+    """Where it is kept what need not be asked again."""
+
     async def inspect(self) -> Inspection:
         """What `poslock doctor` says of the account."""
+
+    async def refresh(self) -> None:
+        """As `poslock.exchange.port.SideBySide` says."""
+
+    async def cancel_all(self, orders: Sequence[Order]) -> None:
+        """As `poslock.exchange.port.SideBySide` says."""
 
 
 class Account(ABC):
@@ -70,22 +85,43 @@ class Account(ABC):
     """Where a price is asked for, and its field there."""
     rounded_ms: ClassVar[int] = 0
     """By how much the times of trades may be rounded down or up, if it is less than that."""
+    may_be_cut: ClassVar[bool] = True
+    """Whether in a hurry the newest trades will do, because what is held says the rest."""
     must_list: ClassVar[str | None] = None
     """A type of market of which ccxt must find some, else its table could not be read."""
 
     def __init__(self, client: Client) -> None:
         self.client = client
         self.trigger: Trigger = "last"
+        self.memory: Memory | None = None
         self._hedge: bool | None = None
         self._is_known = False
         self._client_ids = ClientIds(self._client_id)
+        self._past: dict[tuple[Leg, tuple[int, int]], list[Any]] = {}
+        self._doubts_mode = False
 
     async def prepare(self) -> None:
-        """Load the markets, read the clock and the account's mode, unless they are known."""
-        if not (self._is_known and self.client.clock.is_known):
-            await self.client.markets(self.must_list)
-            await self.client.set_clock()
-            self._hedge, self._is_known = await self._read_mode(), True
+        """Load the markets, read the clock and the account's mode, unless they are known, here or to another process."""
+        await self.client.markets(self.must_list)
+        await self.client.set_clock()
+        if self._is_known:
+            return
+        remembered = {} if self.memory is None else self.memory.recall().get(_MODE)
+        if not self._doubts_mode and remembered in ([True], [False], [None]):
+            self._hedge, self._is_known = remembered[0], True
+            return
+        self._hedge, self._is_known = await self._read_mode(), True
+        self._doubts_mode = False
+        if self.memory is not None:
+            self.memory.remember(**{_MODE: [self._hedge]})
+
+    async def refresh(self) -> None:
+        """Ask for the clock if it is too old for an order to be signed by it."""
+        await self.client.set_clock(fresh=True)
+
+    async def cancel_all(self, orders: Sequence[Order]) -> None:
+        """Cancel *orders*, side by side."""
+        await self.client.together(*[self.cancel(each) for each in orders])
 
     async def inspect(self) -> Inspection:
         """The clock, the mode, and what the key may do, where it may ask that."""
@@ -117,7 +153,15 @@ class Account(ABC):
         happened since then are told, and with them some of just before.
         """
         earliest_ms = max(0, since_ms - self.rounded_ms)
-        found = [each for each in await self._trades(leg, earliest_ms) if each.fill.at_ms >= earliest_ms]
+        cuts = list[None]()
+        was = _cuts.set(cuts if self.may_be_cut else None)
+        try:
+            found = [each for each in await self._trades(leg, earliest_ms) if each.fill.at_ms >= earliest_ms]
+        finally:
+            _cuts.reset(was)
+        if hurried.get() and self.may_be_cut:
+            known = [self._client_ids.known(leg, each) for each in found]
+            return RecentTrades(known) if cuts else known
         return [await self._client_ids.named(leg, each) for each in found]
 
     def market(self, leg: Leg) -> dict[str, Any]:
@@ -134,6 +178,10 @@ class Account(ABC):
         return market
 
     # What subclasses know.
+
+    @abstractmethod
+    async def cancel(self, order: Order) -> None:
+        """Cancel *order*; no error if it has ended."""
 
     @abstractmethod
     async def _read_mode(self) -> bool | None:
@@ -225,6 +273,11 @@ class Account(ABC):
 
             return await self._get(listing.path, asked, read_page)
 
+        if hurried.get() and _cuts.get() is not None:
+            first, following = await page(listing.first)
+            if following is not None:
+                self._cuts_short()
+            return [each for each in first if each is not None]
         found = await every_page(page, listing.first)
         if listing.shrinks and len(found) >= listing.rows:
             # What ended between two pages has moved an order on to the page that was read before.
@@ -239,19 +292,53 @@ class Account(ABC):
             return read
         return lambda row: read(row) if row[self.symbol] == query[self.symbol] else None
 
-    async def _between(
+    async def _between(  # noqa: PLR0913, PLR0917  # what tells one list from another
         self,
         listing: Listing,
         query: dict[str, Any],
         since_ms: int,
         until_ms: int,
         read: Callable[[dict[str, Any]], T | None],
+        kept: Leg | None = None,
     ) -> list[T]:
-        """The same of all that time."""
-        found, (since, until) = list[T](), listing.between
-        for start_ms, end_ms in spans(since_ms, until_ms, listing.span_ms):
-            found += await self._every(listing, {**query, since: start_ms, until: end_ms}, read)
-        return found
+        """The same of all that time; *kept* is as for `_spanned`."""
+        since, until = listing.between
+
+        async def ask(start_ms: int, end_ms: int) -> list[T]:
+            return await self._every(listing, {**query, since: start_ms, until: end_ms}, read)
+
+        return await self._spanned(ask, spans(since_ms, until_ms, listing.span_ms), kept)
+
+    async def _spanned(
+        self,
+        ask: Callable[[int, int], Coroutine[Any, Any, list[T]]],
+        parts: Sequence[tuple[int, int]],
+        kept: Leg | None = None,
+    ) -> list[T]:
+        """What *ask* answers to all *parts* of a time, asked side by side; if it hurries, to the newest part.
+
+        What is *kept* for the trades of a leg, because nothing is added to a time that is over, is asked once.
+        """
+        if len(parts) > 1 and self._cuts_short():
+            (start_ms, longest_ms), (_, until_ms) = (parts[0][0], parts[0][1] - parts[0][0]), parts[-1]
+            parts = [(max(start_ms, until_ms - longest_ms), until_ms)]
+        known = {each: self._past[kept, each] for each in parts if kept is not None and (kept, each) in self._past}
+        missing = [each for each in parts if each not in known]
+        found = dict(zip(missing, await self.client.together(*[ask(*each) for each in missing]), strict=True))
+        over_ms = self.client.clock.now_ms() - _LATE_MS
+        if kept is not None:
+            self._past.update({(kept, each): rows for each, rows in found.items() if each[1] < over_ms})
+        answers = {**known, **found}
+        return [row for each in parts for row in answers[each]]
+
+    @staticmethod
+    def _cuts_short() -> bool:
+        """Whether an order waits for the trades that are asked for; then it is noted that they are not all of them."""
+        cuts = _cuts.get()
+        if cuts is None or not hurried.get():
+            return False
+        cuts.append(None)
+        return True
 
     async def _known_order(self, question: Awaitable[T]) -> T | None:
         """The answer to a question about an order, None if the venue says that there is none."""
@@ -288,7 +375,8 @@ class Account(ABC):
             return await self._post(path, params, read, order.signed_at_ms, order.receive_window_ms)
         except NotServed as refusal:
             # (test_a_mode_switched_under_a_running_bot_costs_one_order)
-            self._is_known = self._is_known and refusal.code not in self.dialect.codes.wrong_mode
+            if refusal.code in self.dialect.codes.wrong_mode:
+                self._is_known, self._doubts_mode = False, True
             raise
 
     async def _post(self, path: str, body: Any, read: Callable[[Any], T], signed_at_ms: int, window_ms: int) -> T:

@@ -65,7 +65,6 @@ class BinanceUsdm(Swap):
         super().__init__(client)
         if any(client.ccxt.options.get(option) for option in ("portfolioMargin", "papi")):
             raise UnsupportedMarket(f"{client.ccxt.id}: {_PORTFOLIO}")
-        self._past: dict[tuple[Leg, int, int], list[Trade | None]] = {}
 
     async def order(self, leg: Leg, client_order_id: str) -> Order | None:
         """The order with this client order id, plain or conditional; one that has triggered is its plain order."""
@@ -75,8 +74,11 @@ class BinanceUsdm(Swap):
     async def open_orders(self, leg: Leg) -> list[Order]:
         """What rests and would reduce *leg*, plain and conditional."""
         query = self._of(leg)
-        orders = await self._rows("openOrders", query, lambda row: rows.reducing(row, leg, rows.order))
-        return orders + await self._rows("openAlgoOrders", query, lambda row: rows.reducing(row, leg, rows.algo))
+        orders, algos = await self.client.together(
+            self._rows("openOrders", query, lambda row: rows.reducing(row, leg, rows.order)),
+            self._rows("openAlgoOrders", query, lambda row: rows.reducing(row, leg, rows.algo)),
+        )
+        return orders + algos
 
     async def cancel(self, order: Order) -> None:
         family, _, number = order.order_id.partition(":")
@@ -204,7 +206,7 @@ class BinanceUsdm(Swap):
         now_ms, query = max(since_ms, self.client.clock.now_ms()), {**self._of(leg), "limit": _PAGE}
         last_ms = now_ms + _BEHIND_MS  # the clock here is never ahead
 
-        async def ask(start_ms: int, end_ms: int) -> list[Trade | None]:
+        async def page(start_ms: int, end_ms: int) -> list[Trade | None]:
             span = {"startTime": start_ms} if end_ms == last_ms else {"startTime": start_ms, "endTime": end_ms}
             # Of another leg, too: a full page is one of all rows.
             return await self._get(
@@ -213,16 +215,11 @@ class BinanceUsdm(Swap):
                 lambda answer: [rows.trade(row, leg) for row in self._listed(answer)],
             )
 
-        trades: list[Trade | None] = []
-        for start_ms, end_ms in spans(max(since_ms, now_ms - _TRADES_REACH_MS), now_ms, _TRADES_SPAN_MS):
-            key = (leg, start_ms, end_ms)
-            found = self._past.get(key)
-            if found is None:
-                found = await halved(ask, _PAGE, start_ms, last_ms if end_ms == now_ms else end_ms)
-            if end_ms < now_ms - _HOUR_MS:  # nothing is added to that any more
-                self._past[key] = found
-            trades += found
-        return by_number(each for each in trades if each is not None)
+        async def ask(start_ms: int, end_ms: int) -> list[Trade | None]:
+            return await halved(page, _PAGE, start_ms, last_ms if end_ms == now_ms else end_ms)
+
+        parts = spans(max(since_ms, now_ms - _TRADES_REACH_MS), now_ms, _TRADES_SPAN_MS)
+        return by_number(each for each in await self._spanned(ask, parts, leg) if each is not None)
 
     async def _rates(self, leg: Leg, since_ms: int, until_ms: int) -> dict[int, Decimal]:
         """Funding rates by their time. There is one an hour at most, so a span fits a page."""

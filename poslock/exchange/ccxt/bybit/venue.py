@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from poslock.errors import ExchangeUnavailable, UnsupportedMarket
 from poslock.exchange.ccxt.bybit import codes, rows
 from poslock.exchange.ccxt.client import Client, Dialect, Endpoint
-from poslock.exchange.ccxt.listing import Listing
+from poslock.exchange.ccxt.listing import Listing, spans
 from poslock.exchange.ccxt.reading import decimal, plain, rises, taken, total
 from poslock.exchange.ccxt.swap import Held, Swap
 
@@ -48,6 +48,7 @@ class Bybit(Swap):
     good = staticmethod(rows.result)
     prices: ClassVar = {"last": ("v5/market/tickers", "lastPrice"), "mark": ("v5/market/tickers", "markPrice")}
     held = staticmethod(rows.held)
+    needed: ClassVar = ("positionIdx",)
     positions: ClassVar = "v5/position/list"
     dialect: ClassVar[Dialect] = Dialect(
         codes=codes.KNOWN,
@@ -120,6 +121,8 @@ class Bybit(Swap):
     async def _is_hedged(self, leg: Leg) -> bool:
         """The position mode of a market, as last seen. While it holds something the venue does not let it change."""
         symbol = self._id(leg)
+        if symbol not in self._hedges and (remembered := self._remembered(leg)) is not None:
+            self._hedges[symbol] = rows.is_hedge(remembered)
         if symbol not in self._hedges:
             await self._position(leg)
         if symbol not in self._hedges:
@@ -161,19 +164,18 @@ class Bybit(Swap):
 
     async def _trades(self, leg: Leg, since_ms: int) -> list[Trade]:
         """Those of the last two years."""
-        now_ms, currency, hedge = (
-            self.client.clock.now_ms(),
-            str(self.market(leg)["settle"]),
-            await self._is_hedged(leg),
-        )
-        found: dict[str, tuple[int, Trade]] = {}
-        # Asked for without an end they reach seven days from their start, beyond what is now by our clock.
-        for start_ms in range(max(since_ms, now_ms - _KEPT_MS), now_ms + 1, _SPAN_MS):
+        now_ms, currency = self.client.clock.now_ms(), str(self.market(leg)["settle"])
+        hedge = await self._is_hedged(leg)
+
+        async def ask(start_ms: int, _end_ms: int) -> list[tuple[int, Trade]]:
+            # Asked for without an end they reach seven days from their start, beyond what is now by our clock.
             query = {**self._of(leg), "startTime": start_ms}
-            newest_first = await self._all(
+            return await self._all(
                 _EXECUTED, query, _EXECUTIONS, lambda row: rows.trade(row, leg, currency, hedge=hedge)
             )
-            found.update({trade.fill.trade_id: (place, trade) for place, trade in reversed(newest_first)})
+
+        parts = spans(max(since_ms, now_ms - _KEPT_MS), now_ms, _SPAN_MS)
+        found = {trade.fill.trade_id: (place, trade) for place, trade in await self._spanned(ask, parts, leg)}
         # The venue sorts by time and admits that executions of one millisecond may stand in any order; its sequence
         # number, which counts matches, puts them right. (test_executions_of_one_millisecond)
         return [trade for _, trade in sorted(found.values(), key=lambda each: (each[1].fill.at_ms, each[0]))]

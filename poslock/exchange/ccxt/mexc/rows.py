@@ -66,9 +66,9 @@ def held(row: dict[str, Any]) -> Held | None:
 
 
 def cancelled(found: Any) -> str:
-    """The code of a cancel: plain orders have one each inside an answer that is a success."""
+    """The code of a cancel: plain orders have one each inside an answer that is a success; of several the largest."""
     codes = {str(each["errorCode"]) for each in found} if isinstance(found, list) else set()
-    return next(iter(codes - {"0"}), "0")
+    return max(codes - {"0"}, default="0")
 
 
 def order(row: dict[str, Any], leg: Leg) -> Order:

@@ -28,7 +28,7 @@ from poslock.exchange.ccxt.reading import by_number, decimal, identifier, rises,
 from poslock.exchange.ccxt.swap import Held, Swap
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from poslock.exchange.port import CloseOrder, Leg, Order, StopOrder
     from poslock.position import Trade
@@ -75,6 +75,7 @@ class Mexc(Swap):
     good = staticmethod(rows.data)
     prices: ClassVar = {"last": ("ticker", "lastPrice"), "mark": ("ticker", "fairPrice")}
     held = staticmethod(rows.held)
+    needed: ClassVar = ("positionId", "openType", "leverage")
     positions: ClassVar = "position/open_positions"
     rounded_ms: ClassVar = _ROUNDED_MS - 1
     must_list: ClassVar = "swap"
@@ -87,19 +88,27 @@ class Mexc(Swap):
     )
 
     async def cancel(self, order: Order) -> None:
-        await self._expect_whole(order)
-        family, symbol, number = (
-            order.order_id.partition(":")[0],
-            self._id(order.leg),
-            order.order_id.rpartition(":")[2],
-        )
-        path, body = {
-            "plan": ("planorder/cancel", [{"symbol": symbol, "orderId": number}]),
-            "track": ("trackorder/cancel", {"symbol": symbol, "trackOrderId": number}),
-            "stop": ("stoporder/cancel", [{"stopPlanOrderId": number}]),
-        }.get(family, ("order/cancel", [number]))
-        if (code := await self._cancel(path, body, rows.cancelled)) not in {None, *codes.KNOWN.ended}:
-            raise OrderRefused(f"mexc answered {code} to the cancel of {order.order_id}", code=code)
+        await self.cancel_all([order])
+
+    async def cancel_all(self, orders: Sequence[Order]) -> None:
+        """Cancel *orders*, those of a family in one request, if the venue takes several there."""
+        requests: dict[str, Any] = {}
+        for order in orders:
+            await self._expect_whole(order)
+            symbol, number = self._id(order.leg), order.order_id.rpartition(":")[2]
+            path, one = {
+                "plan": ("planorder/cancel", {"symbol": symbol, "orderId": number}),
+                "track": (f"trackorder/cancel {number}", {"symbol": symbol, "trackOrderId": number}),
+                "stop": ("stoporder/cancel", {"stopPlanOrderId": number}),
+            }.get(order.order_id.partition(":")[0], ("order/cancel", number))
+            requests[path] = one if path.startswith("track") else [*requests.get(path, ()), one]
+        sent = [self._cancelled(path.partition(" ")[0], body) for path, body in requests.items()]
+        await self.client.together(*sent)
+
+    async def _cancelled(self, path: str, body: Any) -> None:
+        code = await self._cancel(path, body, rows.cancelled)
+        if code not in {None, *codes.KNOWN.ended}:
+            raise OrderRefused(f"mexc answered {code} to {path} of {body}", code=code)
 
     async def order(self, leg: Leg, client_order_id: str) -> Order | None:
         """The plain order with this client order id; the other families have none."""
@@ -128,11 +137,13 @@ class Mexc(Swap):
     async def open_orders(self, leg: Leg) -> list[Order]:
         """What rests in the four families and would reduce *leg*."""
         symbol = self._id(leg)
-        plain = await self._every(_PLAIN, {}, lambda row: rows.resting(row, leg) if row["symbol"] == symbol else None)
-        plans = await self._plans(leg, rows.RESTS)
         of_symbol = {"symbol": symbol, "states": "0,1"}
-        tracks = await self._every(_TRACKS, of_symbol, lambda row: rows.track(row, leg))
-        stops = await self._stops(leg)
+        plain, plans, tracks, stops = await self.client.together(
+            self._every(_PLAIN, {}, lambda row: rows.resting(row, leg) if row["symbol"] == symbol else None),
+            self._plans(leg, rows.RESTS),
+            self._every(_TRACKS, of_symbol, lambda row: rows.track(row, leg)),
+            self._stops(leg),
+        )
         return [*{order.order_id: order for order in (*plain, *plans, *tracks)}.values(), *stops]
 
     async def funding(self, leg: Leg, since_ms: int, until_ms: int) -> Decimal:
@@ -263,7 +274,7 @@ class Mexc(Swap):
         """In the order of their ids, which grow; ``order_id`` is that of the plain order."""
         hedge, until_ms = await self._is_hedge(), self.client.clock.now_ms() + _DAY_MS
         found = await self._between(
-            _DEALS, self._of(leg), since_ms, until_ms, lambda row: rows.trade(row, leg, hedge=hedge)
+            _DEALS, self._of(leg), since_ms, until_ms, lambda row: rows.trade(row, leg, hedge=hedge), leg
         )
         return by_number({each.fill.trade_id: each for each in found}.values())  # by its id, as in `funding`
 

@@ -70,6 +70,7 @@ class Okx(Swap):
     good = staticmethod(rows.data)
     prices: ClassVar = {"last": ("market/ticker", "last"), "mark": ("public/mark-price", "markPx")}
     held = staticmethod(rows.held)
+    needed: ClassVar = ("posSide", "mgnMode")
     positions: ClassVar = "account/positions"
     dialect: ClassVar[Dialect] = Dialect(
         stamp=_stamp,
@@ -103,10 +104,11 @@ class Okx(Swap):
         def algos(row: dict[str, Any]) -> list[Order] | None:
             return rows.algos(row, leg) if rows.reduces(row, leg) else None
 
-        found = await self._every(_PLAIN, self._of(leg), plain)
-        for kind in _ALGO_TYPES:
-            found += await self._every(_ALGOS, {**self._of(leg), "ordType": kind}, algos)
-        return [order for orders in found for order in orders if not order.ended]
+        found = await self.client.together(
+            self._every(_PLAIN, self._of(leg), plain),
+            *[self._every(_ALGOS, {**self._of(leg), "ordType": kind}, algos) for kind in _ALGO_TYPES],
+        )
+        return [order for rows_of in found for orders in rows_of for order in orders if not order.ended]
 
     async def cancel(self, order: Order) -> None:
         await self._expect_whole(order)
@@ -247,8 +249,11 @@ class Okx(Swap):
         recent, archive = listings
         query = {**query, "begin": since_ms - 1}  # whether the limit itself is in is not documented
         is_old = since_ms < self.client.clock.now_ms() - recent_ms
-        older = await self._every(archive, query, read) if is_old else []
-        return dict([*older, *await self._every(recent, query, read)])
+        if is_old and self._cuts_short():
+            is_old = False
+        lists = [archive, recent] if is_old else [recent]
+        found = await self.client.together(*[self._every(each, query, read) for each in lists])
+        return dict([row for rows_of in found for row in rows_of])
 
     async def _rates(self, leg: Leg, since_ms: int, until_ms: int) -> dict[int, Decimal]:
         """Funding rates by their time."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from poslock.errors import DuplicateClientOrderId, ExchangeUnavailable
-from poslock.exchange.ccxt.client import Client, Dialect, Endpoint
+from poslock.exchange.ccxt.client import Dialect, Endpoint
 from poslock.exchange.ccxt.listing import halved, spans
 from poslock.exchange.ccxt.reading import decimal, taken
 from poslock.exchange.ccxt.spot import codes, rows
@@ -39,10 +39,6 @@ class MexcSpot(Spot):
         history=frozenset({"myTrades"}),
     )
 
-    def __init__(self, client: Client) -> None:
-        super().__init__(client)
-        self._past: dict[tuple[str, int, int], list[Trade]] = {}
-
     async def _rights(self) -> tuple[bool, bool]:
         params = {"accessKey": self.client.ccxt.apiKey}
         rights = await self._get("apiKeyInfo", params, lambda answer: str(answer["permissions"]).split(","))
@@ -72,23 +68,20 @@ class MexcSpot(Spot):
         return now
 
     async def _trades(self, leg: Leg, since_ms: int) -> list[Trade]:
-        now_ms, symbol = self.client.clock.now_ms(), self._id(leg)
+        now_ms = self.client.clock.now_ms()
 
-        async def ask(start_ms: int, end_ms: int) -> list[Trade]:
+        async def page(start_ms: int, end_ms: int) -> list[Trade]:
             return _oldest_first(await self._list_trades(leg, {"startTime": start_ms, "endTime": end_ms}))
 
-        found: dict[str, Trade] = {}
+        async def ask(start_ms: int, end_ms: int) -> list[Trade]:
+            return await halved(page, self.page, start_ms, end_ms)
+
         # From the begin of a day, so that the pieces of what is long past stay the same.
         first_ms = max(since_ms, (now_ms - _REACH_MS) // _DAY_MS * _DAY_MS)
-        for start_ms, end_ms in spans(first_ms, max(since_ms, now_ms + _BEYOND_MS), _SPAN_MS):
-            key = (symbol, start_ms, end_ms)
-            trades = self._past[key] if key in self._past else await halved(ask, self.page, start_ms, end_ms)
-            if end_ms < now_ms - _HOUR_MS:
-                self._past[key] = trades  # what is long past is asked for once
-            found.update({each.fill.trade_id: each for each in trades})
+        parts = spans(first_ms, max(since_ms, now_ms + _BEYOND_MS), _SPAN_MS)
         # Piece by piece, each in the order of its list: neither whole seconds nor the ids, which a trade has from an
         # order, tell the order. (test_trades_of_one_second_stay_in_order)
-        return list(found.values())
+        return [*{each.fill.trade_id: each for each in await self._spanned(ask, parts, leg)}.values()]
 
 
 def _oldest_first(trades: list[Trade]) -> list[Trade]:

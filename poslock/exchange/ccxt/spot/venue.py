@@ -49,6 +49,7 @@ class Spot(Account):
     """A spot account. What differs between the venues is in the attributes, and in the methods at the end."""
 
     prices: ClassVar = {"last": ("ticker/price", "price")}
+    may_be_cut: ClassVar = False  # what is held says nothing of what was sold
     page: ClassVar[int]
     # Besides what an order is: how its answer is wanted; and how the balances are.
     of_orders: ClassVar[Mapping[str, str]] = {}
