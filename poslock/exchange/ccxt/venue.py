@@ -101,7 +101,7 @@ class Account(ABC):
         self._doubts_mode = False
 
     async def prepare(self) -> None:
-        """Load the markets, read the clock and the account's mode, unless they are known, here or to another process."""
+        """Load the markets, read the clock and the account's mode, unless they are known here or to another process."""
         await self.client.markets(self.must_list)
         await self.client.set_clock()
         if self._is_known:

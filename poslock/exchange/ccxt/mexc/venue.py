@@ -30,12 +30,13 @@ from poslock.exchange.ccxt.swap import Held, Swap
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from poslock.exchange.ccxt.client import Client
     from poslock.exchange.port import CloseOrder, Leg, Order, StopOrder
     from poslock.position import Trade
 
 T = TypeVar("T")
 
-_DAY_MS = 86_400_000
+_HOUR_MS, _DAY_MS = 3_600_000, 86_400_000
 # Trades, trigger orders and orders that have ended tell their times in whole seconds, rounded up or down.
 _ROUNDED_MS = 1000
 # A question about a longer time is refused (6003).
@@ -86,6 +87,10 @@ class Mexc(Swap):
         read_clock=lambda answer: int(rows.data(answer)),
         history=frozenset({_DEALS.path, _FUNDING.path}),
     )
+
+    def __init__(self, client: Client) -> None:
+        super().__init__(client)
+        self._rest_since: dict[Leg, int] = {}
 
     async def cancel(self, order: Order) -> None:
         await self.cancel_all([order])
@@ -262,13 +267,31 @@ class Mexc(Swap):
 
     async def _plans(self, leg: Leg, state: int, since_ms: int = 0) -> list[Order]:
         """Trigger orders of *leg*, oldest first: their ids grow."""
-        now_ms = self.client.clock.now_ms()
+        now_ms, rest = self.client.clock.now_ms(), state == rows.RESTS
         query, earliest_ms = {**self._of(leg), "states": str(state)}, max(since_ms, now_ms - _REACH_MS)
+        # Orders are made now, so where none rested once there is none any more: of a year it is one request.
+        if rest:
+            earliest_ms = max(earliest_ms, self._first_rests(leg))
         plans = await self._between(
             _PLANS, query, earliest_ms, now_ms + _DAY_MS, lambda row: rows.plan(row, leg, state)
         )
+        if rest and not since_ms:
+            oldest_ms = min((created_ms - _ROUNDED_MS for created_ms, _ in plans), default=now_ms)
+            self._first_rests(leg, min(oldest_ms, now_ms - _HOUR_MS))
         found = {order.order_id: order for created_ms, order in plans if created_ms >= since_ms}
         return sorted(found.values(), key=lambda each: (len(each.order_id), each.order_id))
+
+    def _first_rests(self, leg: Leg, found_ms: int = 0) -> int:
+        """Before when no trigger order of *leg* rests, as it was *found* now or before; 0 if nobody has looked."""
+        name, memory = f"rests since, {leg.side} {leg.symbol}", self.memory
+        before_ms = self._rest_since.get(leg, 0)
+        if not before_ms and memory is not None:
+            said = memory.recall().get(name)
+            before_ms = said if isinstance(said, int) else 0
+        if memory is not None and found_ms > before_ms + _DAY_MS:
+            memory.remember(**{name: found_ms})
+        self._rest_since[leg] = max(before_ms, found_ms)
+        return self._rest_since[leg]
 
     async def _trades(self, leg: Leg, since_ms: int) -> list[Trade]:
         """In the order of their ids, which grow; ``order_id`` is that of the plain order."""
