@@ -683,3 +683,19 @@ def test_an_unknown_state_counts_as_resting(desk: Desk, name: str) -> None:
     guard.close_position("p1")
     assert desk.exchange.open_orders(leg) == []
     assert desk.book.held(leg) == 0
+
+
+def test_rows_of_another_market_are_left_out(desk: Desk, name: str) -> None:
+    """Should a list that was asked for one market tell those of others, too."""
+    known, unknown = {"bybit": ("BTCUSDT", "ETHUSDT"), "okx": ("BTC-USDT-SWAP", "ETH-USDT-SWAP")}[name]
+
+    def answered(request: Request) -> Reply:
+        reply = desk.venue._carried_out(request)
+        return replace(reply, body=json.loads(json.dumps(reply.body).replace(f'"{known}"', f'"{unknown}"')))
+
+    leg = desk.hold()
+    desk.exchange.place_stop(desk.stop("stop_loss", "s1"))
+    assert (len(desk.exchange.open_orders(leg)), len(desk.exchange.trades(leg, 0))) == (1, 1)
+    desk.venue.strike(Fault("", answered, method="GET", times=10**6))
+    assert (desk.exchange.open_orders(leg), desk.exchange.trades(leg, 0)) == ([], [])
+    assert desk.exchange.holding(leg) is None
