@@ -83,12 +83,14 @@ class VenueCase:
     told_hedge: bool = True
     stops: bool = True
     stop_ids: bool = True
+    stop_fill: str = "s1"
+    asks_ids: bool = False
     window_ms: int = 300
     ids_end: bool = False
     rounds: bool = False
     pages: tuple[str, Any] | None = None
     reach_days: int = 80
-    states: tuple[str, str]
+    states: tuple[str, str] | None = None
     odd: tuple[tuple[str, str, str, Any], ...]
     families: tuple[str, ...]
     by_hand: Callable[[Desk, Leg], None]
@@ -249,11 +251,12 @@ MEXC = VenueCase(
     step="1",
     largest=1_000_000,
     stop_ids=False,
+    stop_fill="_m_",
+    asks_ids=True,
     window_ms=1000,
     rounds=True,
     pages=("poslock.exchange.ccxt.mexc.venue", ("_DEALS", "_FUNDING")),
     reach_days=100,
-    states=('"state": 1,', '"state": 99,'),
     odd=(
         *(("held", "holdVol", "holdVol", each) for each in (None, "many", "NaN")),
         *(("held", each, each, ...) for each in ("positionType", "positionId", "holdAvgPrice")),
@@ -377,6 +380,8 @@ BINANCE = VenueCase(
     mode=-4061,
     expires_ms=lambda request: int(request.params["timestamp"]) + int(request.params["recvWindow"]),
     largest=120,
+    stop_fill="autoalgo-",
+    asks_ids=True,
     ids_end=True,
     pages=("poslock.exchange.ccxt.binance.venue", "_PAGE"),
     reach_days=30,
@@ -688,6 +693,7 @@ _SPOT = VenueCase(
     fee_rate="0.001",
     hedges=False,
     told_hedge=False,
+    asks_ids=True,
     ids_end=True,
     pages=("page", None),
     reach_days=27,
@@ -726,6 +732,8 @@ MEXC_SPOT = replace(
     ended=(-2011, -2013, 22222, 30026),
     largest=None,
     stops=False,
+    asks_ids=False,
+    ids_end=False,
     rounds=True,
 )
 SWAPS = (MEXC, BINANCE, BYBIT, OKX)
