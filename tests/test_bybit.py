@@ -40,7 +40,7 @@ def listed(*rows: dict[str, Any]) -> Reply:
 @both_modes
 @pytest.mark.parametrize("side", ["long", "short"])
 def test_what_orders_say(desk: Desk, side: Side, *, hedge: bool) -> None:
-    """They only reduce, name their leg, bear the id; a stop triggers on the last price, in the direction of its kind."""
+    """They only reduce, name their leg and bear the id; a stop triggers on the last price, as its kind wants."""
     leg = desk.hold(side)
     desk.exchange.place(desk.closing("2.5", "close1", leg))
     desk.exchange.place_stop(desk.stop("stop_loss", leg=leg, contracts=7))

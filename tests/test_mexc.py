@@ -131,7 +131,7 @@ def test_a_contract_without_a_limit_has_none(desk: Desk, name: str) -> None:
 
 @both_modes
 def test_a_position_has_an_id_of_its_own(desk: Desk, *, hedge: bool) -> None:
-    """It stays while contracts are added and taken off; the next one has another, and orders name the one they are for."""
+    """It stays while contracts come and go; the next position has another. Orders name the one they are for."""
     desk.hold()
     first = desk.exchange.holding(LONG).position_id
     desk.exchange.place(replace(desk.closing(4), position_id=first))
@@ -166,7 +166,7 @@ def test_accounts_are_told_apart_by_their_names(desk: Desk) -> None:
     assert (default.denies_for, default.settles_within, made[0].denies_for) == (10.0, 10.0, 0.0)
     for refused in ("", "a\nb", "x" * 65, 7):
         with pytest.raises(InvalidPosition, match="account"):
-            CcxtExchange(client, account=refused)  # type: ignore[arg-type]
+            CcxtExchange(client, account=refused)
 
 
 # Orders that close.
@@ -176,13 +176,16 @@ def test_accounts_are_told_apart_by_their_names(desk: Desk) -> None:
 @both_sides
 @pytest.mark.parametrize("margin", [(2, 20), (1, 25)], ids=["cross", "isolated"])
 def test_what_orders_say(desk: Desk, side: Side, margin: tuple[int, int], *, hedge: bool) -> None:
-    """Side 4 closes a long and 2 a short; margin and leverage are the position's; reduceOnly never goes out in hedge."""
+    """Side 4 closes a long and 2 a short; margin and leverage are the position's; no reduceOnly in hedge mode."""
     leg = desk.hold(side)
     desk.venue.open_type, desk.venue.leverage = margin
     desk.exchange.place(desk.closing(4, leg=leg))
     desk.exchange.place_stop(desk.stop("stop_loss", leg=leg, contracts=6))
     common = {
-        **{"symbol": "BTC_USDT", "side": 4 if side == "long" else 2, "openType": margin[0], "leverage": margin[1]},
+        "symbol": "BTC_USDT",
+        "side": 4 if side == "long" else 2,
+        "openType": margin[0],
+        "leverage": margin[1],
         **({"positionMode": 1} if hedge else {"positionMode": 2, "reduceOnly": True}),
     }
     number = int(desk.exchange.holding(leg).position_id)
@@ -272,12 +275,12 @@ def test_the_window_goes_out_in_whole_seconds_under_both_names(desk: Desk, windo
     """Never longer than what was asked for; less than a second is not sent. Answers come in English."""
     desk.hold()
     close, stop = desk.closing(1, window_ms=window_ms), desk.stop("stop_loss", window_ms=window_ms)
-    for send in (lambda: desk.exchange.place(close), lambda: desk.exchange.place_stop(stop)):
+    for send, order in ((desk.exchange.place, close), (desk.exchange.place_stop, stop)):
         if window_ms < 1000:
             with pytest.raises(RequestExpired):
-                send()
+                send(order)
         else:
-            send()
+            send(order)
     sent = [*desk.sent("place"), *desk.sent("stop")]
     assert len(sent) == (0 if window_ms < 1000 else 2)
     for request in sent:
@@ -405,7 +408,7 @@ def test_all_pages_of_each_family_are_read(desk: Desk) -> None:
 @both_modes
 @pytest.mark.parametrize("family", ["", "plan", "stop", "track"])
 def test_a_cancel_of_each_family(desk: Desk, family: str, *, hedge: bool) -> None:
-    """Lives for ten seconds; of what never was it is no error; a code inside of a 200 and 2009, a close's, are errors."""
+    """It lives for ten seconds, and is no error of what never was; a code inside of a 200 is one, so is 2009."""
     MEXC.by_hand(desk, desk.hold())
     [order] = [each for each in desk.exchange.open_orders(LONG) if each.order_id.rpartition(":")[0] == family]
     desk.exchange.cancel(replace(order, order_id=f"{order.order_id}9"))
@@ -451,7 +454,7 @@ def test_one_half_of_a_pair_is_not_cancelled_by_itself(desk: Desk, *, hedge: boo
 
 
 def test_a_pair_is_not_broken_up_for_a_new_stop(desk: Desk) -> None:
-    """The new stop-loss rests beside it, the caller is told that the old one is still there; a close sweeps them all."""
+    """The new stop-loss rests beside it, and the caller is told so; a close sweeps them all."""
     desk.tracked()
     pair(desk)
     desk.connect(settles_within=0.1)
@@ -540,7 +543,7 @@ def test_a_stop_that_is_set_again_replaces_the_same_one(desk: Desk) -> None:
 
 
 def test_how_long_a_stop_rests(desk: Desk) -> None:
-    """One of the venue's own program for years, which is found; one of ours for seven days, the venue's longest cycle."""
+    """One of the venue's own program for years, and is found; one of ours for seven days, the longest cycle."""
     desk.venue.offset_ms = -300 * DAY_MS
     leg = desk.hold()
     desk.hand.protect(leg, "stop_loss", 10, 57_000)

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from poslock.exchange.port import Leg
 
 # A code alone, or with the words or the status that it comes with; a status alone is an answer without a code.
-Said = int | str | tuple[int, str] | Reply
+Said = int | str | tuple[int | str, str] | Reply
 HTML = Reply(502, "<html><body>Bad Gateway</body></html>", {"Content-Type": "text/html"})
 _GET, _POST, _DELETE = "GET", "POST", "DELETE"
 
@@ -188,7 +188,7 @@ def _mexc_opening(desk: Desk, leg: Leg) -> None:
     mexc_trail(desk, leg, **side)
 
 
-def _mexc_rights(venue: Any, trades: bool, withdraws: bool) -> None:  # noqa: FBT001  # as all of them
+def _mexc_rights(venue: Any, trades: bool, withdraws: bool) -> None:  # as all of them
     venue.rights = ["CONTRACT_DEAL_READ", "SPOT_WITHDRAW_READ"]
     venue.rights += ["CONTRACT_DEAL_WRITE"] * trades + ["SPOT_WITHDRAW_W"] * withdraws
 
@@ -224,7 +224,7 @@ MEXC = VenueCase(
             *(7003, 7004, 7008, 8817, 8917, 8920, 8930, 8932, 8934, 9069, 9070, 9071, 9998, 200005, 200006),
         ],
         # ccxt takes any answer with "maintenance" in it for an outage; codes may be text.
-        NothingToReduce: [2009, 2043, (2009, "position maintenance margin: does not exist"), ("2009", "x")],  # type: ignore[list-item]
+        NothingToReduce: [2009, 2043, (2009, "position maintenance margin: does not exist"), ("2009", "x")],
         ReduceOnlyBlocked: [2008, 7005],
         DuplicateClientOrderId: [2042],
         RateLimited: [429, 510, 2013, 2037],
@@ -321,7 +321,7 @@ def _binance_opening(desk: Desk, leg: Leg) -> None:
     _binance_orders(desk, leg, reduces=False, orders=orders)
 
 
-def _binance_rights(venue: Any, trades: bool, withdraws: bool) -> None:  # noqa: FBT001  # as all of them
+def _binance_rights(venue: Any, trades: bool, withdraws: bool) -> None:  # as all of them
     venue.restrictions = {"enableFutures": trades, "enableWithdrawals": withdraws}
 
 
@@ -430,7 +430,7 @@ def _bybit_by_hand(desk: Desk, leg: Leg) -> None:
     desk.trader.private_post_v5_position_trading_stop({**position, **prices, "trailingStop": "100"})
 
 
-def _bybit_rights(venue: Any, trades: bool, withdraws: bool) -> None:  # noqa: FBT001  # as all of them
+def _bybit_rights(venue: Any, trades: bool, withdraws: bool) -> None:  # as all of them
     of_trades = {"ContractTrade": ["Order", "Position"]} if trades else {}
     venue.permissions = {**of_trades, "Wallet": ["Withdraw"] if withdraws else ["AccountTransfer"]}
 
@@ -536,7 +536,7 @@ def _okx_opening(desk: Desk, leg: Leg) -> None:
     desk.trader.private_post_trade_order({**okx_said(desk, leg, reduces=False), "ordType": "limit", "px": "65000"})
 
 
-def _okx_rights(venue: Any, trades: bool, withdraws: bool) -> None:  # noqa: FBT001  # as all of them
+def _okx_rights(venue: Any, trades: bool, withdraws: bool) -> None:  # as all of them
     venue.permissions = ",".join(["read_only", *["trade"] * trades, *["withdraw"] * withdraws])
 
 
@@ -639,13 +639,13 @@ def _spot_opening(desk: Desk, leg: Leg) -> None:
     enter(leg.symbol, "SELL", "LIMIT", Decimal(3), price=Decimal(70_000), status="PENDING_NEW", client_id="later")
 
 
-def _spot_rights(venue: Any, trades: bool, withdraws: bool) -> None:  # noqa: FBT001  # as all of them
+def _spot_rights(venue: Any, trades: bool, withdraws: bool) -> None:  # as all of them
     venue.rights = {"trades": trades, "withdraws": withdraws}
 
 
 _SPOT = VenueCase(
     name="binance-spot",
-    opens=lambda path, hedge=False, **settings: SpotVenue(path, name="binance", **settings),  # noqa: ARG005  # none here
+    opens=lambda path, hedge=False, **settings: SpotVenue(path, name="binance", **settings),  # none here
     symbol="BTC/USDT",
     another="ETH/USDT",
     paths={
@@ -715,7 +715,7 @@ BINANCE_SPOT = _SPOT
 MEXC_SPOT = replace(
     _SPOT,
     name="mexc-spot",
-    opens=lambda path, hedge=False, **settings: SpotVenue(path, name="mexc", **settings),  # noqa: ARG005  # none here
+    opens=lambda path, hedge=False, **settings: SpotVenue(path, name="mexc", **settings),  # none here
     codes={
         RequestExpired: [700003, 10073],
         KeysRefused: [700002, 10072, 700006, 700007],

@@ -12,7 +12,7 @@ import pytest
 
 from awaited import Awaited
 from loopback.server import Fault, Reply
-from poslock import AsyncPositionGuard, PaperExchange, Position, PositionAlreadyClosingError, PositionGuard
+from poslock import AsyncPositionGuard, Position, PositionAlreadyClosingError, PositionGuard
 from poslock.exchange.ccxt.exchange import CcxtExchange
 from poslock.exchange.port import CloseOrder, Leg, StopOrder
 from poslock.pnl import realized_pnl
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from loopback.server import Loopback, Request
     from poslock import ClosedPosition
-    from poslock.position import Fill, Side
+    from poslock.position import Side
 
 SYMBOL = "BTC/USDT:USDT"
 LONG, SHORT = Leg(SYMBOL, "long"), Leg(SYMBOL, "short")
@@ -76,16 +76,17 @@ class Swaps:
                 worth = held * self.venue.price(symbol) * self.venue.contract_size * Decimal(rate)
                 self.book.pay_funding(symbol, -worth if leg.side == "long" else worth, leg.side)
 
-    def left(self, leg: Leg) -> Decimal:
-        held: Decimal = self.book.held(leg)
-        return held
+    def left(self, leg: Leg) -> Any:
+        return self.book.held(leg)
 
     def sold(self, leg: Leg) -> list[Decimal]:
         """What each plain order took off the leg, whoever sent it."""
         return [each.filled for each in self.book.orders(leg) if each.family == "order" and each.filled]
 
     def resting(self, leg: Leg) -> int:
-        return len(self.book.open_orders(leg)) + sum(len(getattr(self.venue, name, ())) for name in ("trailing", "algos"))
+        return len(self.book.open_orders(leg)) + sum(
+            len(getattr(self.venue, name, ())) for name in ("trailing", "algos")
+        )
 
     def fills(self, leg: Leg) -> list[tuple[Decimal, Decimal, Decimal]]:
         return [(each.price, each.contracts, each.fee) for each in self.book.fills(leg, 0)]
@@ -112,9 +113,8 @@ class Coins:
     def protect(self, leg: Leg, kind: Any, contracts: Any, at: Any) -> None:
         self.books.enter(leg.symbol, "SELL", kind.upper(), Decimal(contracts), trigger=Decimal(at))
 
-    def left(self, leg: Leg) -> Decimal:
-        total: Decimal = self.books.totals[leg.symbol.partition("/")[0]]
-        return total
+    def left(self, leg: Leg) -> Any:
+        return self.books.totals[leg.symbol.partition("/")[0]]
 
     def sold(self, leg: Leg) -> list[Decimal]:
         sales = [each for each in self.books.orders if (each.symbol, each.side) == (leg.symbol, "SELL")]
@@ -148,9 +148,8 @@ class Desk:
     trader: Any = None
 
     @property
-    def book(self) -> PaperExchange:
-        book: PaperExchange = self.venue.book
-        return book
+    def book(self) -> Any:
+        return self.venue.book
 
     @property
     def hand(self) -> Any:
@@ -186,14 +185,16 @@ class Desk:
         self.exchange.prepare()
         return leg
 
-    def tracked(self, side: Side = "long", contracts: Any = 10, *, exits: bool = False, **options: Any) -> tuple[Any, Leg]:
-        """A guard, and a leg of ten contracts that it tracks as "btc-1"; with a stop-loss and a take-profit of its own."""
+    def tracked(
+        self, side: Side = "long", contracts: Any = 10, *, exits: bool = False, **options: Any
+    ) -> tuple[Any, Leg]:
+        """A guard, and a leg that it tracks as "btc-1"; with *exits*, a stop-loss and a take-profit of its own."""
         leg, guard = self.hold(side, contracts), self.guard(**{"stale_after": 3.0, **options})
         size = self.exchange.holding(leg).contract_size
         guard.track(Position("btc-1", leg.symbol, side, contracts, 60_000, contract_size=size))
         if exits:
-            prices = {kind: trigger(kind, leg) for kind in ("stop_loss", "take_profit")}
-            guard.modify_position("btc-1", **prices)
+            stop_loss, take_profit = (trigger(kind, leg) for kind in ("stop_loss", "take_profit"))
+            guard.modify_position("btc-1", stop_loss=stop_loss, take_profit=take_profit)
         return guard, leg
 
     def closing(
@@ -217,7 +218,7 @@ class Desk:
         price = trigger(kind, leg) if at is None else Decimal(at)
         return StopOrder(leg, kind, Decimal(contracts), price, client_id, self.exchange.time_ms() - age_ms, window_ms)
 
-    def held(self, leg: Leg | None = None) -> Decimal:
+    def held(self, leg: Leg | None = None) -> Any:
         """How many contracts the venue says that *leg* holds and an order can be for."""
         holding = self.exchange.holding(leg or self.leg)
         return holding.contracts if holding and holding.contracts >= holding.smallest else Decimal(0)
@@ -226,7 +227,7 @@ class Desk:
         """Without *since_ms* those of a day."""
         return self.exchange.trades(leg or self.leg, self.venue.clock_ms() - DAY_MS if since_ms is None else since_ms)
 
-    def told(self, effect: str = "exit", leg: Leg | None = None, since_ms: int | None = None) -> list[Fill]:
+    def told(self, effect: str = "exit", leg: Leg | None = None, since_ms: int | None = None) -> list[Any]:
         """The entries or the exits of *leg*."""
         return [trade.fill for trade in self.trades(leg, since_ms) if trade.effect == effect]
 
@@ -279,7 +280,9 @@ class Desk:
         assert self.exchange.open_orders(leg) == []
         assert self.hand.resting(leg) == 0
 
-    def assert_closed_once(self, guard: Any, leg: Leg, contracts: Any = 10, position_id: str = "btc-1") -> ClosedPosition:
+    def assert_closed_once(
+        self, guard: Any, leg: Leg, contracts: Any = 10, position_id: str = "btc-1"
+    ) -> ClosedPosition:
         """Flat, nothing rests, one booking of what the books say, and nothing is left to do: G1, G5, G6."""
         self.assert_flat(leg)
         tracked = guard.position(position_id)
