@@ -277,11 +277,11 @@ MEXC = VenueCase(
 # Binance USD-M futures.
 
 
-def _binance_refusal(said: Said, **more: Any) -> Reply:
+def _binance_refusal(said: Said) -> Reply:
     if isinstance(said, Reply):
         return said
     code, words = said if isinstance(said, tuple) else (said, "words")
-    return Reply(400, {"code": code, "msg": words, **more})
+    return Reply(400, {"code": code, "msg": words})
 
 
 def binance_says(desk: Desk, path: str, **params: Any) -> Any:
@@ -585,7 +585,9 @@ OKX = VenueCase(
         StopWouldTrigger: [okx_failed(code) for code in range(51277, 51281)],
         NotServed: [okx_failed(51000, "Parameter posSide  error")],
         OutcomeUnknown: [
-            *(50004, 1, *(okx_refusal(code, status) for code, status in ((50001, 503), (50013, 429), (50026, 500)))),
+            50004,
+            1,
+            *(okx_refusal(code, status) for code, status in ((50001, 503), (50013, 429), (50026, 500))),
             *(okx_failed(code, status=500) for code in (51149, 51054)),
             *(okx_failed(code) for code in (51032, 59999)),
         ],
