@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import threading
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import ccxt
 import pytest
 
 from loopback.mexc import Mexc
-from loopback.server import Fault, Reply
+from loopback.server import Fault
 from poslock.exchange.port import Leg
 
 if TYPE_CHECKING:
@@ -19,9 +18,8 @@ if TYPE_CHECKING:
 
 BTC, ETH = "BTC/USDT:USDT", "ETH/USDT:USDT"
 LONG, SHORT = Leg(BTC, "long"), Leg(BTC, "short")
-CREATE, CANCEL = "contract_private_post_order_create", "contract_private_post_order_cancel"
-EXTERNAL, GET = "contract_private_get_order_external_symbol_external_oid", "contract_private_get_order_get_order_id"
-OPEN, POSITIONS = "contract_private_get_order_list_open_orders", "contract_private_get_position_open_positions"
+CREATE, GET = "contract_private_post_order_create", "contract_private_get_order_get_order_id"
+POSITIONS = "contract_private_get_position_open_positions"
 DEALS = "contract_private_get_order_list_order_deals_v3"
 PLACE_PLAN, PLANS = "contract_private_post_planorder_place_v2", "contract_private_get_planorder_list_orders"
 PLACE_STOP, OPEN_STOPS = "contract_private_post_stoporder_place", "contract_private_get_stoporder_open_orders"
@@ -36,11 +34,7 @@ class Calls:
         self._client = venue.client(**config)
 
     def __call__(self, name: str, *args: Any) -> Any:
-        answer = self.whole(name, *args)
-        return answer.get("data") if isinstance(answer, dict) else answer
-
-    def whole(self, name: str, *args: Any) -> Any:
-        return getattr(self._client, name)(*args)
+        return getattr(self._client, name)(*args).get("data")
 
 
 @pytest.fixture
@@ -106,18 +100,6 @@ def test_in_hedge_mode_create_order_inverts_the_sides_and_hits_the_opposite_leg(
     assert (left(venue), left(venue, SHORT)) == (10, 7)
 
 
-def test_fetch_open_orders_sees_the_first_hundred_of_the_whole_account_only(venue: Mexc) -> None:
-    """An order that rests longer than a hundred of another market is not seen."""
-    call = Calls(venue)
-    call(CREATE, closing(venue, type=1, price=70_000))
-    venue.book.open_position(ETH, "long", 200)
-    for number in range(100):
-        call(CREATE, closing(venue, symbol="ETH_USDT", type=1, price=4_000, vol=1, externalOid=f"eth-{number}"))
-    assert venue.client().fetch_open_orders(BTC) == []
-    assert venue.requests[-1].params == {"page_size": "100"}
-    assert [order["externalOid"] for order in call(OPEN, {"page_num": 2, "page_size": 100})] == ["a"]
-
-
 def test_cancel_all_orders_leaves_trigger_orders(venue: Mexc) -> None:
     """``trigger`` is ignored; naming the method works; the other two families stay whatever is said."""
     call, client = Calls(venue), venue.client()
@@ -139,12 +121,6 @@ def test_ccxts_retries_send_an_order_twice(venue: Mexc) -> None:
     asked = {**closing(venue, vol=3), "externalOid": ""}
     Calls(venue, options={"maxRetriesOnFailure": 1})(CREATE, asked)
     assert (paths(venue), left(venue)) == (["order/create"] * 2, 4)
-
-
-def test_a_failure_without_a_code_is_no_error(venue: Mexc) -> None:
-    """ccxt hands it over as if it was a success."""
-    venue.strike(Fault("order/create", Reply(200, {"success": False, "code": 0})))
-    assert Calls(venue).whole(CREATE, closing(venue))["success"] is False
 
 
 # It judges requests as the venue does.
@@ -222,35 +198,6 @@ def test_several_clients_at_once_are_served(venue: Mexc) -> None:
 # What it holds.
 
 
-def test_a_limit_order_fills_when_the_price_is_reached(venue: Mexc) -> None:
-    """Whoever asks next finds it filled."""
-    call = Calls(venue)
-    order_id = call(CREATE, closing(venue, type=1, price=61_000))["orderId"]
-    venue.book.set_price(BTC, 61_500)
-    assert call(GET, {"order_id": order_id})["state"] == 3
-    assert left(venue) == 0
-
-
-def test_a_position_keeps_its_id_until_it_is_flat(venue: Mexc) -> None:
-    """The next one in the same market has another, and the history has the first with its profit."""
-    call = Calls(venue)
-    [before] = call(POSITIONS)
-    call(CREATE, closing(venue, vol=3))
-    venue.book.open_position(BTC, "long", 1)
-    assert [(each["positionId"], each["holdVol"]) for each in call(POSITIONS)] == [(before["positionId"], 8)]
-    venue.book.set_price(BTC, 61_000)
-    call(CREATE, closing(venue, externalOid="b"))
-    venue.book.open_position(BTC, "long", 2)
-    assert call(POSITIONS)[0]["positionId"] != before["positionId"]
-    [ended] = call("contract_private_get_position_list_history_positions", {"page_num": 1, "page_size": 100})
-    fees = sum((fill.fee for fill in venue.book.fills(LONG, 0)), Decimal(330))
-    assert (ended["positionId"], ended["closeProfitLoss"], ended["realised"]) == (
-        before["positionId"],
-        8_000,
-        8_000 - fees,
-    )
-
-
 def test_executions_come_in_pages_the_latest_first(venue: Mexc) -> None:
     """In the time asked about, which is a week unless said otherwise and 90 days at most."""
     call = Calls(venue)
@@ -287,16 +234,6 @@ def test_most_times_are_whole_seconds_rounded_up_or_down(venue: Mexc) -> None:
     assert position["updateTime"] == at_ms
 
 
-def test_funding_comes_in_pages_with_an_envelope(venue: Mexc) -> None:
-    """The latest first, positive if received."""
-    venue.book.pay_funding(BTC, "-1.5")
-    venue.book.pay_funding(BTC, 2)
-    asked = {"symbol": "BTC_USDT", "page_num": 2, "page_size": 1}
-    said = Calls(venue)("contract_private_get_position_funding_records", asked)
-    assert (said["totalCount"], said["totalPage"], said["currentPage"]) == (2, 2, 2)
-    assert [(row["funding"], row["positionType"]) for row in said["resultList"]] == [(-1.5, 1)]
-
-
 def test_a_plan_is_refused_that_does_not_fit(venue: Mexc) -> None:
     """Each with its code."""
     call = Calls(venue)
@@ -309,22 +246,6 @@ def test_a_plan_is_refused_that_does_not_fit(venue: Mexc) -> None:
     call("contract_private_post_planorder_cancel", asked)
     assert code(call, "contract_private_post_planorder_cancel", asked) == 2041
     assert venue.book.open_orders(LONG) == []
-
-
-def test_a_stop_with_both_prices_is_one_order_and_ends_as_one(venue: Mexc) -> None:
-    """Whichever price comes first."""
-    call = Calls(venue)
-    [held] = call(POSITIONS)
-    both = {"positionId": held["positionId"], "vol": 4, "stopLossPrice": 57_000, "takeProfitPrice": 66_000}
-    number = call(PLACE_STOP, both)
-    assert call(PLACE_STOP, {**both, "vol": 4}) == number
-    venue.book.set_price(BTC, 67_000)
-    [stop] = call(OPEN_STOPS)
-    assert (stop["id"], stop["isFinished"], stop["state"], stop["triggerSide"]) == (number, 1, 3, 1)
-    assert left(venue) == 6
-    assert venue.book.open_orders(LONG) == []
-    cancel = [{"stopPlanOrderId": number}]
-    assert code(call, "contract_private_post_stoporder_cancel", cancel) == 5002
 
 
 def test_a_stop_is_refused_that_does_not_fit(venue: Mexc) -> None:
