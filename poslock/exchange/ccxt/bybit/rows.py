@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from poslock.errors import (
     UnsupportedMarket,
 )
-from poslock.exchange.ccxt.reading import State, decimal, kind_of
+from poslock.exchange.ccxt.reading import State, decimal, identifier, kind_of
 from poslock.exchange.ccxt.swap import Held
 from poslock.exchange.port import Leg, Order
 from poslock.position import Fill, Trade
@@ -120,7 +120,7 @@ def order(row: dict[str, Any], leg: Leg) -> Order:
     """An order that takes from *leg*, of any kind: conditional ones stand in the same lists."""
     trigger = decimal(row["triggerPrice"] or 0)
     return Order(
-        order_id=str(row["orderId"]),
+        order_id=identifier(row["orderId"]),
         client_order_id=row["orderLinkId"] or None,
         family=_family(row, leg, trigger),
         leg=leg,
@@ -156,7 +156,7 @@ def trade(row: dict[str, Any], leg: Leg, currency: str, *, hedge: bool) -> tuple
     if hedge and is_exit != closes:
         return None
     fill = Fill(
-        trade_id=str(row["execId"]),
+        trade_id=identifier(row["execId"]),
         client_order_id=row["orderLinkId"] or None,
         price=decimal(row["execPrice"]),
         contracts=decimal(row["execQty"]),

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from poslock.errors import ExchangeUnavailable, UnsupportedMarket
 from poslock.exchange.ccxt.bybit import codes, rows
 from poslock.exchange.ccxt.client import Client, Dialect, Endpoint, Stamp
-from poslock.exchange.ccxt.reading import decimal, every_page, plain, rises, spans
+from poslock.exchange.ccxt.reading import decimal, every_page, identifier, plain, rises, spans
 from poslock.exchange.ccxt.swap import Held, Swap
 from poslock.exchange.port import Leg, Order
 from poslock.position import EXACT
@@ -154,7 +154,7 @@ class Bybit(Swap):
 
         def read(row: dict[str, Any]) -> tuple[str, int, Decimal] | None:
             is_leg = row["symbol"] == symbol and row["side"] == rows.HOLDING[leg.side]
-            return (str(row["execId"]), int(row["execTime"]), decimal(row["execFee"])) if is_leg else None
+            return (identifier(row["execId"]), int(row["execTime"]), decimal(row["execFee"])) if is_leg else None
 
         paid: dict[str, Decimal] = {}
         for start_ms, end_ms in spans(since_ms, until_ms, _SPAN_MS):

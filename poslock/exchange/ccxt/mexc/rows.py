@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from poslock.errors import (
     UnsupportedMarket,
 )
+from poslock.exchange.ccxt import reading
 from poslock.exchange.ccxt.reading import State, decimal, kind_of
 from poslock.exchange.ccxt.swap import Held
 from poslock.exchange.port import Leg, Order
@@ -54,10 +55,8 @@ def listed(found: Any) -> list[dict[str, Any]]:
 
 
 def identifier(said: Any) -> str:
-    """An id, which some answers have as text and some as a number."""
-    if isinstance(said, bool) or not isinstance(said, int | str) or not said:
-        raise TypeError(f"{said!r} is no id")
-    return str(said)
+    """An id; 0 is none here."""
+    return reading.identifier(said or None)
 
 
 def hedge(found: Any) -> bool:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from poslock.errors import (
     UnsupportedMarket,
 )
-from poslock.exchange.ccxt.reading import State, decimal, kind_of
+from poslock.exchange.ccxt.reading import State, decimal, identifier, kind_of
 from poslock.exchange.ccxt.swap import Held
 from poslock.exchange.port import Leg, Order
 from poslock.position import Fill, Trade
@@ -106,7 +106,7 @@ def reduces(row: dict[str, Any], leg: Leg) -> bool:
 def order(row: dict[str, Any], leg: Leg) -> Order:
     """A plain order; one that a conditional order has sent bears the id of that."""
     return Order(
-        order_id=f"order:{row['ordId']}",
+        order_id=f"order:{identifier(row['ordId'])}",
         client_order_id=row["clOrdId"] or row["algoClOrdId"] or None,
         family="order",
         leg=leg,
@@ -129,7 +129,7 @@ def algos(row: dict[str, Any], leg: Leg) -> list[Order]:
     elif not given:
         given = {"trailing" if row["ordType"] == "move_order_stop" else "order": None}
     # One half cannot be cancelled by itself: its id says so, and `Okx.cancel` looks.
-    name = f"algo:half:{row['algoId']}" if len(given) > 1 else f"algo:{row['algoId']}"
+    name = f"algo:{'half:' * (len(given) > 1)}{identifier(row['algoId'])}"
     state, client_id = _ALGO_STATES.get(row["state"], "open"), row["algoClOrdId"] or None
     # What closes all of the position, whatever that is then, has no size.
     contracts = decimal(row["sz"] or 0)
@@ -154,7 +154,7 @@ def trade(row: dict[str, Any], leg: Leg) -> Trade | None:
     if row["posSide"] not in {NET, leg.side}:
         return None
     fill = Fill(
-        trade_id=str(row["tradeId"]),
+        trade_id=identifier(row["tradeId"]),
         client_order_id=row["clOrdId"] or None,
         price=decimal(row["fillPx"]),
         contracts=decimal(row["fillSz"]),

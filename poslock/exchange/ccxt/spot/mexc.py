@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from poslock.errors import DuplicateClientOrderId, ExchangeUnavailable
 from poslock.exchange.ccxt.client import Client, Dialect, Endpoint
-from poslock.exchange.ccxt.reading import decimal, halved, spans
+from poslock.exchange.ccxt.reading import decimal, halved, identifier, spans
 from poslock.exchange.ccxt.spot import codes, rows
 from poslock.exchange.ccxt.spot.venue import Spot, stamp
 from poslock.exchange.port import Order
@@ -56,7 +56,7 @@ class MexcSpot(Spot):
         return rows.least_worth_at_mexc(market)
 
     async def _sell(self, order: CloseOrder | StopOrder, params: dict[str, str]) -> Order:
-        order_id = await self._post(order, params, lambda row: str(row["orderId"]))
+        order_id = await self._post(order, params, lambda row: identifier(row["orderId"]))
         contracts = decimal(params["quantity"])
         taken = Order(order_id, order.client_order_id, "order", order.leg, contracts, Decimal(0), "open")
         try:

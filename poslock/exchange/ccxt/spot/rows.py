@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from decimal import ROUND_CEILING, Context, Decimal
 from typing import Any
 
-from poslock.exchange.ccxt.reading import State, decimal, listed, step
+from poslock.exchange.ccxt.reading import State, decimal, identifier, listed, step
 from poslock.exchange.port import Leg, Order
 from poslock.position import EXACT, Fill, Trade, on_step
 
@@ -111,7 +111,7 @@ def balances(answer: Any, assets: set[str]) -> dict[str, tuple[Decimal, Decimal]
 def order(row: dict[str, Any], leg: Leg) -> Order:
     """An order of any type."""
     return Order(
-        order_id=str(row["orderId"]),
+        order_id=identifier(row["orderId"]),
         client_order_id=row.get("clientOrderId") or None,
         family="trailing" if row.get("trailingDelta") else _FAMILIES.get(row["type"], "order"),
         leg=leg,
@@ -133,9 +133,9 @@ def trades(answer: Any) -> list[Trade]:
     return [
         Trade(
             "entry" if is_true(row["isBuyer"]) else "exit",
-            str(row["orderId"]),
+            identifier(row["orderId"]),
             Fill(
-                trade_id=str(row["id"]),
+                trade_id=identifier(row["id"]),
                 client_order_id=row.get("clientOrderId") or None,
                 price=decimal(row["price"]),
                 contracts=decimal(row["qty"]),
