@@ -27,18 +27,13 @@ BY_MARK = {
     "bybit": ("triggerBy", "MarkPrice"),
     "okx": ("slTriggerPxType", "mark"),
 }
-
-pytestmark = [
-    pytest.mark.parametrize("asynchronous", [False, True], ids=["sync", "async"]),
-    pytest.mark.takes_turns,
-]
 all_venues = pytest.mark.parametrize("case", SWAPS, ids=[case.name for case in SWAPS])
 only_one = pytest.mark.parametrize("case", [BYBIT], ids=["bybit"])
 
 
 @pytest.fixture
-def desk(tmp_path: Path, case: VenueCase, *, asynchronous: bool) -> Iterator[Desk]:
-    with opened(case, tmp_path, asynchronous=asynchronous) as desk:
+def desk(tmp_path: Path, case: VenueCase) -> Iterator[Desk]:
+    with opened(case, tmp_path) as desk:
         yield desk
 
 

@@ -485,8 +485,14 @@ BYBIT = VenueCase(
     odd=(
         *(("held", "size", each) for each in (None, "many", "NaN", ...)),
         *(("held", each, ...) for each in ("side", "avgPrice", "positionIdx", "symbol")),
-        *(("plain", each, value) for each, value in (("qty", None), ("qty", "NaN"), ("orderId", ...))),
-        *(("trades", each, value) for each, value in (("execPrice", None), ("execFee", ...), ("execId", ...))),
+        *(
+            ("plain", each, value)
+            for each, value in (("qty", None), ("qty", "NaN"), ("orderId", ...), ("orderId", None))
+        ),
+        *(
+            ("trades", each, value)
+            for each, value in (("execPrice", None), ("execFee", ...), ("execId", ...), ("execId", None))
+        ),
         *(("funding", each, value) for each, value in (("execFee", None), ("execTime", ...))),
     ),
     families=("order", "stop_loss", "take_profit", "take_profit", "trailing"),
@@ -610,9 +616,15 @@ OKX = VenueCase(
     odd=(
         *(("held", "pos", each) for each in ("many", "NaN", ...)),
         *(("held", each, ...) for each in ("posSide", "mgnMode", "avgPx", "instId")),
-        *(("plain", each, value) for each, value in (("sz", "many"), ("ordId", ...), ("side", ...))),
-        *(("algos", each, value) for each, value in (("sz", "many"), ("algoId", ...), ("reduceOnly", ...))),
-        *(("trades", each, value) for each, value in (("fillPx", None), ("fee", "x"), ("tradeId", ...))),
+        *(("plain", each, value) for each, value in (("sz", "many"), ("ordId", None), ("ordId", ...), ("side", ...))),
+        *(
+            ("algos", each, value)
+            for each, value in (("sz", "many"), ("algoId", None), ("algoId", ...), ("reduceOnly", ...))
+        ),
+        *(
+            ("trades", each, value)
+            for each, value in (("fillPx", None), ("fee", "x"), ("tradeId", ...), ("tradeId", None))
+        ),
         *(("funding", each, value) for each, value in (("pnl", "x"), ("ts", ...))),
     ),
     families=(*["order"] * 4, *["stop_loss"] * 2, "take_profit", "trailing"),
@@ -704,8 +716,9 @@ _SPOT = VenueCase(
         *(("held", each, value) for each, value in (("free", None), ("free", "NaN"), ("locked", ...))),
         ("held", "balances", None),
         *(("plain", each, ...) for each in ("side", "orderId", "status")),
+        ("plain", "orderId", None),
         ("plain", "origQty", None),
-        *(("trades", each, value) for each, value in (("price", None), ("commission", ...), ("id", ...))),
+        *(("trades", each, value) for each, value in (("price", None), ("commission", ...), ("id", ...), ("id", None))),
         ("trades", "isBuyer", None),
     ),
     families=("order", "stop_loss", "take_profit", "trailing"),
