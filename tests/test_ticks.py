@@ -7,13 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from loopback import binance, bybit, mexc, okx
-from loopback.desk import LONG, SYMBOL, Desk, desk_at
-from loopback.server import Fault
-from loopback.spot import SpotVenue
-from poslock import CcxtExchange, InvalidChange, Position, UnsupportedMarket
+from loopback.desk import LONG, SYMBOL, Desk
+from poslock import InvalidChange, Position, UnsupportedMarket
 from poslock.exchange.port import Leg
 from poslock.ledger.journal import CloseKey
+from venue_cases import BINANCE_SPOT, BYBIT, SWAPS, VenueCase, opened
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,44 +21,25 @@ if TYPE_CHECKING:
     from poslock import PositionGuard
     from poslock.position import Side
 
-VENUES: dict[str, Any] = {"mexc": mexc.Mexc, "binance": binance.Binance, "bybit": bybit.Bybit, "okx": okx.Okx}
-STEP = {"mexc": Decimal(1), "binance": Decimal("0.001"), "bybit": Decimal("0.001"), "okx": Decimal("0.01")}
-PLACE = {
-    "mexc": "order/create",
-    "binance": "/fapi/v1/order",
-    "bybit": "/v5/order/create",
-    "okx": "/api/v5/trade/order",
-}
 BY_MARK = {
     "mexc": ("trend", 2),
     "binance": ("workingType", "MARK_PRICE"),
     "bybit": ("triggerBy", "MarkPrice"),
     "okx": ("slTriggerPxType", "mark"),
 }
-PLACE_STOP = {
-    "mexc": "planorder/place/v2",
-    "binance": "/fapi/v1/algoOrder",
-    "bybit": "/v5/order/create",
-    "okx": "/api/v5/trade/order-algo",
-}
-
-pytestmark = [
-    pytest.mark.parametrize("asynchronous", [False, True], ids=["sync", "async"]),
-    pytest.mark.takes_turns,
-]
-all_venues = pytest.mark.parametrize("name", list(VENUES))
-only_one = pytest.mark.parametrize("name", ["bybit"])
+all_venues = pytest.mark.parametrize("case", SWAPS, ids=[case.name for case in SWAPS])
+only_one = pytest.mark.parametrize("case", [BYBIT], ids=["bybit"])
 
 
 @pytest.fixture
-def desk(tmp_path: Path, name: str, *, asynchronous: bool) -> Iterator[Desk]:
-    with desk_at(VENUES[name](tmp_path / "exchange.db"), tmp_path, asynchronous=asynchronous) as desk:
+def desk(tmp_path: Path, case: VenueCase) -> Iterator[Desk]:
+    with opened(case, tmp_path) as desk:
         yield desk
 
 
-def tracked(desk: Desk, side: Side = "long", contracts: Any = 10, **options: Any) -> PositionGuard:
+def tracked(desk: Desk, side: Side = "long", contracts: Any = 10) -> PositionGuard:
     desk.hold(side)
-    guard = desk.guard(**options)
+    guard = desk.guard()
     size = desk.exchange.holding(Leg(SYMBOL, side)).contract_size
     guard.track(Position("btc-1", SYMBOL, side, contracts, 60_000, contract_size=size))
     return guard
@@ -93,21 +72,20 @@ def test_prices_rest_on_the_tick(desk: Desk, side: Side, stop: tuple[str, str], 
 
 
 @all_venues
-def test_a_stop_whose_answer_was_lost_is_found_by_its_rounded_price(desk: Desk, name: str) -> None:
+def test_a_stop_whose_answer_was_lost_is_found_by_its_rounded_price(desk: Desk, case: VenueCase) -> None:
     """The order that the venue has taken is the one that the ledger has, so it is not placed a second time."""
     guard = tracked(desk)
-    desk.venue.strike(Fault(PLACE_STOP[name], "lose", method="POST"))
+    desk.strike("stop", "lose")
     made = guard.modify_position("btc-1", stop_loss="57123.123456789")
     assert made.stop_loss == Decimal("57123.2")
     assert len([each for each in desk.exchange.open_orders(LONG) if each.family == "stop_loss"]) == 1
-    sent = [each for each in desk.venue.requests if each.method == "POST" and each.path.endswith(PLACE_STOP[name])]
-    assert len(sent) == 1
+    assert len(desk.sent("stop")) == 1
 
 
 @all_venues
-def test_rungs_and_reduces_are_cut_down_to_the_step(desk: Desk, name: str) -> None:
+def test_rungs_and_reduces_are_cut_down_to_the_step(desk: Desk, case: VenueCase) -> None:
     """Their sizes are never more than what was asked for, and their prices are on the tick."""
-    guard, more = tracked(desk), STEP[name] * Decimal("0.9")
+    guard, more = tracked(desk), Decimal(case.step) * Decimal("0.9")
     ladder = [("66000.19", 3 + more), ("67000", 4 + more)]
     made = guard.modify_position("btc-1", take_profit=ladder, reduce_by=2 + more)
     assert made.take_profits == ((Decimal("66000.1"), Decimal(3)), (Decimal(67_000), Decimal(4)))
@@ -115,10 +93,11 @@ def test_rungs_and_reduces_are_cut_down_to_the_step(desk: Desk, name: str) -> No
 
 
 @all_venues
-def test_a_close_is_cut_down_to_the_step(desk: Desk, name: str) -> None:
+def test_a_close_is_cut_down_to_the_step(desk: Desk, case: VenueCase) -> None:
     """What is left of the position below the step is said to be left."""
     desk.connect(settles_within=0.3)
-    guard, step = tracked(desk, contracts=10 - STEP[name] * Decimal("0.1")), STEP[name]
+    step = Decimal(case.step)
+    guard = tracked(desk, contracts=10 - step * Decimal("0.1"))
     guard.modify_position("btc-1", stop_loss=57_000)
     [stop] = desk.exchange.open_orders(LONG)
     assert stop.contracts == 10 - step
@@ -145,19 +124,19 @@ def test_what_cannot_rest_once_rounded_is_refused(desk: Desk, asked: dict[str, A
     with pytest.raises(InvalidChange, match=why):
         guard.modify_position("btc-1", **asked)
     assert journaled(desk) == []
-    assert desk.sent("/v5/order/create") == []
+    assert desk.sent("place") == []
 
 
 @all_venues
 @pytest.mark.parametrize("operation", ["close", "reduce", "stop_loss"])
-def test_a_mode_switched_under_a_running_bot_costs_one_order(desk: Desk, name: str, operation: str) -> None:
+def test_a_mode_switched_under_a_running_bot_costs_one_order(desk: Desk, case: VenueCase, operation: str) -> None:
     """The venue's refusal proves that nothing was taken; the order goes out once more, in the other mode."""
-    guard, path = tracked(desk), PLACE_STOP[name] if operation == "stop_loss" else PLACE[name]
+    guard, where = tracked(desk), "stop" if operation == "stop_loss" else "place"
 
     def switch(request: Request) -> None:
-        desk.venue.hedge = True  # type: ignore[attr-defined]  # each venue has it
+        desk.venue.hedge = True
 
-    desk.venue.strike(Fault(f"{path}$", switch, method="POST"))
+    desk.strike(where, switch)
     if operation == "close":
         closed = guard.close_position("btc-1")
         assert sum(fill.contracts for fill in closed.fills) == 10
@@ -165,7 +144,7 @@ def test_a_mode_switched_under_a_running_bot_costs_one_order(desk: Desk, name: s
         assert guard.modify_position("btc-1", reduce_by=4).contracts == 6
     else:
         assert guard.modify_position("btc-1", stop_loss=57_000).stop_loss == 57_000
-    sent = [each for each in desk.venue.requests if each.method == "POST" and each.path.endswith(path)]
+    sent = desk.sent(where)
     assert len(sent) == 2
     assert sent[0].params != sent[1].params
     assert client_id_of(sent[0]) == client_id_of(sent[1])
@@ -179,7 +158,7 @@ def client_id_of(request: Request) -> Any:
 @pytest.fixture
 def small(desk: Desk) -> Desk:
     """A venue whose largest order is for four contracts."""
-    desk.venue.largest = Decimal(4)  # type: ignore[attr-defined]  # each venue has it
+    desk.venue.largest = Decimal(4)
     return desk
 
 
@@ -208,14 +187,13 @@ def test_what_is_larger_than_the_largest_order_rests_as_several(small: Desk) -> 
 
 
 @all_venues
-def test_a_part_whose_answer_was_lost_is_found(small: Desk, name: str) -> None:
+def test_a_part_whose_answer_was_lost_is_found(small: Desk, case: VenueCase) -> None:
     """Each is sent once."""
     guard = tracked(small)
-    small.venue.strike(Fault(PLACE_STOP[name], "lose", method="POST", spared=1))
+    small.strike("stop", "lose", spared=1)
     guard.modify_position("btc-1", stop_loss=57_000)
-    sent = [each for each in small.venue.requests if each.method == "POST" and each.path.endswith(PLACE_STOP[name])]
     assert sum(contracts for _, contracts in resting(small)) == 10
-    assert len(sent) == len(resting(small))
+    assert len(small.sent("stop")) == len(resting(small))
 
 
 @all_venues
@@ -247,7 +225,7 @@ def test_a_stop_in_parts_follows_what_is_left(small: Desk) -> None:
 @only_one
 def test_more_parts_than_are_placed_at_once_are_refused(desk: Desk) -> None:
     """With the venue's largest order named, before anything is sent."""
-    desk.venue.largest = Decimal("0.5")  # type: ignore[attr-defined]  # each venue has it
+    desk.venue.largest = Decimal("0.5")
     guard = tracked(desk)
     with pytest.raises(InvalidChange, match=r"more than 10 orders; the venue's largest is for 0\.5"):
         guard.modify_position("btc-1", stop_loss=57_000)
@@ -255,28 +233,26 @@ def test_more_parts_than_are_placed_at_once_are_refused(desk: Desk) -> None:
 
 
 @all_venues
-def test_stops_trigger_by_the_mark_price(desk: Desk, name: str) -> None:
+def test_stops_trigger_by_the_mark_price(desk: Desk, case: VenueCase) -> None:
     """If that is wanted: then it also says which prices are on the wrong side."""
-    desk.venue.mark = Decimal(56_000)  # type: ignore[attr-defined]  # each venue has it
+    desk.venue.mark = Decimal(56_000)
     desk.connect(trigger="mark")
     guard = tracked(desk)
     assert desk.exchange.price(LONG) == 56_000
     with pytest.raises(InvalidChange, match="below the price of 56000"):
         guard.modify_position("btc-1", stop_loss=57_000)
     guard.modify_position("btc-1", stop_loss=55_000)
-    [sent] = [each for each in desk.venue.requests if each.method == "POST" and each.path.endswith(PLACE_STOP[name])]
-    field, said = BY_MARK[name]
+    [sent] = desk.sent("stop")
+    field, said = BY_MARK[case.name]
     assert sent.params[field] == said
     assert resting(desk) == [(Decimal(55_000), Decimal(10))]
 
 
-def test_spot_has_no_mark_price(tmp_path: Path, *, asynchronous: bool) -> None:
+@pytest.mark.parametrize("case", [BINANCE_SPOT], ids=["spot"])
+def test_spot_has_no_mark_price(desk: Desk) -> None:
     """Where nothing but the last price triggers, nothing else can be asked for."""
-    with (
-        SpotVenue(tmp_path / "spot.db", name="binance") as venue,
-        pytest.raises(UnsupportedMarket, match="by last they"),
-    ):
-        CcxtExchange(venue.client(asynchronous=asynchronous), account="main", market="spot", trigger="mark")
+    with pytest.raises(UnsupportedMarket, match="by last they"):
+        desk.connect(trigger="mark")
 
 
 @only_one

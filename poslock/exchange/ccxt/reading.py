@@ -38,18 +38,18 @@ def plain(number: Decimal) -> str:
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
+def identifier(said: Any) -> str:
+    """An id, which some answers have as text and some as a number."""
+    if isinstance(said, bool) or not isinstance(said, int | str) or said == "":
+        raise TypeError(f"{said!r} is no id")
+    return str(said)
+
+
 def listed(answer: Any) -> list[dict[str, Any]]:
     """*answer*, if it is a list."""
     if not isinstance(answer, list):
         raise TypeError("it is no list")
     return answer
-
-
-def identifier(said: object) -> str:
-    """An id, which some answers have as text and some as a number."""
-    if isinstance(said, bool) or not isinstance(said, int | str) or not said:
-        raise TypeError(f"{said!r} is no id")
-    return str(said)
 
 
 def total(amounts: Iterable[Decimal]) -> Decimal:

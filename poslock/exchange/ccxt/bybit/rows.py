@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from poslock.errors import UnsupportedMarket
-from poslock.exchange.ccxt.reading import OrderFields, State, TradeFields, decimal, kind_of
+from poslock.exchange.ccxt.reading import OrderFields, State, TradeFields, decimal, identifier, kind_of
 from poslock.exchange.ccxt.swap import Held
 
 if TYPE_CHECKING:
@@ -124,5 +124,5 @@ def trade(row: dict[str, Any], leg: Leg, currency: str, *, hedge: bool) -> tuple
 
 def funding(row: dict[str, Any], leg: Leg) -> tuple[str, int, Decimal] | None:
     """The id, the time and the amount of a payment, if it was to *leg*: a fee, positive when it was paid."""
-    paid = str(row["execId"]), int(row["execTime"]), decimal(row["execFee"])
+    paid = identifier(row["execId"]), int(row["execTime"]), decimal(row["execFee"])
     return paid if row["side"] == HOLDING[leg.side] else None

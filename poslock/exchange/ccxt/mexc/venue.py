@@ -195,7 +195,9 @@ class Mexc(Swap):
         }
         known = self._client_ids.orders(order.client_order_id)
         try:
-            order_id = await self._send("order/create", params, order, lambda found: identifier(found["orderId"]))
+            order_id = await self._send(
+                "order/create", params, order, lambda found: identifier(found["orderId"] or None)
+            )
         except ReduceOnlyBlocked as refusal:
             # More than is held by now, or covered by what rests: only this is a reason to cancel what rests.
             if (await self._reducible(order.leg, order.position_id)).contracts < contracts:
@@ -233,7 +235,7 @@ class Mexc(Swap):
             "orderType": _MARKET,
             "trend": rows.TREND[self.trigger],
         }
-        order_id = await self._send("planorder/place/v2", params, order, identifier)
+        order_id = await self._send("planorder/place/v2", params, order, lambda found: identifier(found or None))
         return replace(taken(order, f"plan:{order_id}", order.contracts), client_order_id=None)
 
     async def _closing(self, leg: Leg, contracts: Decimal, position: Held) -> dict[str, Any]:

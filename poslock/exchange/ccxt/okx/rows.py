@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from poslock.errors import UnsupportedMarket
-from poslock.exchange.ccxt.reading import OrderFields, State, TradeFields, decimal, each_price, kind_of
+from poslock.exchange.ccxt.reading import OrderFields, State, TradeFields, decimal, each_price, identifier, kind_of
 from poslock.exchange.ccxt.swap import Held
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def accepted(row: dict[str, Any], client_order_id: str, number: str, client_id: 
     """The id of the order that was taken; *number* and *client_id* are what the row calls the two ids."""
     if row[client_id] != client_order_id or not row[number]:
         raise ValueError("it is about another order")
-    return str(row[number])
+    return identifier(row[number])
 
 
 def hedge(row: dict[str, Any]) -> bool:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from poslock.errors import DuplicateClientOrderId, ExchangeUnavailable
 from poslock.exchange.ccxt.client import Dialect, Endpoint
 from poslock.exchange.ccxt.listing import halved, spans
-from poslock.exchange.ccxt.reading import decimal, taken
+from poslock.exchange.ccxt.reading import decimal, identifier, taken
 from poslock.exchange.ccxt.spot import codes, rows
 from poslock.exchange.ccxt.spot.venue import Spot
 
@@ -50,7 +50,7 @@ class MexcSpot(Spot):
         return decimal(market["info"].get("quoteAmountPrecisionMarket") or market["limits"]["cost"]["min"] or 0)
 
     async def _sell(self, order: CloseOrder | StopOrder, params: dict[str, str]) -> Order:
-        order_id = await self._send_sale(order, params, lambda row: str(row["orderId"]))
+        order_id = await self._send_sale(order, params, lambda row: identifier(row["orderId"]))
         try:
             found = await self._look_up(
                 order.leg, "orderId", order_id, lambda row: (int(row["time"]), rows.order(row, order.leg))

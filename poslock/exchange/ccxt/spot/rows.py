@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from decimal import ROUND_CEILING, Context, Decimal
 from typing import TYPE_CHECKING, Any
 
-from poslock.exchange.ccxt.reading import OrderFields, State, TradeFields, decimal, listed, step
+from poslock.exchange.ccxt.reading import OrderFields, State, TradeFields, decimal, identifier, listed, step
 from poslock.position import EXACT, on_step
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def resting(row: dict[str, Any], leg: Leg) -> Order | None:
 
 def trade(row: dict[str, Any]) -> Trade:
     """A purchase or a sale."""
-    return _TRADE.read({"clientOrderId": None, **row, "id": str(row["id"])}, is_exit=not is_true(row["isBuyer"]))
+    return _TRADE.read({"clientOrderId": None, **row, "id": identifier(row["id"])}, is_exit=not is_true(row["isBuyer"]))
 
 
 def is_true(value: object) -> bool:
