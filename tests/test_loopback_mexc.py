@@ -118,16 +118,6 @@ def test_a_real_client_loads_its_markets(call: Calls, asynchronous: bool) -> Non
     assert (markets[BTC]["id"], markets[BTC]["contractSize"], markets[BTC]["linear"]) == ("BTC_USDT", 1, True)
 
 
-def test_unified_questions_are_answered(venue: Mexc) -> None:
-    """Price, book, time, funding rate and balance, as ccxt puts them."""
-    client = venue.client()
-    assert client.fetch_ticker(BTC)["last"] == 60_000
-    assert client.fetch_order_book(BTC)["asks"][0][0] == 60_000
-    assert abs(client.fetch_time({"type": "swap"}) - venue.clock_ms()) < 5_000
-    assert client.fetch_funding_rate(BTC)["fundingRate"] == 0.0001
-    assert client.fetch_balance({"type": "swap"})["USDT"]["free"] == 100_000
-
-
 @BOTH_MODES
 @BOTH_CLIENTS
 def test_a_position_is_closed_and_found(venue: Mexc, call: Calls, asynchronous: bool) -> None:

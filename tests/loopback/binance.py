@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from loopback.binance_orders import ORDERS
 from loopback.binance_rows import order_id, refusal, trade
-from loopback.executions import executions, realized
+from loopback.executions import executions
 from loopback.rules import DAY_MS
 from loopback.samples import sample
 from loopback.server import Reply, Request, Routes
@@ -133,12 +133,12 @@ def income(books: Account, said: dict[str, Any]) -> Any:
     paid = books.payments(symbol)
     rows = [_income(said, "FUNDING_FEE", row["amount"], row["at_ms"], 9_689_322_000 + row["rowid"]) for row in paid]
     fills = books.deals("fills.symbol = ?", symbol) if kind is None else []
-    gains = realized(fills, books.contract)
+    gains = books.history(symbol).of_fill
     for fill in fills:  # what each has cost, and what it has realized if it took from a position
         number, at_ms = fill["trade_id"], fill["at_ms"]
         rows.append(_income(said, "COMMISSION", plain(-Decimal(fill["fee"])), at_ms, number, str(number)))
         if fill["reduced"]:
-            rows.append(_income(said, "REALIZED_PNL", plain(gains[number]), at_ms, number, str(number)))
+            rows.append(_income(said, "REALIZED_PNL", plain(gains[number][1]), at_ms, number, str(number)))
     told = sorted(
         (row for row in rows if row["time"] in times and row["time"] >= earliest), key=lambda row: row["time"]
     )
@@ -211,8 +211,4 @@ class Binance(SwapVenue):
         return {"X-MBX-USED-WEIGHT-1M": "2399", "X-MBX-ORDER-COUNT-10S": "1"}
 
     def admit(self, request: Request) -> None:
-        """Judge key, time and signature of a request."""
-        said, _, signature = (request.query or request.body.decode()).rpartition("&signature=")
-        self.judge_key(request.headers.get("x-mbx-apikey"))
-        self.judge_time(*(str(request.params.get(name, "")) for name in ("timestamp", "recvWindow")))
-        self.judge_signature(said, signature)
+        self.judge_query(request, "x-mbx-apikey")

@@ -32,7 +32,7 @@ def new_order(books: Account, said: dict[str, Any]) -> Any:
     asked = _asked(books, said, "newClientOrderId")
     leg, reducing = _leg(symbol, asked)
     _judge(books, leg, contracts, price, reducing=reducing)
-    number = books.take(leg, "order", contracts, asked, reducing=reducing, client_id=asked["client id"])
+    number = books.enter(leg, "order", contracts, asked, reducing=reducing, client_id=asked["client id"])
     if is_market:
         books.fill(number)
     row = order(venue, _row(books, number))
@@ -75,7 +75,7 @@ def new_algo(books: Account, said: dict[str, Any]) -> Any:
     if trigger is not None and books.triggers_at_once(symbol, trigger, falls=falls, by_mark=by_mark):
         venue.refuse(-2021)
     name = asked["client id"]
-    number = books.take(leg, family, contracts, asked, reducing=reducing, client_id=name, trigger=trigger)
+    number = books.enter(leg, family, contracts, asked, reducing=reducing, client_id=name, trigger=trigger)
     row = algo(venue, _row(books, number))
     return {name: value for name, value in row.items() if name not in {"actualOrderId", "actualPrice"}}
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from loopback.bybit_orders import ORDERS
 from loopback.bybit_rows import OPENED, execution, funding, good, index_of, order_id, page, refusal
-from loopback.executions import closed_positions
 from loopback.rules import DAY_MS
 from loopback.samples import sample
 from loopback.server import Reply, Request, Routes
@@ -91,7 +90,7 @@ def _position(books: Account, leg: Leg) -> dict[str, Any]:
 def executions(books: Account, said: dict[str, Any]) -> Any:
     venue = books.venue
     symbol, times = venue.market(said), venue.span(said, 7 * DAY_MS, forwards=True)
-    paid = [(row, row["side"] or books.held_side(symbol, row["at_ms"])) for row in books.payments(symbol)]
+    paid = [(row, position.leg.side) for row in books.payments(symbol) if (position := books.paid_for(row))]
     moments = groupby(books.deals("fills.symbol = ?", symbol), key=lambda row: (row["order_id"], row["at_ms"]))
     rows = [*(funding(venue, *each) for each in paid), *(execution(venue, list(each)) for _, each in moments)]
     rows += [row for row in venue.executions if venue.symbols[row["symbol"]] == symbol]
@@ -105,9 +104,9 @@ def executions(books: Account, said: dict[str, Any]) -> Any:
 def closed_pnl(books: Account, said: dict[str, Any]) -> Any:
     symbol, times = books.venue.market(said), books.venue.span(said, 7 * DAY_MS, forwards=True)
     rows = []
-    for each in reversed(closed_positions(books._db, symbol, books.contract)):
-        at, side = str(each.closed_ms), {"long": "Sell", "short": "Buy"}[each.side]
-        ended = {"orderId": order_id(each.closed_by), "closedPnl": plain(each.gross - each.fees), "side": side}
+    for each in books.history(symbol).ended:
+        at, side = str(each.updated_ms), {"long": "Sell", "short": "Buy"}[each.leg.side]
+        ended = {"orderId": order_id(each.updated_by), "closedPnl": plain(each.profit - each.fees), "side": side}
         rows.append(sample("bybit", "closed", ended, symbol=said["symbol"], createdTime=at, updatedTime=at))
     return page(books, [row for row in rows if int(row["updatedTime"]) in times], usual=50, most=100)
 

@@ -43,7 +43,7 @@ def create(books: Account, said: dict[str, Any]) -> Any:
     while contracts:  # it splits what only reduces, into orders of which all but the first are nobody's
         part = min(contracts, venue.largest) if at_once else contracts
         name = client_id if number is None else None
-        taken = books.take(leg, kind, part, said, reducing=reduces, client_id=name, trigger=trigger)
+        taken = books.enter(leg, kind, part, said, reducing=reduces, client_id=name, trigger=trigger)
         number, contracts = number or taken, contracts - part
         if at_once:
             books.fill(taken)
@@ -107,7 +107,8 @@ def trading_stop(books: Account, said: dict[str, Any]) -> Any:
         if name in said:
             books.insert(leg, kind, books.held(leg), trigger_price=Decimal(said[name]))
     if "trailingStop" in said:
-        number, kinds = f"trailing-{len(venue.trailing)}-{venue.clock_ms()}", {"stopOrderType": "TrailingStop"}
+        number = f"trailing-{len(venue.trailing)}-{venue.clock_ms()}"
+        kinds: dict[str, Any] = {"stopOrderType": "TrailingStop"}
         of = {"symbol": said["symbol"], "positionIdx": index_of(venue, leg.side), "qty": plain(books.held(leg))}
         kinds |= {"orderType": "Market", "orderStatus": "Untriggered", "reduceOnly": True, "closeOnTrigger": True}
         side = SIDES["sell" if OPENED[leg.side] == "Buy" else "buy"]

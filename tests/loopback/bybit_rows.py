@@ -86,7 +86,7 @@ def order(venue: Bybit, row: sqlite3.Row) -> dict[str, Any]:
         "bybit",
         "order",
         {**ids, **of, **sizes, **waits},
-        price=asked["price"] if kind == "Limit" else "0",
+        price=asked["price"] if asked and kind == "Limit" else "0",
         orderStatus=status[row["state"]],
         timeInForce="GTC" if kind == "Limit" else "IOC",
         orderType=kind,

@@ -10,7 +10,6 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from loopback.connections import KEYS
-from loopback.executions import closed_positions, realized
 from loopback.okx_orders import ORDERS
 from loopback.okx_rows import BILL, deal, good, page, refusal
 from loopback.rules import DAY_MS
@@ -106,23 +105,23 @@ def fills_history(books: Account, said: dict[str, Any]) -> Any:
 
 
 def _fills(books: Account, reach_ms: int) -> Any:
-    rows = books.deals("fills.symbol = ?", books.venue.symbol(books.said.get("instId")))
-    gains = realized(rows, books.contract)
+    symbol = books.venue.symbol(books.said.get("instId"))
+    rows, gains = books.deals("fills.symbol = ?", symbol), books.history(symbol).of_fill
     moments = [list(each) for _, each in groupby(rows, key=lambda row: (row["order_id"], row["at_ms"]))]
-    told = [deal(books.venue, each, sum((gains[row["trade_id"]] for row in each), Decimal(0))) for each in moments]
+    told = [deal(books.venue, each, sum((gains[row["trade_id"]][1] for row in each), Decimal(0))) for each in moments]
     return page(books, _since(books, told, reach_ms), "billId")
 
 
 @ACCOUNT.on("GET", "/api/v5/account/positions-history")
 def positions_history(books: Account, said: dict[str, Any]) -> Any:
     rows = []
-    for each in reversed(closed_positions(books._db, books.venue.symbol(said.get("instId")), books.contract)):
-        amounts = {"realizedPnl": each.gross - each.fees, "pnl": each.gross, "fee": -each.fees}
+    for each in books.history(books.venue.symbol(said.get("instId"))).ended:
+        amounts = {"realizedPnl": each.profit - each.fees, "pnl": each.profit, "fee": -each.fees}
         of = {
             "instId": said["instId"],
-            "direction": each.side,
+            "direction": each.leg.side,
             "cTime": str(each.opened_ms),
-            "uTime": str(each.closed_ms),
+            "uTime": str(each.updated_ms),
         }
         rows.append(sample("okx", "history", of, {name: plain(amount) for name, amount in amounts.items()}))
     return good(*rows[: books.venue.limit(said, 100, 100)])

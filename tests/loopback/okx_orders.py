@@ -35,7 +35,7 @@ def place(books: Account, said: dict[str, Any]) -> Any:
     leg, reduces, contracts = judged(books, said, venue.largest if is_market else venue.most, 51202)
     if venue.blocks and reduces and books.frozen(leg) + contracts > books.held(leg):
         fail(venue.blocks)
-    number = books.take(leg, "order", contracts, said, reducing=reduces, client_id=client_id)
+    number = books.enter(leg, "order", contracts, said, reducing=reduces, client_id=client_id)
     if is_market:
         books.fill(number)
     return good({"ordId": str(ORDER + number), "clOrdId": client_id or "", "sCode": "0", "sMsg": ""})
@@ -95,7 +95,7 @@ def place_algo(books: Account, said: dict[str, Any]) -> Any:
     if said["ordType"] in {"conditional", "trigger"}:
         kind, trigger = _trigger(books, leg.symbol, said)
         asked = {**said, "last": plain(last)}
-        taken = books.take(leg, kind, contracts, asked, reducing=reduces, client_id=client_id, trigger=trigger)
+        taken = books.enter(leg, kind, contracts, asked, reducing=reduces, client_id=client_id, trigger=trigger)
         number = str(ALGO + taken)
     else:
         number = str(ELSE + len(venue.algos))

@@ -17,7 +17,7 @@ from loopback.connections import KEYS, Refused
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from loopback.connections import Reply
+    from loopback.connections import Reply, Request
 
 DAY_MS = 86_400_000
 _PLAIN = re.compile(r"-?\d+(\.\d+)?")
@@ -90,7 +90,7 @@ class Rules(ABC):
 
     # Requests.
 
-    def judge_time(self, stamp: str, window: str = "") -> None:
+    def judge_time(self, stamp: str, window: str = "", ahead_ms: int | None = None) -> None:
         """Refuse a request whose time stamp is older than its window, or ahead of the venue's clock."""
         if not stamp.isdecimal() or not (window or "0").isdecimal():
             self.refuse("stamp")
@@ -98,7 +98,9 @@ class Rules(ABC):
         if window_ms > self.longest_window_ms and "window" in self.codes:
             self.refuse("window")
         age_ms = self.clock_ms() - int(stamp)
-        if age_ms > min(window_ms, self.longest_window_ms) or age_ms <= -self.ahead_ms:
+        if age_ms > min(window_ms, self.longest_window_ms) or age_ms <= -(
+            self.ahead_ms if ahead_ms is None else ahead_ms
+        ):
             self.refuse("time")
 
     def judge_key(self, key: str | None) -> None:
@@ -111,6 +113,13 @@ class Rules(ABC):
         expected = hmac.new(KEYS["secret"].encode(), text, hashlib.sha256).hexdigest()
         if not hmac.compare_digest(expected, signature):
             self.refuse("signature")
+
+    def judge_query(self, request: Request, key_header: str) -> None:
+        """Judge key, time and signature of a request that has all but its key in its query or form."""
+        said, _, signature = (request.query or request.body.decode()).rpartition("&signature=")
+        self.judge_key(request.headers.get(key_header))
+        self.judge_time(*(str(request.params.get(name, "")) for name in ("timestamp", "recvWindow")))
+        self.judge_signature(said, signature)
 
     # Lists.
 

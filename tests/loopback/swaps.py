@@ -5,12 +5,13 @@ from __future__ import annotations
 from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import ccxt
 import ccxt.async_support
 
 from loopback.connections import KEYS, Reply, Request
+from loopback.executions import History
 from loopback.server import Loopback
 from poslock.errors import OrderRefused
 from poslock.exchange.matching import Matching
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterator, Mapping
 
+    from loopback.executions import Position
     from loopback.server import Route
     from poslock.exchange.matching import Contract
     from poslock.position import Side
@@ -81,6 +83,10 @@ class Account(Matching):
         super().__init__(books._db, books._terms, books._now_ms)
         self.venue = venue
         self.request = request
+        self._histories: dict[str, History] = {}
+
+    def settle(self) -> None:
+        """Nobody runs in the background: who comes next does what prices and time have brought."""
 
     @property
     def said(self) -> Any:
@@ -104,18 +110,26 @@ class Account(Matching):
         sql = "SELECT rowid, * FROM funding WHERE symbol = ? OR ? ORDER BY rowid"
         return self._db.execute(sql, (symbol, symbol is None)).fetchall()
 
-    def held_side(self, symbol: str, at_ms: int) -> Side | None:
-        """The leg that was held at a time in one-way mode: the one that was opened last before it."""
-        sql = "fills.symbol = ? AND at_ms <= ? AND NOT reduced"
-        opened = self.deals(sql, symbol, at_ms)
-        return leg_of(symbol, opened[-1]["side"], reduces=False).side if opened else None
+    def history(self, symbol: str) -> History:
+        """Of the positions of a market."""
+        if symbol not in self._histories:
+            self._histories[symbol] = History.of(symbol, self.deals("fills.symbol = ?", symbol), self.contract)
+        return self._histories[symbol]
+
+    def paid_for(self, payment: sqlite3.Row) -> Position | None:
+        """The position that funding was paid for."""
+        for each in reversed(self.history(payment["symbol"]).positions):
+            ended_ms = self.venue.clock_ms() if each.held else each.updated_ms
+            if payment["side"] in {None, each.leg.side} and each.opened_ms <= payment["at_ms"] <= ended_ms:
+                return each
+        return None
 
     def frozen(self, leg: Leg) -> Decimal:
         """Contracts that resting plain orders may still take; those of trigger orders are free."""
         resting = self.orders(leg, only_open=True)
         return sum((each.contracts - each.filled for each in resting if each.family == "order"), Decimal(0))
 
-    def take(
+    def enter(
         self,
         leg: Leg,
         family: str,
@@ -162,6 +176,8 @@ class SwapVenue(Loopback):
     are paid in one payment.
     """
 
+    books_of: ClassVar[type[Account]] = Account
+
     def __init__(
         self, path: str | os.PathLike[str], *, hedge: bool = False, largest: Any = None, **settings: Any
     ) -> None:
@@ -183,7 +199,9 @@ class SwapVenue(Loopback):
     def account(self, request: Request | None = None) -> Iterator[Account]:
         """The books in one transaction."""
         with self.book._account() as books:
-            yield Account(self, books, request)
+            account = self.books_of(self, books, request)
+            account.settle()
+            yield account
 
     @classmethod
     def market_id(cls, symbol: str) -> str:
