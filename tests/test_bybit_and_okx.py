@@ -215,7 +215,7 @@ def test_a_close_of_more_than_is_held(desk: Desk, side: Side) -> None:
 
 def test_a_close_beyond_the_largest_order(desk: Desk) -> None:
     """It is one order, of as much as the venue takes at once; so its id finds all of it."""
-    desk.venue.largest = Decimal(4)  # type: ignore[attr-defined]
+    desk.venue.largest = Decimal(4)
     desk.hold()
     assert desk.exchange.place(desk.closing(10)).contracts == 4
     assert [desk.book.held(LONG), desk.exchange.order(LONG, "c1").filled] == [6, 4]

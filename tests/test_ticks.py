@@ -179,7 +179,7 @@ def client_id_of(request: Request) -> Any:
 @pytest.fixture
 def small(desk: Desk) -> Desk:
     """A venue whose largest order is for four contracts."""
-    desk.venue.largest = Decimal(4)  # type: ignore[attr-defined]  # each venue has it
+    desk.venue.largest = Decimal(4)
     return desk
 
 
@@ -247,7 +247,7 @@ def test_a_stop_in_parts_follows_what_is_left(small: Desk) -> None:
 @only_one
 def test_more_parts_than_are_placed_at_once_are_refused(desk: Desk) -> None:
     """With the venue's largest order named, before anything is sent."""
-    desk.venue.largest = Decimal("0.5")  # type: ignore[attr-defined]  # each venue has it
+    desk.venue.largest = Decimal("0.5")
     guard = tracked(desk)
     with pytest.raises(InvalidChange, match=r"more than 10 orders; the venue's largest is for 0\.5"):
         guard.modify_position("btc-1", stop_loss=57_000)

@@ -142,7 +142,7 @@ def income(books: Account, said: dict[str, Any]) -> Any:
     told = sorted(
         (row for row in rows if row["time"] in times and row["time"] >= earliest), key=lambda row: row["time"]
     )
-    return venue.page(said, told if kind in {None, "FUNDING_FEE"} else [], 100, _MOST_ROWS)
+    return venue.paged(said, told if kind in {None, "FUNDING_FEE"} else [], 100, _MOST_ROWS)
 
 
 def _income(

@@ -22,7 +22,7 @@ _LIMIT, _POST_ONLY, _MARKET = 1, 2, 5
 
 @ORDERS.on("POST", f"{_PRIVATE}/order/create")
 def create(books: Books, said: dict[str, Any]) -> Any:
-    venue, kind, oid = books.venue, said.get("type"), books.venue.client_id(said.get("externalOid"))
+    venue, kind, oid = books.venue, said.get("type", 0), books.venue.client_id(said.get("externalOid"))
     if kind not in range(1, 7):
         refuse(2029)
     contracts = venue.size(said.get("vol"))
@@ -109,7 +109,7 @@ def open_orders(books: Books, said: dict[str, Any]) -> Any:
 
 
 @ORDERS.on("POST", f"{_PRIVATE}/order/cancel")
-def cancel(books: Books, said: list[Any]) -> Any:
+def cancel(books: Books, said: Any) -> Any:
     if not isinstance(said, list) or len(said) > 50:
         refuse(600)
     return good([_cancelled(books, _numbered(books, each), each) for each in said])

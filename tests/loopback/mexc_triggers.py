@@ -32,7 +32,7 @@ _LIVE, _CANCELLED = {0, 1}, 4
 
 @TRIGGERS.on("POST", f"{_PRIVATE}/planorder/place/v2")
 def place_plan(books: Books, said: dict[str, Any]) -> Any:
-    venue, kind, trend = books.venue, said.get("orderType"), said.get("trend")
+    venue, kind, trend = books.venue, said.get("orderType", 0), said.get("trend", 0)
     contracts, trigger = venue.size(said.get("vol"), too_large="largest trigger"), said.get("triggerPrice")
     if said.get("triggerType") not in {1, 2}:
         refuse(3002)
@@ -58,7 +58,7 @@ def plans(books: Books, said: dict[str, Any]) -> Any:
 
 
 @TRIGGERS.on("POST", f"{_PRIVATE}/planorder/cancel")
-def cancel_plans(books: Books, said: list[dict[str, Any]]) -> Any:
+def cancel_plans(books: Books, said: Any) -> Any:
     if not isinstance(said, list) or len(said) > 50:
         refuse(600)
     known = {str(PLAN + row["order_id"]): row for row in books.triggers("plan")}
@@ -170,7 +170,7 @@ def change_stop(books: Books, said: dict[str, Any]) -> Any:
 
 
 @TRIGGERS.on("POST", f"{_PRIVATE}/stoporder/cancel")
-def cancel_stops(books: Books, said: list[dict[str, Any]]) -> Any:
+def cancel_stops(books: Books, said: Any) -> Any:
     if not isinstance(said, list) or len(said) > 50:
         refuse(600)
     found = [_named(books, each) for each in said]

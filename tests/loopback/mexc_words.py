@@ -81,7 +81,8 @@ def page(
     books: Books, rows: Sequence[Any], most: int = 100, names: tuple[str, str] = ("page_num", "page_size")
 ) -> Sequence[Any]:
     """One page of a list; of 20 unless asked for more."""
-    return books.venue.page(books.said, rows, 20, most, names)
+    told: Sequence[Any] = books.venue.paged(books.said, rows, 20, most, names)
+    return told
 
 
 def whole_seconds(at_ms: int, number: int) -> int:

@@ -118,7 +118,8 @@ class Rules(ABC):
         """Judge key, time and signature of a request that has all but its key in its query or form."""
         said, _, signature = (request.query or request.body.decode()).rpartition("&signature=")
         self.judge_key(request.headers.get(key_header))
-        self.judge_time(*(str(request.params.get(name, "")) for name in ("timestamp", "recvWindow")))
+        stamp, window = (str(request.params.get(name, "")) for name in ("timestamp", "recvWindow"))
+        self.judge_time(stamp, window)
         self.judge_signature(said, signature)
 
     # Lists.
@@ -128,7 +129,7 @@ class Rules(ABC):
         text = str(said.get(name, usual))
         return int(text) if text.isdecimal() and 1 <= int(text) <= most else self.refuse(what)
 
-    def page(
+    def paged(
         self,
         said: Mapping[str, Any],
         rows: Sequence[Any],

@@ -1,60 +1,82 @@
-"""How the two spot venues put things: markets, balances, orders, trades."""
+"""How the two spot venues put things: their codes, markets, balances, orders, trades."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from loopback.spot_books import CONDITIONAL, LEAST_WORTH, STEP
+from loopback.samples import sample
+from loopback.spot_books import CONDITIONAL
+from loopback.swaps import plain
 
 if TYPE_CHECKING:
-    from decimal import Decimal
-
     from loopback.spot import SpotVenue
     from loopback.spot_books import Asked, Traded
 
 _FIRST_ORDER = 9_000
 
-
-def plain(number: Decimal) -> str:
-    return format(number, "f")
+# What a venue refuses: its code, its words, and its status if that is not 400.
+BINANCE: dict[str, tuple[Any, ...]] = {
+    "key": (-2015, "Invalid API-key, IP, or permissions for action.", 401),
+    "time": (-1021, "Timestamp for this request is outside of the recvWindow."),
+    "window": (-1131, "recvWindow must be less than 60000"),
+    "signature": (-1022, "Signature for this request is not valid."),
+    "symbol": (-1121, "Invalid symbol."),
+    "missing": (-1102, "Mandatory parameter was not sent, was empty/null, or malformed."),
+    "combination": (-1128, "Combination of optional parameters invalid."),
+    "hours": (-1127, "More than 24 hours between startTime and endTime."),
+    "kind": (-1116, "Invalid orderType."),
+    "lot": (-1013, "Filter failure: LOT_SIZE"),
+    "tick": (-1013, "Filter failure: PRICE_FILTER"),
+    "worth": (-1013, "Filter failure: NOTIONAL"),
+    "short": (-2010, "Account has insufficient balance for requested action."),
+    "duplicate": (-2010, "Duplicate order sent."),
+    "triggered": (-2010, "Stop price would trigger immediately."),
+    "unknown order": (-2011, "Unknown order sent."),
+    "no order": (-2013, "Order does not exist."),
+}
+MEXC: dict[str, tuple[Any, ...]] = {
+    "key": (10072, "Api key info invalid"),
+    "time": (700003, "Timestamp for this request is outside of the recvWindow."),
+    "window": (700005, "recvWindow must less than 60000"),
+    "signature": (700002, "Signature for this request is not valid."),
+    "symbol": (-1121, "Invalid symbol."),
+    "missing": (700004, "Param must be sent, but was empty/null"),
+    "past": (400, "The start time cannot be earlier than one month"),
+    "kind": (30041, "current order type can not place order"),
+    "lot": (10096, "amount decimal places is too long"),
+    "tick": (33333, "param error"),  # its documentation has no code of its own for it
+    "worth": (30002, "The minimum transaction volume cannot be less than :5USDT"),
+    "short": (30005, "Oversold"),
+    "duplicate": (30099, "a code that is documented nowhere"),
+    "unknown order": (-2011, "Unknown order sent."),
+    "no order": (-2013, "Order does not exist."),
+}
 
 
 def described(venue: SpotVenue, symbol: str) -> dict[str, Any]:
     """A market, as ``exchangeInfo`` has it."""
     base, _, quote = symbol.partition("/")
-    names = {"symbol": base + quote, "baseAsset": base, "quoteAsset": quote, "isSpotTradingAllowed": True}
+    names = {"symbol": base + quote, "baseAsset": base, "quoteAsset": quote}
+    step, least, largest = (plain(each) for each in (venue.step, venue.least_worth, venue.books.largest))
     if venue.name == "mexc":
-        sizes = {"baseAssetPrecision": 5, "quoteAssetPrecision": 2, "baseSizePrecision": plain(STEP)}
-        least = {"quoteAmountPrecision": "1", "quoteAmountPrecisionMarket": plain(LEAST_WORTH)}
-        return {**names, **sizes, **least, "status": "1", "maxQuoteAmount": "5000000", "filters": [], "orderTypes": []}
-    lots = {"minQty": plain(STEP), "stepSize": plain(STEP)}
+        return sample("spot", "mexc market", names, baseSizePrecision=step, quoteAmountPrecisionMarket=least)
+    notional = {"minNotional": least, "applyMinToMarket": True, "maxNotional": "9000000"}
     off = {"minQty": "0.00000000", "stepSize": "0.00000000"}
-    notional = {"minNotional": plain(LEAST_WORTH), "applyMinToMarket": True, "maxNotional": "9000000"}
-    return {
-        **names,
-        "status": "TRADING",
-        "baseAssetPrecision": 8,
-        "quotePrecision": 8,
-        "quoteAssetPrecision": 8,
-        "orderTypes": sorted(venue.way.kinds),
-        "permissions": [],
-        "permissionSets": [["SPOT"]],
-        "filters": [
-            {"filterType": "PRICE_FILTER", "minPrice": "0.01", "maxPrice": "1000000", "tickSize": "0.01"},
-            {"filterType": "LOT_SIZE", **lots, "maxQty": "9000"},
-            {"filterType": "MARKET_LOT_SIZE", **off, "maxQty": plain(venue.books.largest)},
-            {"filterType": "NOTIONAL", **notional, "applyMaxToMarket": False, "avgPriceMins": 5},
-        ],
-    }
+    tick = {"minPrice": plain(venue.tick), "maxPrice": "1000000", "tickSize": plain(venue.tick)}
+    filters = [
+        {"filterType": "PRICE_FILTER", **tick},
+        {"filterType": "LOT_SIZE", "minQty": step, "stepSize": step, "maxQty": plain(venue.most)},
+        {"filterType": "MARKET_LOT_SIZE", **off, "maxQty": largest},
+        {"filterType": "NOTIONAL", **notional, "applyMaxToMarket": False, "avgPriceMins": 5},
+    ]
+    return sample("spot", "binance market", names, filters=filters, orderTypes=sorted(venue.way.kinds))
 
 
 def currencies(venue: SpotVenue) -> list[dict[str, str]]:
     """The balances; both venues tell more than one asks about."""
-    return [
-        {"asset": asset, "free": plain(venue.books.free(asset)), "locked": plain(venue.books.locked(asset))}
-        for asset in sorted(venue.books.totals)
-        if venue.books.totals[asset]
-    ]
+    books = venue.books
+    held = sorted(asset for asset, total in books.totals.items() if total)
+    return [{"asset": each, "free": plain(books.free(each)), "locked": plain(books.locked(each))} for each in held]
 
 
 def order_id(venue: SpotVenue, asked: Asked) -> Any:
@@ -75,51 +97,37 @@ def order(venue: SpotVenue, asked: Asked) -> dict[str, Any]:
         status = "PARTIALLY_CANCELED" if asked.filled else "CANCELED"
     # What rests has milliseconds.
     at_ms = asked.created_ms if asked.rests else moment_ms(venue, asked.number, asked.created_ms)
-    by_venue = f"web_{asked.number}" if venue.name == "binance" else None
-    row = {
-        "symbol": asked.symbol.replace("/", ""),
-        "orderId": order_id(venue, asked),
-        "orderListId": asked.list_number,
-        "clientOrderId": asked.client_id or by_venue,
-        "price": plain(asked.price),
-        "origQty": plain(asked.quantity),
-        "executedQty": plain(asked.filled),
-        "cummulativeQuoteQty": "0",
-        "status": status,
-        "timeInForce": "GTC",
-        "type": asked.kind,
-        "side": asked.side,
-        "time": at_ms,
-        "updateTime": at_ms,
-        "isWorking": True,
-    }
-    if asked.kind in CONDITIONAL and asked.trigger:
-        row["stopPrice"] = plain(asked.trigger)
+    row = sample(
+        "spot",
+        "order",
+        {"symbol": asked.symbol.replace("/", ""), "orderId": order_id(venue, asked), "orderListId": asked.list_number},
+        {"price": plain(asked.price), "origQty": plain(asked.quantity), "executedQty": plain(asked.filled)},
+        dict.fromkeys(("time", "updateTime"), at_ms),
+        clientOrderId=asked.client_id or (f"web_{asked.number}" if venue.name == "binance" else None),
+        status=status,
+        type=asked.kind,
+        side=asked.side,
+        stopPrice=plain(asked.trigger) if asked.kind in CONDITIONAL else "0.0",
+    )
     return {**row, "trailingDelta": asked.trailing} if asked.trailing else row
-
-
-def rest_of_order(row: dict[str, Any]) -> dict[str, Any]:
-    """What of an order Binance answers besides that it was taken."""
-    later = {"time", "updateTime", "isWorking"}
-    return {name: said for name, said in row.items() if name not in later}
 
 
 def trade(venue: SpotVenue, traded: Traded) -> dict[str, Any]:
     """A trade; Binance does not name the client order id."""
-    is_buyer = traded.order.side == "BUY"
-    row = {
-        "symbol": traded.order.symbol.replace("/", ""),
-        "id": traded.number if venue.name == "binance" else f"{traded.number}X1",
-        "orderId": order_id(venue, traded.order),
-        "orderListId": traded.order.list_number,
-        "price": plain(traded.price),
-        "qty": plain(traded.quantity),
-        "quoteQty": plain(traded.price * traded.quantity),
-        "commission": plain(traded.fee),
-        "commissionAsset": traded.fee_asset,
-        "time": moment_ms(venue, traded.number, traded.at_ms),
-        "isBuyer": is_buyer,
-        "isMaker": False,
-        "isBestMatch": True,
-    }
-    return row if venue.name == "binance" else {**row, "clientOrderId": traded.order.client_id}
+    of, is_binance = traded.order, venue.name == "binance"
+    row = sample(
+        "spot",
+        "trade",
+        {"symbol": of.symbol.replace("/", ""), "orderId": order_id(venue, of), "orderListId": of.list_number},
+        {
+            "price": plain(traded.price),
+            "qty": plain(traded.quantity),
+            "quoteQty": plain(traded.price * traded.quantity),
+        },
+        id=traded.number if is_binance else f"{traded.number}X1",
+        commission=plain(traded.fee),
+        commissionAsset=traded.fee_asset,
+        time=moment_ms(venue, traded.number, traded.at_ms),
+        isBuyer=of.side == "BUY",
+    )
+    return row if is_binance else {**row, "clientOrderId": of.client_id}

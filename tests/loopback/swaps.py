@@ -189,7 +189,7 @@ class SwapVenue(Loopback):
         self.nets_funding = False
         self.symbols = {self.market_id(symbol): symbol for symbol in SYMBOLS}
         self.asked: dict[int, Any] = {}
-        self.rates: list[Rate] = []
+        self.rates: list[Any] = []
 
     def symbol(self, said: Any) -> str:
         """ccxt's name of a market, which must exist."""
