@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from loopback.binance_orders import ORDERS
-from loopback.binance_rows import order_id, refusal, trade
+from loopback.binance_rows import WORDS, order_id, refusal, trade
 from loopback.executions import executions
 from loopback.rules import DAY_MS
 from loopback.samples import sample
@@ -174,24 +174,7 @@ class Binance(SwapVenue):
     client_ids = re.compile(r"[.A-Z:/a-z0-9_-]{1,36}")
     numbers_are_text = True
     largest = Decimal(120)
-    codes: ClassVar[dict[str, Any]] = {
-        **dict.fromkeys(("number", "stamp", "price"), -1102),
-        "symbol": -1121,
-        "size": -4003,
-        "step": -1111,
-        "smallest": -4004,
-        "largest": -4005,
-        "worth": -4164,
-        "tick": -4014,
-        "trigger": -4006,
-        "client id": -4015,
-        "page": -1130,
-        "span": -4165,
-        "time": -1021,
-        "window": -1131,
-        "key": -2015,
-        "signature": -1022,
-    }
+    words = WORDS
 
     def __init__(self, path: str | os.PathLike[str], **settings: Any) -> None:
         super().__init__(path, **settings)
@@ -204,8 +187,8 @@ class Binance(SwapVenue):
     def client(self, *, asynchronous: bool = False, **config: Any) -> Any:
         return client_at(self.url, asynchronous=asynchronous, **config)
 
-    def refusal(self, code: int, words: str = "") -> Reply:
-        return refusal(code, words)
+    def refusal(self, what: Any, words: str = "") -> Reply:
+        return refusal(what, words)
 
     def headers(self) -> dict[str, str]:
         return {"X-MBX-USED-WEIGHT-1M": "2399", "X-MBX-ORDER-COUNT-10S": "1"}

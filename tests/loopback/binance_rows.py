@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from loopback.connections import Reply
-from loopback.samples import sample
+from loopback.samples import refusals, sample
 from loopback.swaps import leg_of, plain
 
 if TYPE_CHECKING:
@@ -16,40 +16,7 @@ if TYPE_CHECKING:
 
     Row = sqlite3.Row | dict[str, Any]
 
-WORDS = {
-    -1003: "Too many requests; current limit is 2400 requests per minute.",
-    -1021: "Timestamp for this request is outside of the recvWindow.",
-    -1022: "Signature for this request is not valid.",
-    -1102: "Mandatory parameter was not sent, was empty/null, or malformed.",
-    -1106: "Parameter 'reduceonly' sent when not required.",
-    -1111: "Precision is over the maximum defined for this asset.",
-    -1116: "Invalid orderType.",
-    -1117: "Invalid side.",
-    -1121: "Invalid symbol.",
-    -1128: "Combination of optional parameters invalid.",
-    -1130: "Data sent for parameter is not valid.",
-    -1131: "recvWindow must be less than 60000",
-    -2011: "Unknown order sent.",
-    -2013: "Order does not exist.",
-    -2015: "Invalid API-key, IP, or permissions for action.",
-    -2021: "Order would immediately trigger.",
-    -2022: "ReduceOnly Order is rejected.",
-    -2024: "Position is not sufficient.",
-    -4003: "Quantity less than or equal to zero.",
-    -4004: "Quantity less than min quantity.",
-    -4005: "Quantity greater than max quantity.",
-    -4006: "Stop price less than zero.",
-    -4014: "Price not increased by tick size.",
-    -4015: "Client order id is not valid.",
-    -4061: "Order's position side does not match user's setting.",
-    -4116: "ClientOrderId is duplicated.",
-    -4118: "ReduceOnly Order Failed. Please check your existing position and open orders",
-    -4120: "Order type not supported for this endpoint. Please use the Algo Order API endpoints instead.",
-    -4137: "Quantity must be zero with closePosition equals true",
-    -4164: "Order's notional must be no smaller than 5 (unless you choose reduce only)",
-    -4165: "Invalid time interval",
-}
-_STATUS = {-1003: 429, -2015: 401}
+WORDS = refusals("binance", status=400)
 # The number of a paper order, added to one of these, is its id there. One that triggers gets a second one.
 ORDER, CHILD, ALGO = 4_000_000_000, 8_000_000_000, 2_146_000
 CONDITIONAL = {
@@ -59,8 +26,9 @@ CONDITIONAL = {
 _KINDS = {"order": "MARKET", "stop_loss": "STOP_MARKET", "take_profit": "TAKE_PROFIT_MARKET"}
 
 
-def refusal(code: int, words: str = "") -> Reply:
-    return Reply(_STATUS.get(code, 400), {"code": code, "msg": words or WORDS[code]})
+def refusal(what: Any, words: str = "") -> Reply:
+    code, usual, status = WORDS[what]
+    return Reply(status, {"code": code, "msg": words or usual})
 
 
 def is_true(said: dict[str, Any], name: str) -> bool:

@@ -8,7 +8,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from loopback.bybit_orders import ORDERS
-from loopback.bybit_rows import OPENED, execution, funding, good, index_of, order_id, page, refusal
+from loopback.bybit_rows import OPENED, WORDS, execution, funding, good, index_of, order_id, page, refusal
 from loopback.rules import DAY_MS
 from loopback.samples import sample
 from loopback.server import Reply, Request, Routes
@@ -129,14 +129,7 @@ class Bybit(SwapVenue):
     client_ids = re.compile(r"[A-Za-z0-9_-]{1,36}")
     numbers_are_text = True
     longest_window_ms = 10**9  # no limit is documented
-    codes: ClassVar[dict[str, Any]] = {
-        **dict.fromkeys(("symbol", "number", "size", "step", "tick", "smallest", "largest", "price"), 10001),
-        **dict.fromkeys(("page", "span", "client id", "stamp"), 10001),
-        "time": 10002,
-        "key": 10003,
-        "signature": 10004,
-        "worth": 110094,
-    }
+    words = WORDS
 
     def __init__(self, path: str | os.PathLike[str], **settings: Any) -> None:
         super().__init__(path, **settings)
@@ -148,8 +141,8 @@ class Bybit(SwapVenue):
     def client(self, *, asynchronous: bool = False, **config: Any) -> Any:
         return client_at(self.url, asynchronous=asynchronous, **config)
 
-    def refusal(self, code: int, words: str = "") -> Reply:
-        return refusal(code, words)
+    def refusal(self, what: Any, words: str = "") -> Reply:
+        return refusal(what, words)
 
     def market(self, said: dict[str, Any]) -> str:
         """ccxt's name of the market that is asked about, which must exist and be linear."""

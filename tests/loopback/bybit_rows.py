@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from loopback.connections import Reply
-from loopback.samples import sample
+from loopback.samples import refusals, sample
 from loopback.swaps import falls, leg_of, plain
 
 if TYPE_CHECKING:
@@ -17,23 +17,7 @@ if TYPE_CHECKING:
     from loopback.swaps import Account
     from poslock.position import Side
 
-WORDS = {
-    10001: "Request parameter error.",
-    10002: "The request time exceeds the time window range.",
-    10003: "API key is invalid.",
-    10004: "Error sign, please check your signature generation algorithm.",
-    10006: "Too many visits. Exceeded the API Rate Limit.",
-    10016: "Server error.",
-    110001: "Order does not exist",
-    110008: "The order has been completed or cancelled.",
-    110010: "The order has been cancelled",
-    110017: "current position is zero, cannot fix reduce-only order qty",
-    110072: "OrderLinkedID is duplicate",
-    110074: "This contract is not live",
-    110092: "expect Rising, but trigger_price <= current",
-    110093: "expect Falling, but trigger_price >= current",
-    110094: "Order does not meet minimum order value 5USDT",
-}
+WORDS = refusals("bybit", status=200)
 SIDES = {"buy": "Buy", "sell": "Sell"}
 OPENED: dict[Side, str] = {"long": "Buy", "short": "Sell"}
 _POSITION_STOPS = {"order": "", "stop_loss": "StopLoss", "take_profit": "TakeProfit"}
@@ -44,8 +28,9 @@ def good(venue: Bybit, result: dict[str, Any]) -> dict[str, Any]:
     return {"retCode": 0, "retMsg": "OK", "result": result, "retExtInfo": {}, "time": venue.clock_ms()}
 
 
-def refusal(code: int, words: str = "") -> Reply:
-    return Reply(200, {"retCode": code, "retMsg": words or WORDS[code], "result": {}, "retExtInfo": {}, "time": 1})
+def refusal(what: Any, words: str = "") -> Reply:
+    code, usual, status = WORDS[what]
+    return Reply(status, {"retCode": code, "retMsg": words or usual, "result": {}, "retExtInfo": {}, "time": 1})
 
 
 def page(books: Account, rows: Sequence[dict[str, Any]], *, usual: int, most: int) -> dict[str, Any]:

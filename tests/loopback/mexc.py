@@ -11,9 +11,9 @@ from loopback.mexc_books import Books, Family, wanted
 from loopback.mexc_orders import ORDERS
 from loopback.mexc_rows import TYPES, position
 from loopback.mexc_triggers import TRIGGERS
-from loopback.mexc_words import CODES, good, page, refusal
+from loopback.mexc_words import WORDS, good, page, refusal
 from loopback.rules import Rules
-from loopback.samples import sample
+from loopback.samples import refusals, sample
 from loopback.server import Reply, Request, Routes
 from loopback.swaps import SwapVenue, client_of
 
@@ -129,12 +129,7 @@ def client_at(url: str, *, asynchronous: bool = False, **config: Any) -> Any:
 class SpotSide(Rules):
     """The spot side's judgement of requests, which it signs and refuses in another way."""
 
-    codes: ClassVar = {"key": 10072, "time": 700003, "stamp": 700003, "signature": 700002}
-    words: ClassVar = {
-        10072: "Api key info invalid",
-        700002: "Signature for this request is not valid.",
-        700003: "Timestamp for this request is outside of the recvWindow.",
-    }
+    words = refusals("spot", table="mexc refusals", status=400)
 
     def __init__(self, clock_ms: Callable[[], int]) -> None:
         self._clock_ms = clock_ms
@@ -142,8 +137,9 @@ class SpotSide(Rules):
     def clock_ms(self) -> int:
         return self._clock_ms()
 
-    def refusal(self, code: int, words: str = "") -> Reply:
-        return Reply(400, {"code": code, "msg": words or self.words[code]})
+    def refusal(self, what: Any, words: str = "") -> Reply:
+        code, usual, status = self.words[what]
+        return Reply(status, {"code": code, "msg": words or usual})
 
 
 class Mexc(SwapVenue):
@@ -160,7 +156,7 @@ class Mexc(SwapVenue):
     books_of = Books
     client_ids = re.compile(r".{1,32}")
     largest = Decimal(1_000_000)
-    codes: ClassVar[dict[str, Any]] = CODES
+    words = WORDS
 
     def __init__(self, path: str | os.PathLike[str], *, vol_unit: str = "1", **settings: Any) -> None:
         super().__init__(path, **settings)
@@ -190,8 +186,8 @@ class Mexc(SwapVenue):
             assert isinstance(books, Books)
             yield books
 
-    def refusal(self, code: int, words: str = "") -> Reply:
-        return refusal(code, words)
+    def refusal(self, what: Any, words: str = "") -> Reply:
+        return refusal(what, words)
 
     def admit(self, request: Request) -> None:
         """Judge key, time and signature of a request, and what it is signed with differs on the spot side."""

@@ -126,7 +126,7 @@ def _cancelled(books: Books, row: sqlite3.Row | None, said: object) -> dict[str,
     if row is not None and not code:
         books.cancel(str(row["order_id"]))
     number = int(str(said)) if str(said).isdecimal() else said
-    return {"orderId": number, "errorCode": code, "errorMsg": WORDS[code] if code else "success"}
+    return {"orderId": number, "errorCode": code, "errorMsg": WORDS[code].words if code else "success"}
 
 
 @ORDERS.on("POST", f"{_PRIVATE}/order/cancel_all")

@@ -33,7 +33,7 @@ _LIVE, _CANCELLED = {0, 1}, 4
 @TRIGGERS.on("POST", f"{_PRIVATE}/planorder/place/v2")
 def place_plan(books: Books, said: dict[str, Any]) -> Any:
     venue, kind, trend = books.venue, said.get("orderType", 0), said.get("trend", 0)
-    contracts, trigger = venue.size(said.get("vol"), too_large="largest trigger"), said.get("triggerPrice")
+    contracts, trigger = venue.size(said.get("vol"), too_large="largest_trigger"), said.get("triggerPrice")
     if said.get("triggerType") not in {1, 2}:
         refuse(3002)
     if said.get("executeCycle") not in _CYCLES:

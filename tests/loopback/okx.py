@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from loopback.connections import KEYS
 from loopback.okx_orders import ORDERS
-from loopback.okx_rows import BILL, deal, good, page, refusal
+from loopback.okx_rows import BILL, WORDS, deal, good, page, refusal
 from loopback.rules import DAY_MS
 from loopback.samples import sample
 from loopback.server import Reply, Request, Routes
@@ -175,16 +175,7 @@ class Okx(SwapVenue):
     window_ms = longest_window_ms = ahead_ms = 30_000
     step = smallest = Decimal("0.01")
     largest, most = Decimal(100_000), Decimal(100_000_000)
-    codes: ClassVar[dict[str, Any]] = {
-        # Its documentation has no code of its own for the tick.
-        **dict.fromkeys(("number", "size", "price", "tick", "page", "client id"), 51000),
-        **dict.fromkeys(("time", "stamp"), 50102),
-        "symbol": 51001,
-        "step": 51121,
-        "smallest": 51020,
-        "key": 50111,
-        "signature": 50113,
-    }
+    words = WORDS
 
     def __init__(self, path: str | os.PathLike[str], **settings: Any) -> None:
         super().__init__(path, **{"contract_size": "0.01", **settings})
@@ -201,8 +192,8 @@ class Okx(SwapVenue):
     def market_id(cls, symbol: str) -> str:
         return f"{symbol.partition(':')[0].replace('/', '-')}-SWAP"
 
-    def refusal(self, code: int, words: str = "") -> Reply:
-        return refusal(code, words)
+    def refusal(self, what: Any, words: str = "") -> Reply:
+        return refusal(what, words)
 
     def admit(self, request: Request) -> None:
         """Judge key, passphrase, time and signature of a request, and the kind of market that it names."""

@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from loopback.connections import Refused, Reply
-from loopback.samples import sample
+from loopback.samples import refusals, sample
 from loopback.swaps import leg_of, plain
 
 if TYPE_CHECKING:
@@ -18,38 +18,7 @@ if TYPE_CHECKING:
     from loopback.swaps import Account
     from poslock.exchange.port import Leg
 
-# By code: the status that it comes with, and its words.
-WORDS = {
-    50004: (400, "Endpoint request timeout (does not mean that the request was successful or failed)"),
-    50011: (429, "Too Many Requests"),
-    50036: (200, "The expTime can't be earlier than the current system time."),
-    50046: (200, "This feature is currently unavailable. We are carrying out maintenance."),
-    50102: (401, "Timestamp request expired"),
-    50105: (401, 'Request header "OK-ACCESS-PASSPHRASE" incorrect'),
-    50110: (401, "Your IP is not included in your API key's IP whitelist"),
-    50111: (401, "Invalid OK-ACCESS-KEY"),
-    50113: (401, "Invalid Sign"),
-    51000: (400, "Parameter error"),
-    51001: (200, "Instrument ID doesn't exist."),
-    51016: (200, "Client order ID already exists."),
-    51020: (200, "Your order should meet or exceed the minimum order amount."),
-    51065: (200, "algoClOrdId already exists."),
-    51112: (200, "Close order size exceeds the available size for this position."),
-    51121: (200, "Order quantity must be a multiple of the lot size."),
-    51148: (200, "Failed to place order. The order would make reduce-only orders open the reverse position."),
-    51149: (500, "Order timed out. Please try again."),
-    51169: (200, "Order failed because you don't have any positions in this direction to reduce or close."),
-    51170: (200, "Failed to place order. A reduce-only order can't be the same trading direction as your position."),
-    51202: (200, "Market order amount exceeds the maximum amount."),
-    51203: (200, "Order amount exceeds the limit."),
-    51206: (200, "Please cancel the Reduce Only order before placing the current order."),
-    51277: (200, "The take-profit trigger price can't be higher than the last price."),
-    51278: (200, "The stop-loss trigger price can't be lower than the last price."),
-    51279: (200, "The take-profit trigger price can't be lower than the last price."),
-    51280: (200, "The stop-loss trigger price can't be higher than the last price."),
-    51400: (200, "Cancellation failed as the order has been filled, canceled or does not exist."),
-    51603: (200, "Order does not exist."),
-}
+WORDS = refusals("okx", status=200)
 # The number of a paper order, added to one of these, is its id there; the order that a trigger becomes has another one.
 ORDER, CHILD, ALGO, ELSE = 680_800_000_000_000_000, 680_900_000_000_000_000, 590_900_000_000_000_000, 590_910_000_000
 BILL = 623_950_000_000_000_000
@@ -60,15 +29,15 @@ def good(*rows: Any) -> dict[str, Any]:
     return {"code": "0", "msg": "", "data": list(rows)}
 
 
-def refusal(code: int, words: str = "") -> Reply:
+def refusal(what: Any, words: str = "") -> Reply:
     """A request that was not let in, or not understood."""
-    status, usual = WORDS[code]
+    code, usual, status = WORDS[what]
     return Reply(status, {"code": str(code), "msg": words or usual, "data": []})
 
 
 def fail(code: int, words: str = "") -> NoReturn:
     """Raise the refusal of an operation: its own code, inside an answer that says that all have failed."""
-    row = {"ordId": "", "clOrdId": "", "algoId": "", "sCode": str(code), "sMsg": words or WORDS[code][1]}
+    row = {"ordId": "", "clOrdId": "", "algoId": "", "sCode": str(code), "sMsg": words or WORDS[code].words}
     raise Refused(Reply(200, {"code": "1", "msg": "All operations failed", "data": [row]}))
 
 

@@ -1,6 +1,6 @@
 """What every venue enforces: numbers, sizes, prices, ids, times, signatures, pages and spans.
 
-How much a venue lets through are attributes, and a table has its codes; how it words a refusal is its own.
+How much a venue lets through are attributes, and its documented codes are in a table; its envelope is its own.
 """
 
 from __future__ import annotations
@@ -18,19 +18,20 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from loopback.connections import Reply, Request
+    from loopback.samples import Refusal
 
 DAY_MS = 86_400_000
 _PLAIN = re.compile(r"-?\d+(\.\d+)?")
 
 
 class Rules(ABC):
-    """Limits of a venue, and its codes by what is wrong: ``"tick"``, ``"step"``, ``"page"``, ...
+    """Limits of a venue, and its refusals by code and by what is wrong: ``"tick"``, ``"step"``, ``"page"``, ...
 
     ``largest`` is the most that an order at market may be for, also one that waits for a price; ``most`` that of any
     other. A window beyond ``longest_window_ms`` is refused, or cut down to it where there is no code for that.
     """
 
-    codes: ClassVar[Mapping[str, Any]]
+    words: Mapping[Any, Refusal]
     client_ids: ClassVar[re.Pattern[str]]
     numbers_are_text: ClassVar[bool] = False
     window_ms: ClassVar[int] = 5000
@@ -43,8 +44,8 @@ class Rules(ABC):
     least_worth = Decimal(5)
 
     @abstractmethod
-    def refusal(self, code: Any, words: str = "") -> Reply:
-        """The answer with this code."""
+    def refusal(self, what: Any, words: str = "") -> Reply:
+        """The answer with a code, or with the one for what is wrong."""
 
     @abstractmethod
     def clock_ms(self) -> int:
@@ -52,7 +53,7 @@ class Rules(ABC):
 
     def refuse(self, what: Any, words: str = "") -> NoReturn:
         """Raise the refusal for what is wrong, or with a code."""
-        raise Refused(self.refusal(self.codes.get(what, what), words))
+        raise Refused(self.refusal(what, words))
 
     # Orders.
 
@@ -86,7 +87,7 @@ class Rules(ABC):
         """The client order id of an order, None if it has none."""
         if said in {None, ""} or (isinstance(said, str) and self.client_ids.fullmatch(said)):
             return said or None
-        return self.refuse("client id")
+        return self.refuse("client_id")
 
     # Requests.
 
@@ -95,7 +96,7 @@ class Rules(ABC):
         if not stamp.isdecimal() or not (window or "0").isdecimal():
             self.refuse("stamp")
         window_ms = int(window or self.window_ms)
-        if window_ms > self.longest_window_ms and "window" in self.codes:
+        if window_ms > self.longest_window_ms and "window" in self.words:
             self.refuse("window")
         age_ms = self.clock_ms() - int(stamp)
         if age_ms > min(window_ms, self.longest_window_ms) or age_ms <= -(

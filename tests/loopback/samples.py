@@ -11,7 +11,15 @@ from copy import deepcopy
 from decimal import Decimal
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+
+class Refusal(NamedTuple):
+    """A code of a venue, its words, and the status that it comes with."""
+
+    code: int
+    words: str
+    status: int
 
 
 @cache
@@ -29,3 +37,14 @@ def sample(venue: str, name: str, *said: dict[str, Any], **more: Any) -> dict[st
             raise KeyError(f"{venue} documents no {unknown} of {name}")
         row |= fields
     return row
+
+
+def refusals(venue: str, *, status: int, table: str = "refusals") -> dict[Any, Refusal]:
+    """By code, and by what is wrong: ``"-2015 key @401"`` is the code of a key that is not known, with that status."""
+    told: dict[Any, Refusal] = {}
+    for said, words in _of(venue)[table].items():
+        code, *wrong = said.split()
+        own = [int(each[1:]) for each in wrong if each.startswith("@")]
+        refusal = Refusal(int(code), words, own[0] if own else status)
+        told |= dict.fromkeys([refusal.code, *(each for each in wrong if not each.startswith("@"))], refusal)
+    return told

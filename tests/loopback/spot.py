@@ -11,10 +11,11 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from loopback.connections import KEYS
+from loopback.samples import refusals
 from loopback.server import Loopback, Reply, Request, Routes
 from loopback.spot_books import CONDITIONAL, Books
 from loopback.spot_orders import ORDERS
-from loopback.spot_rows import BINANCE, MEXC, currencies, described
+from loopback.spot_rows import currencies, described
 from loopback.swaps import client_of, plain
 
 if TYPE_CHECKING:
@@ -75,7 +76,6 @@ class Way:
     """What is a venue's own."""
 
     key_header: str
-    refusals: dict[str, tuple[Any, ...]]
     kinds: frozenset[str]
     client_id: re.Pattern[str]
     page: int
@@ -83,8 +83,8 @@ class Way:
 
 _PLAIN = frozenset({"LIMIT", "MARKET", "LIMIT_MAKER"})
 WAYS = {
-    "binance": Way("x-mbx-apikey", BINANCE, _PLAIN | CONDITIONAL, re.compile(r"[.A-Z:/a-z0-9_-]{1,36}"), 1000),
-    "mexc": Way("x-mexc-apikey", MEXC, _PLAIN, re.compile(r"[A-Za-z0-9_-]{1,32}"), 100),
+    "binance": Way("x-mbx-apikey", _PLAIN | CONDITIONAL, re.compile(r"[.A-Z:/a-z0-9_-]{1,36}"), 1000),
+    "mexc": Way("x-mexc-apikey", _PLAIN, re.compile(r"[A-Za-z0-9_-]{1,32}"), 100),
 }
 
 
@@ -101,17 +101,13 @@ class SpotVenue(Loopback):
     routes: ClassVar[Routes] = Routes(PUBLIC, ORDERS)
     numbers_are_text = True
     tick, step, smallest, most = Decimal("0.01"), Decimal("0.00001"), Decimal("0.00001"), Decimal(9000)
-    codes: ClassVar[dict[str, str]] = {
-        **dict.fromkeys(("number", "size", "stamp", "client id", "page"), "missing"),
-        **dict.fromkeys(("step", "smallest", "largest"), "lot"),
-        "price": "tick",
-        "window": "window",
-    }
 
     def __init__(self, path: str | os.PathLike[str], *, name: str) -> None:
         super().__init__(path)
         self.name, self.way = name, WAYS[name]
         self.client_ids = self.way.client_id  # type: ignore[misc]  # it is the class's elsewhere
+        # Of a price off the tick, the documentation of MEXC has no code of its own.
+        self.words = refusals("spot", table=f"{name} refusals", status=400)
         self.books = Books(self.clock_ms)
         self.symbols = {symbol.replace("/", ""): symbol for symbol in SYMBOLS}
         self.denies = 0.0
@@ -125,10 +121,10 @@ class SpotVenue(Loopback):
         options = {"fetchMarkets": {"types": ["spot"]}, "fetchMargins": False, **config.pop("options", {})}
         return client_of(self.name, self.url, asynchronous=asynchronous, options=options, **config)
 
-    def refusal(self, code: str, words: str = "") -> Reply:
-        number, usual, *status = self.way.refusals[code]
+    def refusal(self, what: Any, words: str = "") -> Reply:
+        code, usual, status = self.words[what]
         extra = {"_extend": None} if self.name == "mexc" else {}
-        return Reply(status[0] if status else 400, {"code": number, "msg": words or usual, **extra})
+        return Reply(status, {"code": code, "msg": words or usual, **extra})
 
     def symbol(self, request: Request) -> str:
         """ccxt's name of the market that is asked about, which must exist."""

@@ -70,14 +70,14 @@ def _taken(venue: SpotVenue, asked: Asked, said: dict[str, Any]) -> dict[str, An
 
 @ORDERS.on("GET", f"{_API}/order")
 def query_order(venue: SpotVenue, request: Request) -> Any:
-    return order(venue, _found(venue, request, "no order"))
+    return order(venue, _found(venue, request, "no_order"))
 
 
 @ORDERS.on("DELETE", f"{_API}/order")
 def cancel_order(venue: SpotVenue, request: Request) -> Any:
-    found = _found(venue, request, "unknown order")
+    found = _found(venue, request, "unknown_order")
     if not found.rests:
-        venue.refuse("unknown order")
+        venue.refuse("unknown_order")
     venue.books.cancel(found)
     return order(venue, found)
 

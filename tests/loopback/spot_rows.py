@@ -14,44 +14,6 @@ if TYPE_CHECKING:
 
 _FIRST_ORDER = 9_000
 
-# What a venue refuses: its code, its words, and its status if that is not 400.
-BINANCE: dict[str, tuple[Any, ...]] = {
-    "key": (-2015, "Invalid API-key, IP, or permissions for action.", 401),
-    "time": (-1021, "Timestamp for this request is outside of the recvWindow."),
-    "window": (-1131, "recvWindow must be less than 60000"),
-    "signature": (-1022, "Signature for this request is not valid."),
-    "symbol": (-1121, "Invalid symbol."),
-    "missing": (-1102, "Mandatory parameter was not sent, was empty/null, or malformed."),
-    "combination": (-1128, "Combination of optional parameters invalid."),
-    "hours": (-1127, "More than 24 hours between startTime and endTime."),
-    "kind": (-1116, "Invalid orderType."),
-    "lot": (-1013, "Filter failure: LOT_SIZE"),
-    "tick": (-1013, "Filter failure: PRICE_FILTER"),
-    "worth": (-1013, "Filter failure: NOTIONAL"),
-    "short": (-2010, "Account has insufficient balance for requested action."),
-    "duplicate": (-2010, "Duplicate order sent."),
-    "triggered": (-2010, "Stop price would trigger immediately."),
-    "unknown order": (-2011, "Unknown order sent."),
-    "no order": (-2013, "Order does not exist."),
-}
-MEXC: dict[str, tuple[Any, ...]] = {
-    "key": (10072, "Api key info invalid"),
-    "time": (700003, "Timestamp for this request is outside of the recvWindow."),
-    "window": (700005, "recvWindow must less than 60000"),
-    "signature": (700002, "Signature for this request is not valid."),
-    "symbol": (-1121, "Invalid symbol."),
-    "missing": (700004, "Param must be sent, but was empty/null"),
-    "past": (400, "The start time cannot be earlier than one month"),
-    "kind": (30041, "current order type can not place order"),
-    "lot": (10096, "amount decimal places is too long"),
-    "tick": (33333, "param error"),  # its documentation has no code of its own for it
-    "worth": (30002, "The minimum transaction volume cannot be less than :5USDT"),
-    "short": (30005, "Oversold"),
-    "duplicate": (30099, "a code that is documented nowhere"),
-    "unknown order": (-2011, "Unknown order sent."),
-    "no order": (-2013, "Order does not exist."),
-}
-
 
 def described(venue: SpotVenue, symbol: str) -> dict[str, Any]:
     """A market, as ``exchangeInfo`` has it."""

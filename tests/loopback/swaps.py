@@ -213,7 +213,7 @@ class SwapVenue(Loopback):
 
     def raised(self, error: Exception) -> Reply:
         if isinstance(error, OrderRefused):  # of the books, which have no such market
-            return self.refusal(self.codes["symbol"])
+            return self.refusal("symbol")
         return super().raised(error)
 
     def fund(self, symbol: str, rate: str) -> None:
