@@ -12,23 +12,24 @@ from loopback.executions import executions
 from loopback.rules import DAY_MS
 from loopback.samples import sample
 from loopback.server import Reply, Request, Routes
-from loopback.swaps import SIDES, Account, SwapVenue, client_of, plain
+from loopback.swaps import SIDES, Account, SwapVenue, plain
 from poslock.exchange.port import Leg
 
 if TYPE_CHECKING:
     import os
 
 ACCOUNT = Routes()
+ACCOUNT.says(
+    "/sapi/v1/account/apiRestrictions",
+    lambda books: books.venue.restrictions or books.venue.nothing_here(books.request),
+)
+ACCOUNT.says("/fapi/v1/positionSide/dual", lambda books: {"dualSidePosition": books.venue.hedge})
+ACCOUNT.says("/fapi/v1/time", lambda books: {"serverTime": books.venue.clock_ms()}, signed=False)
 RATE_LIMITED = refusal(-1003)
 UNKNOWN = Reply(503, {"code": -1003, "msg": "Unknown error, please check your request or try again later."})
 UNAVAILABLE = Reply(503, {"code": -1001, "msg": "Service Unavailable."})
 _SPAN_MS, _REACH_MS, _FUNDING_REACH_MS = 7 * DAY_MS, 184 * DAY_MS, 92 * DAY_MS
 _MOST_ROWS = 1000
-
-
-@ACCOUNT.on("GET", "/fapi/v1/time", signed=False)
-def server_time(books: Account, said: dict[str, Any]) -> Any:
-    return {"serverTime": books.venue.clock_ms()}
 
 
 @ACCOUNT.on("GET", "/fapi/v1/exchangeInfo", signed=False)
@@ -68,17 +69,6 @@ def funding_rate(books: Account, said: dict[str, Any]) -> Any:
     rows = [(plain(each.rate), each.at_ms, plain(each.price)) for each in told[: books.venue.limit(said, 100, 1000)]]
     name = said["symbol"]
     return [sample("binance", "rate", symbol=name, fundingRate=r, fundingTime=at, markPrice=p) for r, at, p in rows]
-
-
-@ACCOUNT.on("GET", "/sapi/v1/account/apiRestrictions")
-def restrictions(books: Account, said: dict[str, Any]) -> Any:
-    venue = books.venue
-    return venue.nothing_here(books.request) if venue.restrictions is None else venue.restrictions
-
-
-@ACCOUNT.on("GET", "/fapi/v1/positionSide/dual")
-def position_mode(books: Account, said: dict[str, Any]) -> Any:
-    return {"dualSidePosition": books.venue.hedge}
 
 
 @ACCOUNT.on("GET", "/fapi/v3/positionRisk")
@@ -152,15 +142,6 @@ def _income(
     return sample("binance", "income", ids, incomeType=kind, info=kind, income=amount, time=at_ms)
 
 
-def client_at(url: str, *, asynchronous: bool = False, kind: str = "binanceusdm", **config: Any) -> Any:
-    """A real ccxt client of the venue at *url*; its markets are not loaded yet.
-
-    *kind* is ccxt's id of it: ``"binance"`` has the same futures among other markets.
-    """
-    options = {"fetchCurrencies": False, "fetchMarkets": {"types": ["linear"]}, **config.pop("options", {})}
-    return client_of(kind, url, asynchronous=asynchronous, options=options, **config)
-
-
 class Binance(SwapVenue):
     """The account.
 
@@ -175,6 +156,7 @@ class Binance(SwapVenue):
     numbers_are_text = True
     largest = Decimal(120)
     words = WORDS
+    ccxt_id, options = "binanceusdm", {"fetchCurrencies": False, "fetchMarkets": {"types": ["linear"]}}
 
     def __init__(self, path: str | os.PathLike[str], **settings: Any) -> None:
         super().__init__(path, **settings)
@@ -184,9 +166,6 @@ class Binance(SwapVenue):
         self.restrictions: dict[str, bool] | None = {**dict.fromkeys(names, True), "enableWithdrawals": False}
         self.cancelled: set[int] = set()
 
-    def client(self, *, asynchronous: bool = False, **config: Any) -> Any:
-        return client_at(self.url, asynchronous=asynchronous, **config)
-
     def refusal(self, what: Any, words: str = "") -> Reply:
         return refusal(what, words)
 
@@ -195,3 +174,6 @@ class Binance(SwapVenue):
 
     def admit(self, request: Request) -> None:
         self.judge_query(request, "x-mbx-apikey")
+
+
+client_at = Binance.client_at

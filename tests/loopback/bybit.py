@@ -12,13 +12,21 @@ from loopback.bybit_rows import OPENED, WORDS, execution, funding, good, index_o
 from loopback.rules import DAY_MS
 from loopback.samples import sample
 from loopback.server import Reply, Request, Routes
-from loopback.swaps import SIDES, Account, SwapVenue, client_of, plain
+from loopback.swaps import SIDES, Account, SwapVenue, plain
 from poslock.exchange.port import Leg
 
 if TYPE_CHECKING:
     import os
 
 ACCOUNT = Routes()
+ACCOUNT.says(
+    "/v5/user/query-api",
+    lambda books: good(books, {"readOnly": 0, "permissions": books.venue.permissions, "ips": ["*"], "uta": 1}),
+)
+ACCOUNT.says(
+    "/v5/account/info",
+    lambda books: good(books, {"unifiedMarginStatus": books.venue.status, "marginMode": "REGULAR_MARGIN"}),
+)
 RATE_LIMITED = refusal(10006)
 BANNED = Reply(403, "<html><body>403 Forbidden</body></html>", {"Content-Type": "text/html"})
 
@@ -26,14 +34,14 @@ BANNED = Reply(403, "<html><body>403 Forbidden</body></html>", {"Content-Type": 
 @ACCOUNT.on("GET", "/v5/market/time", signed=False)
 def market_time(books: Account, said: dict[str, Any]) -> Any:
     now_ms = books.venue.clock_ms()
-    return good(books.venue, {"timeSecond": str(now_ms // 1000), "timeNano": str(now_ms * 10**6)})
+    return good(books, {"timeSecond": str(now_ms // 1000), "timeNano": str(now_ms * 10**6)})
 
 
 @ACCOUNT.on("GET", "/v5/market/instruments-info", signed=False)
 def instruments(books: Account, said: dict[str, Any]) -> Any:
     is_here = said.get("category") == "linear" and said.get("status") != "PreLaunch"
     listed = [_market(books.venue, name) for name in books.venue.symbols] if is_here else []
-    return good(books.venue, {"category": "linear", "list": listed, "nextPageCursor": ""})
+    return good(books, {"category": "linear", "list": listed, "nextPageCursor": ""})
 
 
 def _market(venue: Bybit, name: str) -> dict[str, Any]:
@@ -50,17 +58,7 @@ def tickers(books: Account, said: dict[str, Any]) -> Any:
     venue = books.venue
     price = books.price(venue.market(said))
     prices = {"lastPrice": plain(price), "markPrice": plain(venue.mark or price)}
-    return good(venue, {"category": "linear", "list": [sample("bybit", "ticker", prices, symbol=said["symbol"])]})
-
-
-@ACCOUNT.on("GET", "/v5/account/info")
-def info(books: Account, said: dict[str, Any]) -> Any:
-    return good(books.venue, {"unifiedMarginStatus": books.venue.status, "marginMode": "REGULAR_MARGIN"})
-
-
-@ACCOUNT.on("GET", "/v5/user/query-api")
-def key(books: Account, said: dict[str, Any]) -> Any:
-    return good(books.venue, {"readOnly": 0, "permissions": books.venue.permissions, "ips": ["*"], "uta": 1})
+    return good(books, {"category": "linear", "list": [sample("bybit", "ticker", prices, symbol=said["symbol"])]})
 
 
 @ACCOUNT.on("GET", "/v5/position/list")
@@ -111,12 +109,6 @@ def closed_pnl(books: Account, said: dict[str, Any]) -> Any:
     return page(books, [row for row in rows if int(row["updatedTime"]) in times], usual=50, most=100)
 
 
-def client_at(url: str, *, asynchronous: bool = False, **config: Any) -> Any:
-    """A real ccxt client of the venue at *url*; its markets are not loaded yet."""
-    options = {"fetchMarkets": {"types": ["linear"]}, **config.pop("options", {})}
-    return client_of("bybit", url, asynchronous=asynchronous, options=options, **config)
-
-
 class Bybit(SwapVenue):
     """The account.
 
@@ -130,6 +122,7 @@ class Bybit(SwapVenue):
     numbers_are_text = True
     longest_window_ms = 10**9  # no limit is documented
     words = WORDS
+    ccxt_id, options = "bybit", {"fetchMarkets": {"types": ["linear"]}}
 
     def __init__(self, path: str | os.PathLike[str], **settings: Any) -> None:
         super().__init__(path, **settings)
@@ -137,9 +130,6 @@ class Bybit(SwapVenue):
         self.permissions = {"ContractTrade": ["Order", "Position"], "Wallet": ["AccountTransfer"]}
         self.trailing: list[dict[str, Any]] = []
         self.executions: list[dict[str, Any]] = []
-
-    def client(self, *, asynchronous: bool = False, **config: Any) -> Any:
-        return client_at(self.url, asynchronous=asynchronous, **config)
 
     def refusal(self, what: Any, words: str = "") -> Reply:
         return refusal(what, words)
@@ -161,3 +151,6 @@ class Bybit(SwapVenue):
         self.judge_time(stamp, window)
         said = request.query if request.method == "GET" else request.body.decode()
         self.judge_signature(stamp + key + window + said, signature)
+
+
+client_at = Bybit.client_at

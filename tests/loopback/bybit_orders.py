@@ -47,7 +47,7 @@ def create(books: Account, said: dict[str, Any]) -> Any:
         number, contracts = number or taken, contracts - part
         if at_once:
             books.fill(taken)
-    return good(venue, {"orderId": order_id(number or 0), "orderLinkId": client_id or ""})
+    return good(books, {"orderId": order_id(number or 0), "orderLinkId": client_id or ""})
 
 
 def _trigger(books: Account, symbol: str, said: dict[str, Any]) -> tuple[str, Decimal | None]:
@@ -75,7 +75,7 @@ def cancel(books: Account, said: dict[str, Any]) -> Any:
             venue.refuse(110010 if row["state"] == "canceled" else 110008)
         books.cancel(str(number))
     venue.trailing = [row for row in venue.trailing if row not in trailing]
-    return good(venue, {"orderId": said["orderId"], "orderLinkId": ""})
+    return good(books, {"orderId": said["orderId"], "orderLinkId": ""})
 
 
 @ORDERS.on("GET", "/v5/order/realtime")
@@ -113,4 +113,4 @@ def trading_stop(books: Account, said: dict[str, Any]) -> Any:
         kinds |= {"orderType": "Market", "orderStatus": "Untriggered", "reduceOnly": True, "closeOnTrigger": True}
         side = SIDES["sell" if OPENED[leg.side] == "Buy" else "buy"]
         venue.trailing.append(sample("bybit", "order", of, kinds, orderId=number, side=side))
-    return good(venue, {})
+    return good(books, {})

@@ -23,9 +23,9 @@ OPENED: dict[Side, str] = {"long": "Buy", "short": "Sell"}
 _POSITION_STOPS = {"order": "", "stop_loss": "StopLoss", "take_profit": "TakeProfit"}
 
 
-def good(venue: Bybit, result: dict[str, Any]) -> dict[str, Any]:
+def good(books: Account, result: dict[str, Any]) -> dict[str, Any]:
     """A success."""
-    return {"retCode": 0, "retMsg": "OK", "result": result, "retExtInfo": {}, "time": venue.clock_ms()}
+    return {"retCode": 0, "retMsg": "OK", "result": result, "retExtInfo": {}, "time": books.venue.clock_ms()}
 
 
 def refusal(what: Any, words: str = "") -> Reply:
@@ -35,12 +35,11 @@ def refusal(what: Any, words: str = "") -> Reply:
 
 def page(books: Account, rows: Sequence[dict[str, Any]], *, usual: int, most: int) -> dict[str, Any]:
     """A part of a list, and where it goes on: also after its last page, when nothing is left."""
-    venue, said = books.venue, books.said
-    limit = venue.limit(said, usual, most)
-    start = int(str(said.get("cursor", "page:0")).removeprefix("page:"))
+    limit = books.venue.limit(books.said, usual, most)
+    start = int(str(books.said.get("cursor", "page:0")).removeprefix("page:"))
     part = rows[start : start + limit]
     cursor = f"page%3A{start + limit}" if part else ""
-    return good(venue, {"category": "linear", "list": part, "nextPageCursor": cursor})
+    return good(books, {"category": "linear", "list": part, "nextPageCursor": cursor})
 
 
 def index_of(venue: Bybit, side: Side) -> int:

@@ -15,28 +15,26 @@ from loopback.mexc_words import WORDS, good, page, refusal
 from loopback.rules import Rules
 from loopback.samples import refusals, sample
 from loopback.server import Reply, Request, Routes
-from loopback.swaps import SwapVenue, client_of
+from loopback.swaps import SwapVenue
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterator
 
+_PRIVATE, _CONTRACT, _SPOT = "/api/v1/private", "/api/v1/contract", "/api/v3"
 ACCOUNT = Routes()
+ACCOUNT.says(f"{_SPOT}/exchangeInfo", lambda books: {"serverTime": books.venue.clock_ms(), "symbols": []}, signed=False)
+ACCOUNT.says(f"{_PRIVATE}/position/position_mode", lambda books: good(books.venue.position_mode))
+ACCOUNT.says(f"{_SPOT}/capital/config/getall", lambda books: [])
+ACCOUNT.says(f"{_SPOT}/time", lambda books: {"serverTime": books.venue.clock_ms()}, signed=False)
+ACCOUNT.says(
+    f"{_CONTRACT}/detail", lambda books: good([_market(books, name) for name in books.venue.symbols]), signed=False
+)
+ACCOUNT.says(f"{_CONTRACT}/ping", lambda books: good(books.venue.clock_ms()), signed=False)
 RATE_LIMITED = refusal(510)
 MAINTENANCE = refusal(801)
 BANNED = Reply(403, "<html><body>Access Denied</body></html>", {"Content-Type": "text/html"})
-_PRIVATE, _CONTRACT, _SPOT = "/api/v1/private", "/api/v1/contract", "/api/v3"
 _WINDOW_S = 10
-
-
-@ACCOUNT.on("GET", f"{_CONTRACT}/ping", signed=False)
-def ping(books: Books, said: dict[str, Any]) -> Any:
-    return good(books.venue.clock_ms())
-
-
-@ACCOUNT.on("GET", f"{_CONTRACT}/detail", signed=False)
-def detail(books: Books, said: dict[str, Any]) -> Any:
-    return good([_market(books, name) for name in books.venue.symbols])
 
 
 def _market(books: Books, name: str) -> dict[str, Any]:
@@ -53,31 +51,10 @@ def ticker(books: Books, said: dict[str, Any]) -> Any:
     return good(sample("mexc", "ticker", prices, symbol=said["symbol"], fairPrice=books.venue.mark or price))
 
 
-@ACCOUNT.on("GET", f"{_SPOT}/time", signed=False)
-def spot_time(books: Books, said: dict[str, Any]) -> Any:
-    return {"serverTime": books.venue.clock_ms()}
-
-
-@ACCOUNT.on("GET", f"{_SPOT}/exchangeInfo", signed=False)
-def spot_markets(books: Books, said: dict[str, Any]) -> Any:
-    now_ms = books.venue.clock_ms()
-    return {"timezone": "CST", "serverTime": now_ms, "rateLimits": [], "exchangeFilters": [], "symbols": []}
-
-
-@ACCOUNT.on("GET", f"{_SPOT}/capital/config/getall")
-def spot_currencies(books: Books, said: dict[str, Any]) -> Any:
-    return []
-
-
 @ACCOUNT.on("GET", f"{_SPOT}/apiKeyInfo")
 def key(books: Books, said: dict[str, Any]) -> Any:
     rights = {"permissions": ",".join(books.venue.rights), "createTime": 1609992674000, "remainingValidity": 82}
     return {**rights, "note": "test", "accessKey": said.get("accessKey"), "ipWhiteList": "", "status": "VALID"}
-
-
-@ACCOUNT.on("GET", f"{_PRIVATE}/position/position_mode")
-def position_mode(books: Books, said: dict[str, Any]) -> Any:
-    return good(books.venue.position_mode)
 
 
 @ACCOUNT.on("GET", f"{_PRIVATE}/position/open_positions")
@@ -121,11 +98,6 @@ def close_all(books: Books, said: dict[str, Any]) -> Any:
     return good()
 
 
-def client_at(url: str, *, asynchronous: bool = False, **config: Any) -> Any:
-    """A real ccxt client of the venue at *url*; its markets are not loaded yet."""
-    return client_of("mexc", url, asynchronous=asynchronous, currencies=True, **config)
-
-
 class SpotSide(Rules):
     """The spot side's judgement of requests, which it signs and refuses in another way."""
 
@@ -157,6 +129,7 @@ class Mexc(SwapVenue):
     client_ids = re.compile(r".{1,32}")
     largest = Decimal(1_000_000)
     words = WORDS
+    ccxt_id, has_currencies = "mexc", True
 
     def __init__(self, path: str | os.PathLike[str], *, vol_unit: str = "1", **settings: Any) -> None:
         super().__init__(path, **settings)
@@ -167,9 +140,6 @@ class Mexc(SwapVenue):
         self.rights = ["CONTRACT_ACCOUNT_READ", "CONTRACT_DEAL_READ", "CONTRACT_DEAL_WRITE"]
         self.pairs: list[tuple[int, int]] = []
         self.tracks: list[dict[str, Any]] = []
-
-    def client(self, *, asynchronous: bool = False, **config: Any) -> Any:
-        return client_at(self.url, asynchronous=asynchronous, **config)
 
     @classmethod
     def market_id(cls, symbol: str) -> str:
@@ -202,3 +172,6 @@ class Mexc(SwapVenue):
         self.judge_time(stamp, str(window_ms), ahead_ms=min(window_ms, self.longest_window_ms))
         said = request.body.decode() if request.method == "POST" else request.query
         self.judge_signature(headers["apikey"] + stamp + said, headers.get("signature", ""))
+
+
+client_at = Mexc.client_at

@@ -15,26 +15,26 @@ from loopback.okx_rows import BILL, WORDS, deal, good, page, refusal
 from loopback.rules import DAY_MS
 from loopback.samples import sample
 from loopback.server import Reply, Request, Routes
-from loopback.swaps import SIDES, Account, SwapVenue, client_of, plain
+from loopback.swaps import SIDES, Account, SwapVenue, plain
 from poslock.exchange.port import Leg
 
 if TYPE_CHECKING:
     import os
 
 ACCOUNT = Routes()
+ACCOUNT.says("/api/v5/account/bills-archive", lambda books: _bills(books, 90 * DAY_MS))
+ACCOUNT.says("/api/v5/account/bills", lambda books: _bills(books, 7 * DAY_MS))
+ACCOUNT.says("/api/v5/trade/fills-history", lambda books: _fills(books, 90 * DAY_MS))
+ACCOUNT.says("/api/v5/trade/fills", lambda books: _fills(books, 3 * DAY_MS))
+ACCOUNT.says(
+    "/api/v5/public/instruments",
+    lambda books: good(*(_market(books, symbol) for symbol in books.venue.symbols.values())),
+    signed=False,
+)
+ACCOUNT.says("/api/v5/public/time", lambda books: good({"ts": str(books.venue.clock_ms())}), signed=False)
 RATE_LIMITED = refusal(50011)
 MAINTENANCE = refusal(50046)
 BANNED = refusal(50110)
-
-
-@ACCOUNT.on("GET", "/api/v5/public/time", signed=False)
-def now(books: Account, said: dict[str, Any]) -> Any:
-    return good({"ts": str(books.venue.clock_ms())})
-
-
-@ACCOUNT.on("GET", "/api/v5/public/instruments", signed=False)
-def instruments(books: Account, said: dict[str, Any]) -> Any:
-    return good(*(_market(books, symbol) for symbol in books.venue.symbols.values()))
 
 
 def _market(books: Account, symbol: str) -> dict[str, Any]:
@@ -94,16 +94,6 @@ def _position(books: Account, symbol: str, side: str, contracts: Decimal, price:
     return sample("okx", "position", of, pos=plain(sign * contracts), avgPx=plain(price) if price else "")
 
 
-@ACCOUNT.on("GET", "/api/v5/trade/fills")
-def fills(books: Account, said: dict[str, Any]) -> Any:
-    return _fills(books, 3 * DAY_MS)
-
-
-@ACCOUNT.on("GET", "/api/v5/trade/fills-history")
-def fills_history(books: Account, said: dict[str, Any]) -> Any:
-    return _fills(books, 90 * DAY_MS)
-
-
 def _fills(books: Account, reach_ms: int) -> Any:
     symbol = books.venue.symbol(books.said.get("instId"))
     rows, gains = books.deals("fills.symbol = ?", symbol), books.history(symbol).of_fill
@@ -127,16 +117,6 @@ def positions_history(books: Account, said: dict[str, Any]) -> Any:
     return good(*rows[: books.venue.limit(said, 100, 100)])
 
 
-@ACCOUNT.on("GET", "/api/v5/account/bills")
-def bills(books: Account, said: dict[str, Any]) -> Any:
-    return _bills(books, 7 * DAY_MS)
-
-
-@ACCOUNT.on("GET", "/api/v5/account/bills-archive")
-def bills_archive(books: Account, said: dict[str, Any]) -> Any:
-    return _bills(books, 90 * DAY_MS)
-
-
 def _bills(books: Account, reach_ms: int) -> Any:
     rows = books.payments(books.venue.symbol(books.said.get("instId"))) if books.said.get("type") == "8" else []
     told = []
@@ -151,12 +131,6 @@ def _bills(books: Account, reach_ms: int) -> Any:
 def _since(books: Account, rows: list[dict[str, Any]], reach_ms: int) -> list[dict[str, Any]]:
     begin = max(int(books.said.get("begin", 0)), books.venue.clock_ms() - reach_ms)
     return [row for row in rows if begin <= int(row["ts"]) <= int(books.said.get("end", 10**15))]
-
-
-def client_at(url: str, *, asynchronous: bool = False, **config: Any) -> Any:
-    """A real ccxt client of the venue at *url*; its markets are not loaded yet."""
-    options = {"fetchMarkets": {"types": ["swap"]}, **config.pop("options", {})}
-    return client_of("okx", url, asynchronous=asynchronous, options=options, **config)
 
 
 class Okx(SwapVenue):
@@ -176,6 +150,7 @@ class Okx(SwapVenue):
     step = smallest = Decimal("0.01")
     largest, most = Decimal(100_000), Decimal(100_000_000)
     words = WORDS
+    ccxt_id, options = "okx", {"fetchMarkets": {"types": ["swap"]}}
 
     def __init__(self, path: str | os.PathLike[str], **settings: Any) -> None:
         super().__init__(path, **{"contract_size": "0.01", **settings})
@@ -184,9 +159,6 @@ class Okx(SwapVenue):
         self.permissions = "read_only,trade"
         self.algos: list[dict[str, Any]] = []
         self.liquidated: set[int] = set()
-
-    def client(self, *, asynchronous: bool = False, **config: Any) -> Any:
-        return client_at(self.url, asynchronous=asynchronous, **config)
 
     @classmethod
     def market_id(cls, symbol: str) -> str:
@@ -208,3 +180,6 @@ class Okx(SwapVenue):
         self.judge_signature(said, base64.b64decode(signature).hex())
         if isinstance(request.params, dict) and request.params.get("instType", "SWAP") != "SWAP":
             self.refuse(51000)
+
+
+client_at = Okx.client_at

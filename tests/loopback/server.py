@@ -14,6 +14,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar
 from urllib.parse import unquote
 
+import ccxt
+import ccxt.async_support
+
 from loopback.connections import KEYS, Connections, Refused, Reply, Request
 from loopback.rules import Rules
 from poslock import PaperExchange
@@ -84,6 +87,10 @@ class Routes:
 
         return registered
 
+    def says(self, path: str, answer: Callable[[Any], Any], *, signed: bool = True) -> None:
+        """Answer a question with what *answer* makes of the first that a handler is called with."""
+        self.on("GET", path, signed=signed)(lambda of, *_: answer(of))
+
     def find(self, request: Request) -> tuple[Route, dict[str, str]] | None:
         for route in self._routes:
             if route.method == request.method and (match := route.pattern.fullmatch(request.path)):
@@ -100,6 +107,9 @@ class Loopback(Rules):
     """
 
     routes: ClassVar[Routes]
+    ccxt_id: ClassVar[str] = ""
+    options: ClassVar[dict[str, Any]] = {}
+    has_currencies: ClassVar[bool] = False
 
     def __init__(self, path: str | os.PathLike[str], *, latency: float = 0.0, **paper_settings: Any) -> None:
         self.offset_ms = 0
@@ -112,9 +122,24 @@ class Loopback(Rules):
         self._struck, self._carrying_out = threading.Lock(), threading.RLock()
         self._connections = Connections(self)
 
-    @abstractmethod
+    @classmethod
+    def client_at(cls, url: str, *, asynchronous: bool = False, kind: str = "", **config: Any) -> Any:
+        """A real ccxt client that takes the server at *url* for the venue; its markets are not loaded yet.
+
+        *kind* is ccxt's id of the venue, if that is not the usual one.
+        """
+        module = ccxt.async_support if asynchronous else ccxt
+        options = {**cls.options, **config.pop("options", {})}
+        settings = {**KEYS, "enableRateLimit": False, "options": options, **config}
+        client = getattr(module, kind or cls.ccxt_id)(settings)
+        if not cls.has_currencies:
+            client.has["fetchCurrencies"] = False
+        client.urls["api"] = _moved(url, client.urls["api"])
+        return client
+
     def client(self, *, asynchronous: bool = False, **config: Any) -> Any:
-        """A real ccxt client that takes this for the venue."""
+        """As `client_at`, of this venue."""
+        return self.client_at(self.url, asynchronous=asynchronous, **config)
 
     def headers(self) -> dict[str, str]:
         """What comes with every answer: how far the client is from the limit of the venue."""
@@ -195,6 +220,13 @@ class Loopback(Rules):
                 return self.raised(error)
         reply = answer if isinstance(answer, Reply) else Reply(200, _and_more(answer))
         return replace(reply, headers={**self.headers(), **reply.headers})
+
+
+def _moved(url: str, address: Any) -> Any:
+    """The addresses of a client, at the server."""
+    if isinstance(address, dict):
+        return {name: _moved(url, each) for name, each in address.items()}
+    return url + "".join(f"/{part}" for part in address.split("/")[3:])
 
 
 def _and_more(answer: Any) -> Any:

@@ -16,19 +16,17 @@ from loopback.server import Loopback, Reply, Request, Routes
 from loopback.spot_books import CONDITIONAL, Books
 from loopback.spot_orders import ORDERS
 from loopback.spot_rows import currencies, described
-from loopback.swaps import client_of, plain
+from loopback.swaps import plain
 
 if TYPE_CHECKING:
     import os
 
-PUBLIC = Routes()
-SYMBOLS = ("BTC/USDT", "ETH/USDT", "BTC/USDC", "ETH/BTC", *(f"COIN{number}/USDT" for number in range(10)))
 _API = "/api/v3"
-
-
-@PUBLIC.on("GET", f"{_API}/time", signed=False)
-def server_time(venue: SpotVenue, request: Request) -> Any:
-    return {"serverTime": venue.clock_ms()}
+PUBLIC = Routes()
+PUBLIC.says("/api/v1/contract/detail", lambda venue: {"success": True, "code": 0, "data": []}, signed=False)
+PUBLIC.says(f"{_API}/account", lambda venue: {"accountType": "SPOT", "canTrade": True, "balances": currencies(venue)})
+PUBLIC.says(f"{_API}/time", lambda venue: {"serverTime": venue.clock_ms()}, signed=False)
+SYMBOLS = ("BTC/USDT", "ETH/USDT", "BTC/USDC", "ETH/BTC", *(f"COIN{number}/USDT" for number in range(10)))
 
 
 @PUBLIC.on("GET", f"{_API}/exchangeInfo", signed=False)
@@ -37,21 +35,10 @@ def exchange_info(venue: SpotVenue, request: Request) -> Any:
     return {"timezone": "UTC", "serverTime": venue.clock_ms(), "symbols": symbols}
 
 
-@PUBLIC.on("GET", "/api/v1/contract/detail", signed=False)
-def contracts(venue: SpotVenue, request: Request) -> Any:
-    """MEXC's other side, which ccxt asks too."""
-    return {"success": True, "code": 0, "data": []}
-
-
 @PUBLIC.on("GET", f"{_API}/ticker/price", signed=False)
 def ticker(venue: SpotVenue, request: Request) -> Any:
     symbol = venue.symbol(request)
     return {"symbol": request.params["symbol"], "price": plain(venue.books.prices[symbol])}
-
-
-@PUBLIC.on("GET", f"{_API}/account")
-def account(venue: SpotVenue, request: Request) -> Any:
-    return {"accountType": "SPOT", "canTrade": True, "balances": currencies(venue), "permissions": ["SPOT"]}
 
 
 @PUBLIC.on("GET", "/sapi/v1/account/apiRestrictions")
@@ -99,6 +86,7 @@ class SpotVenue(Loopback):
     """
 
     routes: ClassVar[Routes] = Routes(PUBLIC, ORDERS)
+    options: ClassVar[dict[str, Any]] = {"fetchMarkets": {"types": ["spot"]}, "fetchMargins": False}
     numbers_are_text = True
     tick, step, smallest, most = Decimal("0.01"), Decimal("0.00001"), Decimal("0.00001"), Decimal(9000)
 
@@ -116,10 +104,8 @@ class SpotVenue(Loopback):
         self.newest_first = name == "mexc"
         self.rights: dict[str, Any] | None = {"trades": True, "withdraws": False}
 
-    def client(self, *, asynchronous: bool = False, **config: Any) -> Any:
-        """A real ccxt client of this venue; its markets are not loaded yet."""
-        options = {"fetchMarkets": {"types": ["spot"]}, "fetchMargins": False, **config.pop("options", {})}
-        return client_of(self.name, self.url, asynchronous=asynchronous, options=options, **config)
+    def client(self, **config: Any) -> Any:
+        return super().client(kind=self.name, **config)
 
     def refusal(self, what: Any, words: str = "") -> Reply:
         code, usual, status = self.words[what]

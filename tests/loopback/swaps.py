@@ -7,10 +7,6 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import ccxt
-import ccxt.async_support
-
-from loopback.connections import KEYS, Reply, Request
 from loopback.executions import History
 from loopback.server import Loopback
 from poslock.errors import OrderRefused
@@ -22,6 +18,7 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterator, Mapping
 
+    from loopback.connections import Reply, Request
     from loopback.executions import Position
     from loopback.server import Route
     from poslock.exchange.matching import Contract
@@ -31,22 +28,6 @@ if TYPE_CHECKING:
 
 SYMBOLS = ("BTC/USDT:USDT", "ETH/USDT:USDT", *(f"COIN{number}/USDT:USDT" for number in range(50)))
 SIDES: tuple[Side, ...] = ("long", "short")
-
-
-def client_of(kind: str, url: str, *, asynchronous: bool, currencies: bool = False, **config: Any) -> Any:
-    """A real ccxt client of the venue at *url*; *kind* is ccxt's id of it. Its markets are not loaded yet."""
-    module = ccxt.async_support if asynchronous else ccxt
-    client = getattr(module, kind)({**KEYS, "enableRateLimit": False, **config})
-    if not currencies:
-        client.has["fetchCurrencies"] = False
-    client.urls["api"] = _moved(url, client.urls["api"])
-    return client
-
-
-def _moved(url: str, address: Any) -> Any:
-    if isinstance(address, dict):
-        return {name: _moved(url, each) for name, each in address.items()}
-    return url + "".join(f"/{part}" for part in address.split("/")[3:])
 
 
 def plain(number: Decimal) -> str:
