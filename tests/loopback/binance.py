@@ -25,7 +25,7 @@ ACCOUNT.says(
 )
 ACCOUNT.says("/fapi/v1/positionSide/dual", lambda books: {"dualSidePosition": books.venue.hedge})
 ACCOUNT.says("/fapi/v1/time", lambda books: {"serverTime": books.venue.clock_ms()}, signed=False)
-RATE_LIMITED = refusal(-1003)
+RATE_LIMITED = refusal("too_many")
 UNKNOWN = Reply(503, {"code": -1003, "msg": "Unknown error, please check your request or try again later."})
 UNAVAILABLE = Reply(503, {"code": -1001, "msg": "Service Unavailable."})
 _SPAN_MS, _REACH_MS, _FUNDING_REACH_MS = 7 * DAY_MS, 184 * DAY_MS, 92 * DAY_MS
@@ -156,6 +156,7 @@ class Binance(SwapVenue):
     numbers_are_text = True
     largest = Decimal(120)
     words = WORDS
+    bans = True
     ccxt_id, options = "binanceusdm", {"fetchCurrencies": False, "fetchMarkets": {"types": ["linear"]}}
 
     def __init__(self, path: str | os.PathLike[str], **settings: Any) -> None:

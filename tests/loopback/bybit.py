@@ -27,7 +27,7 @@ ACCOUNT.says(
     "/v5/account/info",
     lambda books: good(books, {"unifiedMarginStatus": books.venue.status, "marginMode": "REGULAR_MARGIN"}),
 )
-RATE_LIMITED = refusal(10006)
+RATE_LIMITED = refusal("too_many")
 BANNED = Reply(403, "<html><body>403 Forbidden</body></html>", {"Content-Type": "text/html"})
 
 
@@ -142,6 +142,9 @@ class Bybit(SwapVenue):
         # "If you haven't exceeded it, this is the current timestamp."
         limit = {"X-Bapi-Limit": "50", "X-Bapi-Limit-Status": "49"}
         return {**limit, "X-Bapi-Limit-Reset-Timestamp": str(self.clock_ms())}
+
+    def says_when(self, until_ms: int) -> dict[str, str]:
+        return {"X-Bapi-Limit-Reset-Timestamp": str(until_ms)}
 
     def admit(self, request: Request) -> None:
         """Judge key, time and signature of a request."""

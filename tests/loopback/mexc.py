@@ -31,7 +31,7 @@ ACCOUNT.says(
     f"{_CONTRACT}/detail", lambda books: good([_market(books, name) for name in books.venue.symbols]), signed=False
 )
 ACCOUNT.says(f"{_CONTRACT}/ping", lambda books: good(books.venue.clock_ms()), signed=False)
-RATE_LIMITED = refusal(510)
+RATE_LIMITED = refusal("too_many")
 MAINTENANCE = refusal(801)
 BANNED = Reply(403, "<html><body>Access Denied</body></html>", {"Content-Type": "text/html"})
 _WINDOW_S = 10
@@ -158,6 +158,9 @@ class Mexc(SwapVenue):
 
     def refusal(self, what: Any, words: str = "") -> Reply:
         return refusal(what, words)
+
+    def says_when(self, until_ms: int) -> dict[str, str]:
+        return {}  # its limits are for one or two seconds
 
     def admit(self, request: Request) -> None:
         """Judge key, time and signature of a request, and what it is signed with differs on the spot side."""

@@ -32,7 +32,7 @@ ACCOUNT.says(
     signed=False,
 )
 ACCOUNT.says("/api/v5/public/time", lambda books: good({"ts": str(books.venue.clock_ms())}), signed=False)
-RATE_LIMITED = refusal(50011)
+RATE_LIMITED = refusal("too_many")
 MAINTENANCE = refusal(50046)
 BANNED = refusal(50110)
 
@@ -166,6 +166,9 @@ class Okx(SwapVenue):
 
     def refusal(self, what: Any, words: str = "") -> Reply:
         return refusal(what, words)
+
+    def says_when(self, until_ms: int) -> dict[str, str]:
+        return {}  # its limits are for one or two seconds
 
     def admit(self, request: Request) -> None:
         """Judge key, passphrase, time and signature of a request, and the kind of market that it names."""

@@ -32,7 +32,7 @@ def place(books: Account, said: dict[str, Any]) -> Any:
     is_market = said["ordType"] == "market"
     if not is_market:
         operation(venue.on_tick, said["px"])
-    leg, reduces, contracts = judged(books, said, venue.largest if is_market else venue.most, 51202)
+    leg, reduces, contracts = judged(books, said, *((venue.largest, 51202) if is_market else (venue.most, 51203)))
     if venue.blocks and reduces and books.frozen(leg) + contracts > books.held(leg):
         fail(venue.blocks)
     number = books.enter(leg, "order", contracts, said, reducing=reduces, client_id=client_id)

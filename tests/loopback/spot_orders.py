@@ -104,6 +104,7 @@ def open_orders(venue: SpotVenue, request: Request) -> Any:
 @ORDERS.on("GET", f"{_API}/myTrades")
 def my_trades(venue: SpotVenue, request: Request) -> Any:
     symbol, said = venue.symbol(request), request.params
+    most = min(venue.limit(said, venue.way.page, 1000), venue.page)
     since, until = (int(said[each]) if each in said else None for each in ("startTime", "endTime"))
     judge = _binance_window if venue.name == "binance" else _mexc_window
     keeps = judge(venue, said, since, until)
@@ -111,7 +112,6 @@ def my_trades(venue: SpotVenue, request: Request) -> Any:
     told = [each for each in told if each.number >= int(said.get("fromId", 0))]
     times = {each.number: moment_ms(venue, each.number, each.at_ms) for each in told}
     told = [each for each in told if (since or 0) <= times[each.number] <= (10**15 if until is None else until)]
-    most = min(venue.limit(said, venue.way.page, 1000), venue.page)
     rows = [trade(venue, each) for each in (told[-most:] if keeps == "newest" else told[:most])]
     return rows[::-1] if venue.newest_first else rows
 
