@@ -70,48 +70,30 @@ def order(venue: Binance, row: sqlite3.Row) -> dict[str, Any]:
     if row["state"] == "open":
         ended = "PARTIALLY_FILLED" if filled else "NEW"
     whole = is_true(asked, "closePosition")
-    return sample(
-        "binance",
-        "order",
-        _common(venue, row, asked),
-        {"orderId": order_id(row), "status": "FILLED" if whole and filled else ended, "time": row["created_ms"]},
-        clientOrderId=f"autoalgo-{row['order_id']}" if is_algo(row) else asked["client id"],
-        origQty="0" if whole else row["contracts"],
-        executedQty=plain(filled),
-        cumQty=plain(filled),
-        type=kind,
-        origType=kind,
-    )
+    state = {"status": "FILLED" if whole and filled else ended, "time": row["created_ms"]}
+    client_id = f"autoalgo-{row['order_id']}" if is_algo(row) else asked["client id"]
+    ids = {"orderId": order_id(row), "clientOrderId": client_id, "type": kind, "origType": kind}
+    sizes = {"origQty": "0" if whole else row["contracts"], **dict.fromkeys(("executedQty", "cumQty"), plain(filled))}
+    return sample("binance", "order", _common(venue, row, asked), state, ids, sizes)
 
 
 def algo(venue: Binance, row: sqlite3.Row) -> dict[str, Any]:
     """A conditional order."""
     asked, has_triggered = asked_of(venue, row), bool(Decimal(row["filled"]))
     ended = "FINISHED" if has_triggered else "CANCELED" if row["order_id"] in venue.cancelled else "EXPIRED"
-    return sample(
-        "binance",
-        "algo",
-        _common(venue, row, asked),
-        {"algoId": ALGO + row["order_id"], "clientAlgoId": asked["client id"], "createTime": row["created_ms"]},
-        orderType=asked["type"],
-        quantity="0" if is_true(asked, "closePosition") else row["contracts"],
-        algoStatus="NEW" if row["state"] == "open" else ended,
-        actualOrderId=str(order_id(row)) if has_triggered else "",
-        triggerPrice=row["trigger_price"] or "0",
-    )
+    size = "0" if is_true(asked, "closePosition") else row["contracts"]
+    ids = {"algoId": ALGO + row["order_id"], "clientAlgoId": asked["client id"], "orderType": asked["type"]}
+    state = {"algoStatus": "NEW" if row["state"] == "open" else ended, "createTime": row["created_ms"]}
+    terms = {"quantity": size, "triggerPrice": row["trigger_price"] or "0"}
+    sent = {"actualOrderId": str(order_id(row)) if has_triggered else ""}
+    return sample("binance", "algo", _common(venue, row, asked), ids, state, terms, sent)
 
 
 def trade(venue: Binance, row: Row) -> dict[str, Any]:
     """A fill together with its order."""
     numbers = {"id": row["trade_id"], "orderId": order_id(row), "price": row["price"], "qty": row["contracts"]}
     cost = {"commission": row["fee"], **dict.fromkeys(("commissionAsset", "marginAsset"), row["fee_currency"])}
-    return sample(
-        "binance",
-        "trade",
-        {**numbers, **cost, "symbol": venue.market_id(row["symbol"]), "side": row["side"].upper()},
-        positionSide=asked_of(venue, row).get("positionSide", "BOTH"),
-        quoteQty=plain(Decimal(row["price"]) * Decimal(row["contracts"])),
-        realizedPnl="0",
-        buyer=row["side"] == "buy",
-        time=row["at_ms"],
-    )
+    worth = {"quoteQty": plain(Decimal(row["price"]) * Decimal(row["contracts"])), "realizedPnl": "0"}
+    side = {"side": row["side"].upper(), "positionSide": asked_of(venue, row).get("positionSide", "BOTH")}
+    of = {"symbol": venue.market_id(row["symbol"]), "buyer": row["side"] == "buy", "time": row["at_ms"]}
+    return sample("binance", "trade", numbers, cost, worth, side, of)

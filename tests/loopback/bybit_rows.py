@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from loopback.connections import Reply
 from loopback.samples import refusals, sample
-from loopback.swaps import falls, leg_of, plain
+from loopback.swaps import falls, leg_of, plain, together
 
 if TYPE_CHECKING:
     import sqlite3
@@ -66,18 +66,10 @@ def order(venue: Bybit, row: sqlite3.Row) -> dict[str, Any]:
         "side": SIDES[row["side"]],
         "positionIdx": index_of(venue, leg.side),
     }
-    return sample(
-        "bybit",
-        "order",
-        {**ids, **of, **sizes, **waits},
-        price=asked["price"] if asked and kind == "Limit" else "0",
-        orderStatus=status[row["state"]],
-        timeInForce="GTC" if kind == "Limit" else "IOC",
-        orderType=kind,
-        reduceOnly=bool(row["reduce_only"]),
-        createdTime=str(row["created_ms"]),
-        updatedTime=str(row["created_ms"]),
-    )
+    price, in_force = (asked["price"], "GTC") if asked and kind == "Limit" else ("0", "IOC")
+    terms = {"orderType": kind, "price": price, "timeInForce": in_force, "reduceOnly": bool(row["reduce_only"])}
+    times = dict.fromkeys(("createdTime", "updatedTime"), str(row["created_ms"]))
+    return sample("bybit", "order", ids, of, sizes, waits, terms, times, orderStatus=status[row["state"]])
 
 
 def order_id(number: int) -> str:
@@ -95,17 +87,10 @@ def execution(venue: Bybit, rows: Sequence[sqlite3.Row]) -> dict[str, Any]:
     first = rows[0]
     closed = sum((Decimal(row["contracts"]) for row in rows if row["reduced"]), Decimal(0))
     ids = {"orderId": order_id(first["order_id"]), "orderLinkId": first["client_order_id"] or ""}
-    return sample(
-        "bybit",
-        "execution",
-        {**ids, "symbol": venue.market_id(first["symbol"]), "side": SIDES[first["side"]], "seq": first["trade_id"]},
-        execFee=plain(sum((Decimal(row["fee"]) for row in rows), Decimal(0))),
-        execId=f"e0cbe81d-{first['trade_id']}",
-        execPrice=first["price"],
-        execQty=plain(sum((Decimal(row["contracts"]) for row in rows), Decimal(0))),
-        execTime=str(first["at_ms"]),
-        closedSize=plain(closed) if closed else "",
-    )
+    number = {"execId": f"e0cbe81d-{first['trade_id']}", "seq": first["trade_id"], "execTime": str(first["at_ms"])}
+    of = {"symbol": venue.market_id(first["symbol"]), "side": SIDES[first["side"]], "execPrice": first["price"]}
+    sizes = {"execQty": together(rows, "contracts"), "closedSize": plain(closed) if closed else ""}
+    return sample("bybit", "execution", ids, number, of, sizes, execFee=together(rows, "fee"))
 
 
 def funding(venue: Bybit, row: sqlite3.Row, side: Side) -> dict[str, Any]:

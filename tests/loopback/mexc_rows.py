@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from loopback.mexc_books import CHILD, ORDER
 from loopback.mexc_words import whole_seconds
 from loopback.samples import sample
+from loopback.swaps import together
 
 if TYPE_CHECKING:
     import sqlite3
@@ -43,25 +44,29 @@ def in_mode(books: Books, row: dict[str, Any], asked: Asked) -> dict[str, Any]:
 def order(books: Books, row: sqlite3.Row) -> dict[str, Any]:
     asked, fills = books.asked(row), books.deals("fills.order_id = ?", row["order_id"])
     history, is_plain = books.history(row["symbol"]), row["family"] == "order"
-    filled = sum((Decimal(fill["contracts"]) for fill in fills), Decimal(0))
+    filled = Decimal(together(fills, "contracts"))
     spent = sum((Decimal(fill["contracts"]) * Decimal(fill["price"]) for fill in fills), Decimal(0))
     created_ms = row["created_ms"] if is_plain or not fills else fills[0]["at_ms"]
     times = {"createTime": created_ms, "updateTime": fills[-1]["at_ms"] if fills else created_ms}
     if row["state"] != "open":
         times = {name: whole_seconds(at_ms, row["order_id"]) for name, at_ms in times.items()}
-    said = sample(
-        "mexc",
-        "order",
-        {**of_account(books, row["symbol"]), **times, "orderId": order_id(row), "state": _STATES[row["state"]]},
-        {"price": asked.price, "vol": Decimal(row["contracts"]), "side": asked.side, "orderType": asked.kind},
-        positionId=history.of_fill[fills[0]["trade_id"]][0].position_id if fills else 0,
-        dealAvgPrice=spent / filled if filled else 0,
-        dealVol=filled,
-        takerFee=sum((Decimal(fill["fee"]) for fill in fills), Decimal(0)),
-        profit=sum((history.of_fill[fill["trade_id"]][1] for fill in fills), Decimal(0)),
-        feeCurrency=books.contract.settle,
-        externalOid=asked.external_oid if is_plain else f"_m_{row['order_id']:032x}",
-    )
+    gains = [history.of_fill[fill["trade_id"]] for fill in fills]
+    oid = asked.external_oid if is_plain else f"_m_{row['order_id']:032x}"
+    state = {"state": _STATES[row["state"]], "positionId": gains[0][0].position_id if gains else 0, **times}
+    terms = {"price": asked.price, "vol": Decimal(row["contracts"]), "side": asked.side, "orderType": asked.kind}
+    done = {
+        "dealAvgPrice": spent / filled if filled else 0,
+        "dealVol": filled,
+        "takerFee": Decimal(together(fills, "fee")),
+    }
+    done["profit"] = sum((gain for _, gain in gains), Decimal(0))
+    ids = {
+        "feeCurrency": books.contract.settle,
+        "orderId": order_id(row),
+        "externalOid": oid,
+        **of_account(books, row["symbol"]),
+    }
+    said = sample("mexc", "order", ids, state, terms, done)
     return in_mode(books, said, asked)
 
 
@@ -69,13 +74,9 @@ def deal(books: Books, fill: Mapping[str, Any]) -> dict[str, Any]:
     [row] = books.rows("order_id = ?", fill["order_id"])
     sizes = {"vol": Decimal(fill["contracts"]), "price": Decimal(fill["price"]), "fee": Decimal(fill["fee"])}
     of = {"symbol": books.venue.market_id(fill["symbol"]), "side": books.asked(row).side, "orderId": order_id(row)}
-    return sample(
-        "mexc",
-        "deal",
-        {**of, **sizes, "id": str(fill["trade_id"]), "feeCurrency": fill["fee_currency"]},
-        timestamp=whole_seconds(fill["at_ms"], fill["trade_id"]),
-        profit=books.history(fill["symbol"]).of_fill[fill["trade_id"]][1],
-    )
+    ids = {"id": str(fill["trade_id"]), "timestamp": whole_seconds(fill["at_ms"], fill["trade_id"])}
+    _, profit = books.history(fill["symbol"]).of_fill[fill["trade_id"]]
+    return sample("mexc", "deal", of, sizes, ids, feeCurrency=fill["fee_currency"], profit=profit)
 
 
 def position(books: Books, held: Position) -> dict[str, Any]:
@@ -83,18 +84,11 @@ def position(books: Books, held: Position) -> dict[str, Any]:
     entry = now.entry_price if now else held.entry
     paid = books.payments(held.leg.symbol)
     received = sum((Decimal(row["amount"]) for row in paid if books.paid_for(row) is held), Decimal(0))
-    return sample(
-        "mexc",
-        "position",
-        of_account(books, held.leg.symbol),
-        {"positionId": held.position_id, "positionType": TYPES[held.leg.side], "state": 1 if now else 3},
-        {"holdVol": now.contracts if now else 0, "frozenVol": books.frozen(held.leg) if now else 0},
-        dict.fromkeys(("holdAvgPrice", "openAvgPrice"), entry),
-        dict.fromkeys(("holdAvgPriceFullyScale", "openAvgPriceFullyScale"), str(entry)),
-        {"fee": -held.fees, "totalFee": held.fees, "closeProfitLoss": held.profit, "closeVol": held.closed},
-        closeAvgPrice=held.closed_for / held.closed if held.closed else 0,
-        holdFee=received,
-        realised=held.profit - held.fees + received,
-        createTime=held.opened_ms,
-        updateTime=held.updated_ms,
-    )
+    of = {"positionId": held.position_id, "positionType": TYPES[held.leg.side], "state": 1 if now else 3}
+    of |= {"createTime": held.opened_ms, "updateTime": held.updated_ms, **of_account(books, held.leg.symbol)}
+    sizes = {"holdVol": now.contracts if now else 0, "frozenVol": books.frozen(held.leg) if now else 0}
+    prices: dict[str, Any] = dict.fromkeys(("holdAvgPrice", "openAvgPrice"), entry)
+    prices |= dict.fromkeys(("holdAvgPriceFullyScale", "openAvgPriceFullyScale"), str(entry))
+    closed = {"closeVol": held.closed, "closeAvgPrice": held.closed_for / held.closed if held.closed else 0}
+    gains = {"closeProfitLoss": held.profit, "holdFee": received, "realised": held.profit - held.fees + received}
+    return sample("mexc", "position", of, sizes, prices, closed, gains, fee=-held.fees, totalFee=held.fees)

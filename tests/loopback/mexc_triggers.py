@@ -80,16 +80,11 @@ def _plan(books: Books, row: sqlite3.Row) -> dict[str, Any]:
     asked, state = books.asked(row), books.trigger_state(row)
     cycle = 87600 if asked.rests_ms is None else asked.rests_ms // _HOURS_MS
     at_ms = whole_seconds(row["created_ms"], row["order_id"])
-    said = sample(
-        "mexc",
-        "plan",
-        {**of_account(books, row["symbol"]), "id": str(PLAN + row["order_id"]), "side": asked.side, "state": state},
-        {"triggerPrice": Decimal(row["trigger_price"]), "vol": Decimal(row["contracts"]), "trend": asked.trend},
-        {"triggerType": 2 if falls(row) else 1, "executeCycle": cycle, "orderType": asked.kind},
-        dict.fromkeys(("createTime", "updateTime"), at_ms),
-        orderId=str(CHILD + row["order_id"]) if state == TRIGGERED else "0",
-    )
-    return in_mode(books, said, asked)
+    ids = {"id": str(PLAN + row["order_id"]), "orderId": str(CHILD + row["order_id"]) if state == TRIGGERED else "0"}
+    terms = {"triggerPrice": Decimal(row["trigger_price"]), "vol": Decimal(row["contracts"]), "trend": asked.trend}
+    terms |= {"triggerType": 2 if falls(row) else 1, "executeCycle": cycle, "orderType": asked.kind}
+    of = {**of_account(books, row["symbol"]), **dict.fromkeys(("createTime", "updateTime"), at_ms)}
+    return in_mode(books, sample("mexc", "plan", ids, terms, of, side=asked.side, state=state), asked)
 
 
 # TP/SL orders of a position.
@@ -190,24 +185,19 @@ def _stop(books: Books, number: int, rows: list[sqlite3.Row]) -> dict[str, Any]:
     state, prices = books.trigger_state(row), {each["family"]: Decimal(each["trigger_price"]) for each in rows}
     leg, contracts, triggered = _leg(row), Decimal(row["contracts"]), state == TRIGGERED
     position = books.history(leg.symbol).held(leg.side)
-    return sample(
-        "mexc",
-        "stop",
-        {name: prices.get(kind, 0) for kind, name in _STOP_PRICES.items()},
-        {"id": STOP + number, "symbol": books.venue.market_id(leg.symbol), "positionType": TYPES[leg.side]},
-        {
-            "state": state,
-            "isFinished": int(row["state"] != "open"),
-            "positionId": str(position.position_id if position else 0),
-        },
-        {"vol": contracts, "realityVol": Decimal(row["filled"])},
-        {"takeProfitVol": contracts if "take_profit" in prices else 0},
-        {"stopLossVol": contracts if "stop_loss" in prices else 0},
-        dict.fromkeys(("createTime", "updateTime"), row["created_ms"]),
-        triggerSide=(1 if row["family"] == "take_profit" else 2) if triggered else 0,
-        placeOrderId=str(CHILD + row["order_id"]) if triggered else "0",
-        profitLossVolType="SAME" if len(rows) > 1 else "SEPARATE",
-    )
+    ids = {"id": STOP + number, "positionId": str(position.position_id if position else 0)}
+    ids |= {
+        "symbol": books.venue.market_id(leg.symbol),
+        "placeOrderId": str(CHILD + row["order_id"]) if triggered else "0",
+    }
+    of = {"positionType": TYPES[leg.side], "state": state, "isFinished": int(row["state"] != "open")}
+    which = (1 if row["family"] == "take_profit" else 2) if triggered else 0
+    sizes = {"takeProfitVol": contracts if "take_profit" in prices else 0, "vol": contracts, "triggerSide": which}
+    sizes |= {"stopLossVol": contracts if "stop_loss" in prices else 0, "realityVol": Decimal(row["filled"])}
+    rest = {name: prices.get(kind, 0) for kind, name in _STOP_PRICES.items()}
+    rest |= dict.fromkeys(("createTime", "updateTime"), row["created_ms"])
+    both = "SAME" if len(rows) > 1 else "SEPARATE"
+    return sample("mexc", "stop", ids, of, sizes, rest, profitLossVolType=both)
 
 
 # Trailing orders.
@@ -221,17 +211,12 @@ def place_track(books: Books, said: dict[str, Any]) -> Any:
         refuse(600)
     leg, side, _ = books.terms()
     active, only = said.get("activePrice"), {"reduceOnly": said.get("reduceOnly") is True}
-    row = sample(
-        "mexc",
-        "track",
-        {**of_account(books, leg.symbol), **only, "id": str(TRACK + len(venue.tracks) + 1), "side": side},
-        {"vol": contracts, "backValue": back, "markPrice": books.price(leg.symbol), "activePrice": active or 0},
-        {name: said[name] for name in ("trend", "backType")},
-        dict.fromkeys(("createTime", "updateTime"), venue.clock_ms()),
-        triggerType=2 if side in {3, 4} else 1,
-        state=0 if active else 1,
-        positionMode=venue.position_mode,
-    )
+    ids = {"id": str(TRACK + len(venue.tracks) + 1), "side": side, **of_account(books, leg.symbol)}
+    terms = {"vol": contracts, "backValue": back, "markPrice": books.price(leg.symbol), "activePrice": active or 0}
+    terms |= {"trend": said["trend"], "backType": said["backType"], "triggerType": 2 if side in {3, 4} else 1}
+    state = {"state": 0 if active else 1, "positionMode": venue.position_mode}
+    state |= dict.fromkeys(("createTime", "updateTime"), venue.clock_ms())
+    row = sample("mexc", "track", ids, terms, state, only)
     venue.tracks.append(row)
     return good(row["id"])
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from loopback.connections import Refused, Reply
 from loopback.samples import refusals, sample
-from loopback.swaps import leg_of, plain
+from loopback.swaps import leg_of, plain, together
 
 if TYPE_CHECKING:
     import sqlite3
@@ -88,11 +88,8 @@ def order_id(row: Any) -> str:
 def _common(venue: Okx, row: sqlite3.Row, reduces: int) -> dict[str, Any]:
     """What rows of orders and of fills have alike."""
     leg = leg_of(row["symbol"], row["side"], reduces=bool(reduces))
-    return {
-        "instId": venue.market_id(row["symbol"]),
-        "side": row["side"],
-        "posSide": leg.side if venue.hedge else "net",
-    }
+    position = {"instId": venue.market_id(row["symbol"]), "posSide": leg.side if venue.hedge else "net"}
+    return {**position, "side": row["side"]}
 
 
 def _of_order(venue: Okx, row: sqlite3.Row) -> dict[str, Any]:
@@ -131,19 +128,8 @@ def deal(venue: Okx, rows: Sequence[sqlite3.Row], gain: Decimal) -> dict[str, An
     first = rows[0]
     asked = venue.asked.get(first["order_id"], {})
     number = first["trade_id"] * (-1 if first["trade_id"] in venue.liquidated else 1)
-    return sample(
-        "okx",
-        "fill",
-        _common(venue, first, first["reduced"]),
-        tradeId=str(number),
-        ordId=order_id(first),
-        clOrdId=asked.get("clOrdId", ""),
-        billId=str(BILL + first["trade_id"]),
-        fillPx=first["price"],
-        fillSz=plain(sum((Decimal(row["contracts"]) for row in rows), Decimal(0))),
-        fillPnl=plain(gain),
-        fee=plain(-sum((Decimal(row["fee"]) for row in rows), Decimal(0))),
-        feeCcy=first["fee_currency"],
-        ts=str(first["at_ms"] + 1),
-        fillTime=str(first["at_ms"]),
-    )
+    ids = {"tradeId": str(number), "billId": str(BILL + first["trade_id"]), "ordId": order_id(first)}
+    ids |= {"clOrdId": asked.get("clOrdId", ""), "ts": str(first["at_ms"] + 1), "fillTime": str(first["at_ms"])}
+    sizes = {"fillPx": first["price"], "fillSz": together(rows, "contracts"), "fillPnl": plain(gain)}
+    cost = {"fee": plain(-Decimal(together(rows, "fee"))), "feeCcy": first["fee_currency"]}
+    return sample("okx", "fill", _common(venue, first, first["reduced"]), ids, sizes, cost)

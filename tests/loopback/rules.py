@@ -59,12 +59,12 @@ class Rules(ABC):
 
     def number(self, said: Any, what: str = "number") -> Decimal:
         """A positive number, in plain digits if it is text."""
-        text = str(said)
-        if isinstance(said, str) != self.numbers_are_text and (self.numbers_are_text or said is None):
+        is_text = isinstance(said, str)
+        if said is None or isinstance(said, bool) or (self.numbers_are_text and not is_text):
             self.refuse(what)
-        if isinstance(said, bool) or (isinstance(said, str) and not _PLAIN.fullmatch(text)):
+        if is_text and not _PLAIN.fullmatch(said):
             self.refuse(what)
-        value = Decimal(text)
+        value = Decimal(str(said))
         return value if value > 0 else self.refuse(what)
 
     def size(self, said: Any, *, largest: Decimal | None = None, too_large: str = "largest") -> Decimal:

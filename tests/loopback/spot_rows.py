@@ -59,37 +59,26 @@ def order(venue: SpotVenue, asked: Asked) -> dict[str, Any]:
         status = "PARTIALLY_CANCELED" if asked.filled else "CANCELED"
     # What rests has milliseconds.
     at_ms = asked.created_ms if asked.rests else moment_ms(venue, asked.number, asked.created_ms)
-    row = sample(
-        "spot",
-        "order",
-        {"symbol": asked.symbol.replace("/", ""), "orderId": order_id(venue, asked), "orderListId": asked.list_number},
-        {"price": plain(asked.price), "origQty": plain(asked.quantity), "executedQty": plain(asked.filled)},
-        dict.fromkeys(("time", "updateTime"), at_ms),
-        clientOrderId=asked.client_id or (f"web_{asked.number}" if venue.name == "binance" else None),
-        status=status,
-        type=asked.kind,
-        side=asked.side,
-        stopPrice=plain(asked.trigger) if asked.kind in CONDITIONAL else "0.0",
-    )
+    by_venue = f"web_{asked.number}" if venue.name == "binance" else None
+    ids = {"orderId": order_id(venue, asked), "orderListId": asked.list_number, "symbol": asked.symbol.replace("/", "")}
+    of = {"clientOrderId": asked.client_id or by_venue, "status": status, "type": asked.kind, "side": asked.side}
+    sizes = {"price": plain(asked.price), "origQty": plain(asked.quantity), "executedQty": plain(asked.filled)}
+    times = dict.fromkeys(("time", "updateTime"), at_ms)
+    trigger = plain(asked.trigger) if asked.kind in CONDITIONAL else "0.0"
+    row = sample("spot", "order", ids, of, sizes, times, stopPrice=trigger)
     return {**row, "trailingDelta": asked.trailing} if asked.trailing else row
 
 
 def trade(venue: SpotVenue, traded: Traded) -> dict[str, Any]:
     """A trade; Binance does not name the client order id."""
     of, is_binance = traded.order, venue.name == "binance"
-    row = sample(
-        "spot",
-        "trade",
-        {"symbol": of.symbol.replace("/", ""), "orderId": order_id(venue, of), "orderListId": of.list_number},
-        {
-            "price": plain(traded.price),
-            "qty": plain(traded.quantity),
-            "quoteQty": plain(traded.price * traded.quantity),
-        },
-        id=traded.number if is_binance else f"{traded.number}X1",
-        commission=plain(traded.fee),
-        commissionAsset=traded.fee_asset,
-        time=moment_ms(venue, traded.number, traded.at_ms),
-        isBuyer=of.side == "BUY",
-    )
+    ids = {"id": traded.number if is_binance else f"{traded.number}X1", "orderId": order_id(venue, of)}
+    ids |= {"symbol": of.symbol.replace("/", ""), "orderListId": of.list_number, "isBuyer": of.side == "BUY"}
+    sizes = {
+        "price": plain(traded.price),
+        "qty": plain(traded.quantity),
+        "quoteQty": plain(traded.price * traded.quantity),
+    }
+    cost = {"commission": plain(traded.fee), "commissionAsset": traded.fee_asset}
+    row = sample("spot", "trade", ids, sizes, cost, time=moment_ms(venue, traded.number, traded.at_ms))
     return row if is_binance else {**row, "clientOrderId": of.client_id}

@@ -16,7 +16,7 @@ from poslock.exchange.port import Leg
 if TYPE_CHECKING:
     import os
     import sqlite3
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from loopback.connections import Reply, Request
     from loopback.executions import Position
@@ -32,6 +32,11 @@ SIDES: tuple[Side, ...] = ("long", "short")
 
 def plain(number: Decimal) -> str:
     return format(number, "f")
+
+
+def together(rows: Iterable[Row], column: str) -> str:
+    """The sum of a column."""
+    return plain(sum((Decimal(row[column]) for row in rows), Decimal(0)))
 
 
 def leg_of(symbol: str, side: str, *, reduces: bool) -> Leg:
@@ -124,14 +129,8 @@ class Account(Matching):
         """Enter an order that was asked for with *said*; its number."""
         # The books take an id once; at some venues one may come again when the order that had it has ended.
         free = client_id is None or self.order_by_client_id(client_id) is None
-        number = self.insert(
-            leg,
-            family,
-            contracts,
-            reducing=reducing,
-            client_order_id=client_id if free else None,
-            trigger_price=trigger,
-        )
+        name = client_id if free else None
+        number = self.insert(leg, family, contracts, reducing=reducing, client_order_id=name, trigger_price=trigger)
         self.venue.asked[number] = said
         return number
 
@@ -202,11 +201,8 @@ class SwapVenue(Loopback):
         with self.account() as account:
             price = account.price(symbol)
             worth = price * account.contract.size * Decimal(rate)
-            due = {
-                side: sign * worth * account.held(Leg(symbol, side)) for side, sign in zip(SIDES, (-1, 1), strict=True)
-            }
-            if self.nets_funding:
-                due = {"long": due["long"] + due["short"]}
+            long, short = (account.held(Leg(symbol, side)) * worth for side in SIDES)
+            due: dict[Side, Decimal] = {"long": short - long} if self.nets_funding else {"long": -long, "short": short}
             for side, amount in due.items():
                 if amount:
                     account.pay_funding(symbol, side if self.hedge else None, amount)
