@@ -89,6 +89,12 @@ def _found(books: Books, row: sqlite3.Row | None) -> Any:
     return good(None) if books.venue.answers_null else refuse(2040)
 
 
+@ORDERS.on("POST", f"{_PRIVATE}/order/batch_query_with_external")
+def several(books: Books, said: list[dict[str, str]]) -> Any:
+    found = [_external(books, each["symbol"], each["externalOid"]) for each in said]
+    return good([order(books, row) for row in found if row])
+
+
 @ORDERS.on("GET", f"{_PRIVATE}/order/deal_details/{{number}}")
 def deal_details(books: Books, said: dict[str, Any], number: str) -> Any:
     row = _numbered(books, number)
