@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     import os
 
 ACCOUNT = Routes()
+ACCOUNT.says("/fapi/v1/time", lambda books: {"serverTime": books.venue.clock_ms()}, signed=False)
+ACCOUNT.says("/fapi/v1/positionSide/dual", lambda books: {"dualSidePosition": books.venue.hedge})
 ACCOUNT.says(
     "/sapi/v1/account/apiRestrictions",
     lambda books: books.venue.restrictions or books.venue.nothing_here(books.request),
 )
-ACCOUNT.says("/fapi/v1/positionSide/dual", lambda books: {"dualSidePosition": books.venue.hedge})
-ACCOUNT.says("/fapi/v1/time", lambda books: {"serverTime": books.venue.clock_ms()}, signed=False)
 RATE_LIMITED = refusal("too_many")
 UNKNOWN = Reply(503, {"code": -1003, "msg": "Unknown error, please check your request or try again later."})
 UNAVAILABLE = Reply(503, {"code": -1001, "msg": "Service Unavailable."})

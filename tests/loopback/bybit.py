@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 ACCOUNT = Routes()
 ACCOUNT.says(
-    "/v5/user/query-api",
-    lambda books: good(books, {"readOnly": 0, "permissions": books.venue.permissions, "ips": ["*"], "uta": 1}),
-)
-ACCOUNT.says(
     "/v5/account/info",
     lambda books: good(books, {"unifiedMarginStatus": books.venue.status, "marginMode": "REGULAR_MARGIN"}),
+)
+ACCOUNT.says(
+    "/v5/user/query-api",
+    lambda books: good(books, {"readOnly": 0, "permissions": books.venue.permissions, "ips": ["*"], "uta": 1}),
 )
 RATE_LIMITED = refusal("too_many")
 BANNED = Reply(403, "<html><body>403 Forbidden</body></html>", {"Content-Type": "text/html"})

@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
 _PRIVATE, _CONTRACT, _SPOT = "/api/v1/private", "/api/v1/contract", "/api/v3"
 ACCOUNT = Routes()
-ACCOUNT.says(f"{_SPOT}/exchangeInfo", lambda books: {"serverTime": books.venue.clock_ms(), "symbols": []}, signed=False)
-ACCOUNT.says(f"{_PRIVATE}/position/position_mode", lambda books: good(books.venue.position_mode))
-ACCOUNT.says(f"{_SPOT}/capital/config/getall", lambda books: [])
-ACCOUNT.says(f"{_SPOT}/time", lambda books: {"serverTime": books.venue.clock_ms()}, signed=False)
+ACCOUNT.says(f"{_CONTRACT}/ping", lambda books: good(books.venue.clock_ms()), signed=False)
 ACCOUNT.says(
     f"{_CONTRACT}/detail", lambda books: good([_market(books, name) for name in books.venue.symbols]), signed=False
 )
-ACCOUNT.says(f"{_CONTRACT}/ping", lambda books: good(books.venue.clock_ms()), signed=False)
+ACCOUNT.says(f"{_SPOT}/time", lambda books: {"serverTime": books.venue.clock_ms()}, signed=False)
+ACCOUNT.says(f"{_SPOT}/capital/config/getall", lambda books: [])
+ACCOUNT.says(f"{_PRIVATE}/position/position_mode", lambda books: good(books.venue.position_mode))
+ACCOUNT.says(f"{_SPOT}/exchangeInfo", lambda books: {"serverTime": books.venue.clock_ms(), "symbols": []}, signed=False)
 RATE_LIMITED = refusal("too_many")
 MAINTENANCE = refusal(801)
 BANNED = Reply(403, "<html><body>Access Denied</body></html>", {"Content-Type": "text/html"})

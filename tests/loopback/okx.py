@@ -22,16 +22,16 @@ if TYPE_CHECKING:
     import os
 
 ACCOUNT = Routes()
-ACCOUNT.says("/api/v5/account/bills-archive", lambda books: _bills(books, 90 * DAY_MS))
-ACCOUNT.says("/api/v5/account/bills", lambda books: _bills(books, 7 * DAY_MS))
-ACCOUNT.says("/api/v5/trade/fills-history", lambda books: _fills(books, 90 * DAY_MS))
-ACCOUNT.says("/api/v5/trade/fills", lambda books: _fills(books, 3 * DAY_MS))
+ACCOUNT.says("/api/v5/public/time", lambda books: good({"ts": str(books.venue.clock_ms())}), signed=False)
 ACCOUNT.says(
     "/api/v5/public/instruments",
     lambda books: good(*(_market(books, symbol) for symbol in books.venue.symbols.values())),
     signed=False,
 )
-ACCOUNT.says("/api/v5/public/time", lambda books: good({"ts": str(books.venue.clock_ms())}), signed=False)
+ACCOUNT.says("/api/v5/trade/fills", lambda books: _fills(books, 3 * DAY_MS))
+ACCOUNT.says("/api/v5/trade/fills-history", lambda books: _fills(books, 90 * DAY_MS))
+ACCOUNT.says("/api/v5/account/bills", lambda books: _bills(books, 7 * DAY_MS))
+ACCOUNT.says("/api/v5/account/bills-archive", lambda books: _bills(books, 90 * DAY_MS))
 RATE_LIMITED = refusal("too_many")
 MAINTENANCE = refusal(50046)
 BANNED = refusal(50110)

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 _API = "/api/v3"
 PUBLIC = Routes()
-PUBLIC.says("/api/v1/contract/detail", lambda venue: {"success": True, "code": 0, "data": []}, signed=False)
-PUBLIC.says(f"{_API}/account", lambda venue: {"accountType": "SPOT", "canTrade": True, "balances": currencies(venue)})
 PUBLIC.says(f"{_API}/time", lambda venue: {"serverTime": venue.clock_ms()}, signed=False)
+PUBLIC.says(f"{_API}/account", lambda venue: {"accountType": "SPOT", "canTrade": True, "balances": currencies(venue)})
+PUBLIC.says("/api/v1/contract/detail", lambda venue: {"success": True, "code": 0, "data": []}, signed=False)
 SYMBOLS = ("BTC/USDT", "ETH/USDT", "BTC/USDC", "ETH/BTC", *(f"COIN{number}/USDT" for number in range(10)))
 
 
