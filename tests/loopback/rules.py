@@ -9,7 +9,9 @@ import hashlib
 import hmac
 import re
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from decimal import Decimal
+from math import ceil
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from loopback.connections import KEYS, Refused
@@ -28,7 +30,8 @@ class Rules(ABC):
     """Limits of a venue, and its refusals by code and by what is wrong: ``"tick"``, ``"step"``, ``"page"``, ...
 
     ``largest`` is the most that an order at market may be for, also one that waits for a price; ``most`` that of any
-    other. A window beyond ``longest_window_ms`` is refused, or cut down to it where there is no code for that.
+    other. A window beyond ``longest_window_ms`` is refused, or cut down to it where there is no code for that. One that
+    ``bans`` answers 418 to those who ask while they are turned away.
     """
 
     words: Mapping[Any, Refusal]
@@ -37,6 +40,10 @@ class Rules(ABC):
     window_ms: ClassVar[int] = 5000
     longest_window_ms: ClassVar[int] = 60_000
     ahead_ms: ClassVar[int] = 1000
+
+    bans: ClassVar[bool] = False
+    _let_in: int | None = None
+    _allowed = _pause_ms = _shut_until_ms = 0
 
     tick = Decimal("0.1")
     step = smallest = Decimal("0.001")
@@ -122,6 +129,31 @@ class Rules(ABC):
         stamp, window = (str(request.params.get(name, "")) for name in ("timestamp", "recvWindow"))
         self.judge_time(stamp, window)
         self.judge_signature(said, signature)
+
+    # How often somebody may ask.
+
+    def limit_to(self, requests: int, pause: float) -> None:
+        """From now on the venue lets so many requests in, then none for *pause* seconds of its clock, and so on."""
+        self._let_in = self._allowed = requests
+        self._pause_ms = int(pause * 1000)
+
+    def turned_away(self) -> Reply | None:
+        """The answer to a request that is one too many; to ask meanwhile is to be banned, if the venue bans."""
+        if self._let_in is None:
+            return None
+        now_ms, asked_meanwhile = self.clock_ms(), self.clock_ms() < self._shut_until_ms
+        if not asked_meanwhile and self._let_in:
+            self._let_in -= 1
+            return None
+        if not asked_meanwhile or self.bans:
+            self._let_in, self._shut_until_ms = self._allowed, now_ms + self._pause_ms
+        reply = self.refusal("too_many")
+        status = 418 if asked_meanwhile and self.bans else reply.status
+        return replace(reply, status=status, headers=self.says_when(self._shut_until_ms))
+
+    def says_when(self, until_ms: int) -> dict[str, str]:
+        """The headers that tell for how long nobody is let in."""
+        return {"Retry-After": str(ceil((until_ms - self.clock_ms()) / 1000))}
 
     # Lists.
 

@@ -11,7 +11,6 @@ import threading
 import time
 from abc import abstractmethod
 from dataclasses import dataclass, replace
-from math import ceil
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar
 from urllib.parse import unquote
 
@@ -111,7 +110,6 @@ class Loopback(Rules):
     ccxt_id: ClassVar[str] = ""
     options: ClassVar[dict[str, Any]] = {}
     has_currencies: ClassVar[bool] = False
-    bans: ClassVar[bool] = False
 
     def __init__(self, path: str | os.PathLike[str], *, latency: float = 0.0, **paper_settings: Any) -> None:
         self.offset_ms = 0
@@ -121,8 +119,6 @@ class Loopback(Rules):
         self.errors: list[Exception] = []
         self._latency = latency
         self._faults: list[Fault] = []
-        self._let_in: int | None = None
-        self._allowed, self._pause_ms, self._shut_until_ms = 0, 0, 0
         self._struck, self._carrying_out = threading.Lock(), threading.RLock()
         self._connections = Connections(self)
 
@@ -170,29 +166,6 @@ class Loopback(Rules):
         """What a handler answers: it is called with the venue, the request, and the parts of the path."""
         return route.handler(self, request, **parts)
 
-    def limit_to(self, requests: int, pause: float) -> None:
-        """From now on the venue lets so many requests in, then none for *pause* seconds of its clock, and so on."""
-        self._let_in = self._allowed = requests
-        self._pause_ms = int(pause * 1000)
-
-    def _turned_away(self) -> Reply | None:
-        """The answer to a request that is one too many; to ask meanwhile is to be banned, if the venue bans."""
-        if self._let_in is None:
-            return None
-        now_ms, asked_meanwhile = self.clock_ms(), self.clock_ms() < self._shut_until_ms
-        if not asked_meanwhile and self._let_in:
-            self._let_in -= 1
-            return None
-        if not asked_meanwhile or self.bans:
-            self._let_in, self._shut_until_ms = self._allowed, now_ms + self._pause_ms
-        reply = self.refusal("too_many")
-        status = 418 if asked_meanwhile and self.bans else reply.status
-        return replace(reply, status=status, headers=self.says_when(self._shut_until_ms))
-
-    def says_when(self, until_ms: int) -> dict[str, str]:
-        """The headers that tell for how long nobody is let in."""
-        return {"Retry-After": str(ceil((until_ms - self.clock_ms()) / 1000))}
-
     def nothing_here(self, request: Request) -> Reply:
         return Reply(404, "<html><body>404 page not found</body></html>", {"Content-Type": "text/html"})
 
@@ -222,7 +195,7 @@ class Loopback(Rules):
             what = what(request)
         if what == "drop" or self._connections.ended:
             return None, 0
-        reply = what if isinstance(what, Reply) else self._turned_away() or self._carried_out(request)
+        reply = what if isinstance(what, Reply) else self.turned_away() or self._carried_out(request)
         if what == "garbage":
             reply = Reply(200, _GARBAGE, {"Content-Type": "text/html"})
         return (None, 0) if what == "lose" else (reply, 0.5 if what == "cut" else 1)
