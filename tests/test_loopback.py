@@ -197,6 +197,12 @@ def test_sizes_that_do_not_fit_are_refused(venue: Loopback, name: str, what: str
     assert_refused(venue, what, way.api, way.path, way.with_size(text), "POST")
 
 
+def test_what_is_less_than_the_smallest_order_is_refused(venue: Loopback, name: str) -> None:
+    """Where that is more than one step."""
+    way, venue.smallest = WAYS[name], venue.step * 5
+    assert_refused(venue, "smallest", way.api, way.path, way.with_size(format(venue.step * 4, "f")), "POST")
+
+
 @pytest.mark.parametrize("name", [each for each in WAYS if each != "mexc"])
 def test_numbers_that_venues_cannot_read_are_refused(venue: Loopback, name: str) -> None:
     """Text with an exponent, as Python writes small ones, and no text at all; MEXC futures take JSON's numbers."""
@@ -227,6 +233,13 @@ def test_requests_of_another_time_are_refused(venue: Loopback, name: str, offset
     """Whether the venue's clock is ahead or behind."""
     way, venue.offset_ms = WAYS[name], offset_ms
     assert_refused(venue, "time", way.api, way.path, way.order, "POST")
+
+
+@pytest.mark.parametrize("name", ["binance", "binance spot", "mexc spot"])
+def test_a_window_that_is_too_long_is_refused(venue: Loopback, name: str) -> None:
+    """Where venues say so; MEXC futures cut it down, as another test shows."""
+    way, options = WAYS[name], {"recvWindow": 60_001}
+    assert_refused(venue, "window", way.api, way.path, way.order, "POST", options=options)
 
 
 def test_what_is_signed_with_another_key_is_refused(venue: Loopback, name: str) -> None:
