@@ -81,7 +81,7 @@ class Wire(Mexc):
         if request.path == f"{_PRIVATE}/planorder/list/orders" and self.method == "stop":
             shown_ms = self.clock_ms() - self.denies * 1000
             with self.books() as books:
-                shown = {str(PLAN + row["order_id"]) for row in books.orders("created_ms <= ?", shown_ms)}
+                shown = {str(PLAN + row["order_id"]) for row in books.rows("created_ms <= ?", shown_ms)}
             reply.body["data"] = [row for row in reply.body["data"] if row["id"] in shown]
         return reply
 

@@ -2,279 +2,179 @@
 
 from __future__ import annotations
 
-import re
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from loopback.binance_rows import CONDITIONAL, Asked, algo, asked_of, is_algo, order, refuse
-from loopback.server import Request, Routes
-from poslock.exchange.port import Leg
+from loopback.binance_rows import CONDITIONAL, algo, asked_of, is_algo, is_true, order
+from loopback.server import Routes
+from loopback.swaps import leg_of
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable
 
-    from loopback.binance import Binance
-    from poslock.exchange.matching import Matching
-    from poslock.position import Side
+    from loopback.swaps import Account
+    from poslock.exchange.port import Leg
 
 ORDERS = Routes()
-_CLIENT_ID = re.compile(r"[.A-Z:/a-z0-9_-]{1,36}")
-_SIDES: dict[tuple[str, bool], Side] = {
-    ("SELL", True): "long",
-    ("BUY", True): "short",
-    ("BUY", False): "long",
-    ("SELL", False): "short",
-}
-_SMALLEST, _PLACES, _LEAST_NOTIONAL, _TICK = Decimal("0.001"), 3, Decimal(5), Decimal("0.1")
 
 
 @ORDERS.on("POST", "/fapi/v1/order")
-def new_order(venue: Binance, request: Request) -> Any:
-    params, kind = request.params, request.params.get("type")
+def new_order(books: Account, said: dict[str, Any]) -> Any:
+    venue, kind = books.venue, said.get("type")
     if kind in CONDITIONAL:
-        refuse(-4120)
+        venue.refuse(-4120)
     if kind not in {"MARKET", "LIMIT"}:
-        refuse(-1116)
-    symbol, contracts = venue.symbol(params.get("symbol")), _quantity(params.get("quantity"))
-    if contracts > (venue.largest if kind == "MARKET" else 1000):
-        refuse(-4005)
-    if _number(params.get("price", 0)) % _TICK:
-        refuse(-4014)
-    with venue.account() as account:
-        asked = _asked(venue, account, params, kind, "newClientOrderId")
-        leg, reducing = _leg(params, symbol, asked)
-        _judge(venue, account, leg, asked, contracts, reducing=reducing)
-        number = _insert(venue, account, leg, asked, contracts, family="order", reducing=reducing)
-        if kind == "MARKET":
-            account.execute(number, at_most=venue.book._liquidity)
-        row = order(venue, _row(account, number))
+        venue.refuse(-1116)
+    symbol, is_market = venue.symbol(said.get("symbol")), kind == "MARKET"
+    contracts = venue.size(said.get("quantity"), largest=venue.largest if is_market else venue.most)
+    price = books.price(symbol) if is_market else venue.on_tick(said.get("price"))
+    asked = _asked(books, said, "newClientOrderId")
+    leg, reducing = _leg(symbol, asked)
+    _judge(books, leg, contracts, price, reducing=reducing)
+    number = books.enter(leg, "order", contracts, asked, reducing=reducing, client_id=asked["client id"])
+    if is_market:
+        books.fill(number)
+    row = order(venue, _row(books, number))
     # What a market order did is told to those who ask for it.
-    return row if params.get("newOrderRespType") == "RESULT" else {**row, "status": "NEW", "executedQty": "0"}
+    return row if said.get("newOrderRespType") == "RESULT" else {**row, "status": "NEW", "executedQty": "0"}
 
 
 @ORDERS.on("GET", "/fapi/v1/order")
-def query_order(venue: Binance, request: Request) -> Any:
-    with venue.account() as account:
-        row = _plain(venue, account, request.params)
-        if venue.clock_ms() - row["created_ms"] < venue.denies * 1000:
-            refuse(-2013)
-        return order(venue, row)
+def query_order(books: Account, said: dict[str, Any]) -> Any:
+    row = _plain(books, said)
+    return order(books.venue, row) if books.shown(row) else books.venue.refuse(-2013)
 
 
 @ORDERS.on("DELETE", "/fapi/v1/order")
-def cancel_order(venue: Binance, request: Request) -> Any:
-    with venue.account() as account:
-        row = _plain(venue, account, request.params, denial=-2011)
-        _cancel(venue, account, row)
-        return order(venue, _row(account, row["order_id"]))
+def cancel_order(books: Account, said: dict[str, Any]) -> Any:
+    return order(books.venue, _cancelled(books, _plain(books, said, denial=-2011)))
 
 
 @ORDERS.on("GET", "/fapi/v1/openOrders")
-def open_orders(venue: Binance, request: Request) -> Any:
-    return _open(venue, request, order, algos=False)
+def open_orders(books: Account, said: dict[str, Any]) -> Any:
+    return _open(books, order, algos=False)
 
 
 @ORDERS.on("POST", "/fapi/v1/algoOrder")
-def new_algo(venue: Binance, request: Request) -> Any:
-    params, kind = request.params, str(request.params.get("type"))
-    if params.get("algoType") != "CONDITIONAL":
-        refuse(-1102)
+def new_algo(books: Account, said: dict[str, Any]) -> Any:
+    venue, kind = books.venue, str(said.get("type"))
+    if said.get("algoType") != "CONDITIONAL":
+        venue.refuse(-1102)
     if kind not in CONDITIONAL:
-        refuse(-1116)
-    symbol, family = venue.symbol(params.get("symbol")), CONDITIONAL[kind]
-    trigger = None if kind == "TRAILING_STOP_MARKET" else _number(params.get("triggerPrice"))
-    if trigger is not None and trigger <= 0:
-        refuse(-4006)
-    if trigger is not None and trigger % _TICK:
-        refuse(-4014)
-    with venue.account() as account:
-        asked = _asked(venue, account, params, kind, "clientAlgoId")
-        if asked.close_position and ("quantity" in params or "reduceOnly" in params):
-            refuse(-4137)
-        leg, reducing = _leg(params, symbol, asked)
-        contracts = Decimal(10**6) if asked.close_position else _quantity(params.get("quantity"))
-        if not asked.close_position and contracts > venue.largest:
-            refuse(-4005)
-        taken = leg if reducing else Leg(symbol, "short" if leg.side == "long" else "long")
-        if trigger is not None and _would_trigger(venue, account, taken, asked, family, trigger):
-            refuse(-2021)
-        number = _insert(venue, account, leg, asked, contracts, family=family, reducing=reducing, trigger_price=trigger)
-        row = algo(venue, _row(account, number))
+        venue.refuse(-1116)
+    symbol, family = venue.symbol(said.get("symbol")), CONDITIONAL[kind]
+    trigger = None if kind == "TRAILING_STOP_MARKET" else venue.on_tick(said.get("triggerPrice"), "trigger")
+    asked = _asked(books, said, "clientAlgoId")
+    whole = is_true(asked, "closePosition")
+    if whole and ("quantity" in said or "reduceOnly" in said):
+        venue.refuse(-4137)
+    leg, reducing = _leg(symbol, asked)
+    contracts = Decimal(10**6) if whole else venue.size(said.get("quantity"))
+    falls, by_mark = (family == "stop_loss") == (said["side"] == "SELL"), said.get("workingType") == "MARK_PRICE"
+    if trigger is not None and books.triggers_at_once(symbol, trigger, falls=falls, by_mark=by_mark):
+        venue.refuse(-2021)
+    name = asked["client id"]
+    number = books.enter(leg, family, contracts, asked, reducing=reducing, client_id=name, trigger=trigger)
+    row = algo(venue, _row(books, number))
     return {name: value for name, value in row.items() if name not in {"actualOrderId", "actualPrice"}}
 
 
 @ORDERS.on("GET", "/fapi/v1/algoOrder")
-def query_algo(venue: Binance, request: Request) -> Any:
-    with venue.account() as account:
-        row = _algo(venue, account, request.params, denial=-2013)
-        if venue.clock_ms() - row["created_ms"] < venue.denies * 1000:
-            refuse(-2013)
-        return algo(venue, row)
+def query_algo(books: Account, said: dict[str, Any]) -> Any:
+    row = _algo(books, said, denial=-2013)
+    return algo(books.venue, row) if books.shown(row) else books.venue.refuse(-2013)
 
 
 @ORDERS.on("DELETE", "/fapi/v1/algoOrder")
-def cancel_algo(venue: Binance, request: Request) -> Any:
-    with venue.account() as account:
-        row = _algo(venue, account, request.params, denial=-2011)
-        _cancel(venue, account, row)
-        names = algo(venue, row)
-    return {"algoId": names["algoId"], "clientAlgoId": names["clientAlgoId"], "code": "200", "msg": "success"}
+def cancel_algo(books: Account, said: dict[str, Any]) -> Any:
+    row = algo(books.venue, _cancelled(books, _algo(books, said, denial=-2011)))
+    return {"algoId": row["algoId"], "clientAlgoId": row["clientAlgoId"], "code": "200", "msg": "success"}
 
 
 @ORDERS.on("GET", "/fapi/v1/openAlgoOrders")
-def open_algos(venue: Binance, request: Request) -> Any:
-    return _open(venue, request, algo, algos=True)
+def open_algos(books: Account, said: dict[str, Any]) -> Any:
+    return _open(books, algo, algos=True)
 
 
 @ORDERS.on("GET", "/fapi/v1/allAlgoOrders")
-def all_algos(venue: Binance, request: Request) -> Any:
-    symbol = venue.symbol(request.params.get("symbol"))
-    with venue.account() as account:
-        rows = [algo(venue, row) for row in _rows(account, "symbol = ?", symbol) if is_algo(row)]
-    return rows[-int(request.params.get("limit", 500)) :]
+def all_algos(books: Account, said: dict[str, Any]) -> Any:
+    rows = books.rows("symbol = ? AND family <> 'order'", books.venue.symbol(said.get("symbol")))
+    return [algo(books.venue, row) for row in rows[: books.venue.limit(said, 500, 1000)]][::-1]
 
 
-def _quantity(said: Any) -> Decimal:
-    amount = _number(said)
-    if amount <= 0:
-        refuse(-4003)
-    if len(str(said).partition(".")[2]) > _PLACES:
-        refuse(-1111)
-    return amount if amount >= _SMALLEST else refuse(-4004)
+def _asked(books: Account, said: dict[str, Any], name: str) -> dict[str, Any]:
+    """What is asked for, with the client order id, if it all fits the account."""
+    venue = books.venue
+    client_id = venue.client_id(said.get(name)) or f"made-up-{len(venue.asked)}"
+    if said.get("side") not in {"BUY", "SELL"}:
+        venue.refuse(-1117)
+    if said.get("positionSide", "BOTH") not in ({"LONG", "SHORT"} if venue.hedge else {"BOTH"}):
+        venue.refuse(-4061)
+    if venue.hedge and "reduceOnly" in said:
+        venue.refuse(-1106)
+    # Among open orders an id is unique; one that has ended may come again.
+    if any(asked_of(venue, row)["client id"] == client_id for row in books.rows("state = 'open'")):
+        venue.refuse(-4116)
+    return {**said, "client id": client_id}
 
 
-def _number(said: Any) -> Decimal:
-    try:
-        return Decimal(said)
-    except (InvalidOperation, TypeError):
-        refuse(-1102)
-
-
-def _asked(venue: Binance, account: Matching, params: dict[str, Any], kind: str, name: str) -> Asked:
-    client_id = params.get(name) or f"made-up-{len(venue.asked)}"
-    if not _CLIENT_ID.fullmatch(client_id):
-        refuse(-4015)
-    if params.get("side") not in {"BUY", "SELL"}:
-        refuse(-1117)
-    side = params.get("positionSide", "BOTH")
-    if (side == "BOTH") is venue.hedge:
-        refuse(-4061)
-    if venue.hedge and "reduceOnly" in params:
-        refuse(-1106)
-    same_service = name == "clientAlgoId"
-    for row in _rows(account, "state = 'open'"):
-        if is_algo(row) is same_service and asked_of(venue, row).client_id == client_id:
-            refuse(-4116)
-    price, flags = Decimal(params.get("price", 0)), {"reduceOnly", "closePosition"}
-    only, whole = (params.get(flag) == "true" for flag in sorted(flags, reverse=True))
-    return Asked(kind, client_id, side, only, whole, price, params.get("workingType", "CONTRACT_PRICE"))
-
-
-def _leg(params: dict[str, Any], symbol: str, asked: Asked) -> tuple[Leg, bool]:
+def _leg(symbol: str, asked: dict[str, Any]) -> tuple[Leg, bool]:
     """The leg that an order is about, and whether it only takes from it."""
-    if asked.position_side == "BOTH":
-        reducing = asked.reduce_only or asked.close_position
-    else:
-        reducing = (asked.position_side == "LONG") == (params["side"] == "SELL")
-    return Leg(symbol, _SIDES[params["side"], reducing]), reducing
+    reducing = is_true(asked, "reduceOnly") or is_true(asked, "closePosition")
+    if "positionSide" in asked and asked["positionSide"] != "BOTH":
+        reducing = (asked["positionSide"] == "LONG") == (asked["side"] == "SELL")
+    return leg_of(symbol, asked["side"], reduces=reducing), reducing
 
 
-def _judge(venue: Binance, account: Matching, leg: Leg, asked: Asked, contracts: Decimal, *, reducing: bool) -> None:
-    price = asked.price or account.price(leg.symbol)
+def _judge(books: Account, leg: Leg, contracts: Decimal, price: Decimal, *, reducing: bool) -> None:
+    venue, held = books.venue, books.held(leg)
     if not reducing:
-        if price * contracts < _LEAST_NOTIONAL:
-            refuse(-4164)
+        if price * contracts < venue.least_worth:
+            venue.refuse("worth")
         return
-    held = account.held(leg)
     if not held:
-        refuse(-2022)
+        venue.refuse(-2022)
     if venue.hedge and contracts > held:
-        refuse(-2024)
-    resting = [each for each in account.orders(leg, only_open=True) if each.family == "order"]
-    if venue.blocks is not None and sum(each.contracts - each.filled for each in resting) >= held:
-        refuse(venue.blocks)
+        venue.refuse(-2024)
+    if venue.blocks is not None and books.frozen(leg) >= held:
+        venue.refuse(venue.blocks)
 
 
-def _would_trigger(venue: Binance, account: Matching, leg: Leg, asked: Asked, family: str, trigger: Decimal) -> bool:
-    if asked.working_type == "MARK_PRICE" and venue.mark is not None:
-        above = trigger > venue.mark
-        return trigger == venue.mark or above is not ((family == "take_profit") == (leg.side == "long"))
-    return account.would_trigger(leg, family, trigger)
-
-
-def _insert(
-    venue: Binance,
-    account: Matching,
-    leg: Leg,
-    asked: Asked,
-    contracts: Decimal,
-    *,
-    family: str,
-    reducing: bool,
-    trigger_price: Decimal | None = None,
-) -> int:
-    # The books take an id once; here one may come again when the order that had it has ended.
-    free = account.order_by_client_id(asked.client_id) is None
-    number = account.insert(
-        leg,
-        family,
-        contracts,
-        reducing=reducing,
-        client_order_id=asked.client_id if free else None,
-        trigger_price=trigger_price,
-    )
-    venue.asked[number] = asked
-    return number
-
-
-def _plain(venue: Binance, account: Matching, params: dict[str, Any], denial: int = -2013) -> sqlite3.Row:
+def _plain(books: Account, said: dict[str, Any], denial: int = -2013) -> sqlite3.Row:
     """An order of the book by either id; by the client's the newest one."""
-    if not {"orderId", "origClientOrderId"} & set(params):
-        refuse(-1102)
-    symbol = venue.symbol(params.get("symbol"))
-    for row in reversed(_rows(account, "symbol = ?", symbol)):
-        is_there = not is_algo(row) or bool(Decimal(row["filled"]))
-        if is_there and _is_named(order(venue, row), params, orderId="orderId", clientOrderId="origClientOrderId"):
-            return row
-    return refuse(denial)
+    names, venue = {"orderId": "orderId", "clientOrderId": "origClientOrderId"}, books.venue
+    if not set(names.values()) & set(said):
+        venue.refuse(-1102)
+    rows = books.rows("symbol = ? AND (family = 'order' OR filled <> '0')", venue.symbol(said.get("symbol")))
+    return next((row for row in rows if _is_named(order(venue, row), said, names)), None) or venue.refuse(denial)
 
 
-def _algo(venue: Binance, account: Matching, params: dict[str, Any], denial: int) -> sqlite3.Row:
-    if not {"algoId", "clientAlgoId"} & set(params):
-        refuse(-1102)
-    for row in reversed(_rows(account)):
-        if is_algo(row) and _is_named(algo(venue, row), params, algoId="algoId", clientAlgoId="clientAlgoId"):
-            return row
-    return refuse(denial)
+def _algo(books: Account, said: dict[str, Any], denial: int) -> sqlite3.Row:
+    names, venue = {"algoId": "algoId", "clientAlgoId": "clientAlgoId"}, books.venue
+    if not set(names) & set(said):
+        venue.refuse(-1102)
+    rows = books.rows("family <> 'order'")
+    return next((row for row in rows if _is_named(algo(venue, row), said, names)), None) or venue.refuse(denial)
 
 
-def _is_named(shown: dict[str, Any], params: dict[str, Any], **names: str) -> bool:
-    return any(str(shown[field]) == params.get(name) for field, name in names.items())
+def _is_named(shown: dict[str, Any], said: dict[str, Any], names: dict[str, str]) -> bool:
+    return any(str(shown[field]) == said.get(name) for field, name in names.items())
 
 
-def _cancel(venue: Binance, account: Matching, row: sqlite3.Row) -> None:
+def _cancelled(books: Account, row: sqlite3.Row) -> sqlite3.Row:
     if row["state"] != "open":
-        refuse(-2011)
-    venue.cancelled.add(row["order_id"])
-    account.cancel(str(row["order_id"]))
+        books.venue.refuse(-2011)
+    books.venue.cancelled.add(row["order_id"])
+    books.cancel(str(row["order_id"]))
+    return _row(books, row["order_id"])
 
 
-def _open(
-    venue: Binance, request: Request, shown: Callable[[Binance, sqlite3.Row], dict[str, Any]], *, algos: bool
-) -> list[dict[str, Any]]:
-    where, values = "state = 'open'", []
-    if "symbol" in request.params:
-        where, values = f"{where} AND symbol = ?", [venue.symbol(request.params["symbol"])]
-    with venue.account() as account:
-        found = [row for row in _rows(account, where, *values) if is_algo(row) is algos]
-        recent = [row for row in found if venue.clock_ms() - row["created_ms"] < venue.denies * 1000]
-        return [shown(venue, row) for row in found if row not in recent]
+def _open(books: Account, shown: Callable[..., dict[str, Any]], *, algos: bool) -> list[dict[str, Any]]:
+    symbol = books.venue.symbol(books.said["symbol"]) if "symbol" in books.said else None
+    rows = books.rows("state = 'open' AND (symbol = ? OR ?)", symbol, symbol is None)
+    return [shown(books.venue, row) for row in reversed(rows) if is_algo(row) is algos and books.shown(row)]
 
 
-def _rows(account: Matching, where: str = "1", *values: object) -> list[sqlite3.Row]:
-    return account._db.execute(f"SELECT * FROM orders WHERE {where} ORDER BY order_id", values).fetchall()
-
-
-def _row(account: Matching, number: int) -> sqlite3.Row:
-    return _rows(account, "order_id = ?", number)[0]
+def _row(books: Account, number: int) -> sqlite3.Row:
+    return books.rows("order_id = ?", number)[0]

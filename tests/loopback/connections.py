@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import socket
 import sys
@@ -17,7 +18,13 @@ if TYPE_CHECKING:
 
     from loopback.server import Loopback
 
+KEYS = {
+    "apiKey": "poslock-test-key-DO-NOT-LOG-1",
+    "secret": "poslock-test-secret-DO-NOT-LOG-2",
+    "password": "poslock-test-password-DO-NOT-LOG-3",
+}
 _LONGEST = 60.0
+_WORTH_PACKING = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +51,14 @@ class Reply:
         if isinstance(self.body, bytes):
             return self.body
         return (self.body if isinstance(self.body, str) else json.dumps(self.body, default=_number)).encode()
+
+
+class Refused(Exception):
+    """Raised by a handler that answers with *reply* and has done nothing."""
+
+    def __init__(self, reply: Reply) -> None:
+        super().__init__(reply)
+        self.reply = reply
 
 
 class Connections:
@@ -144,6 +159,9 @@ class _Connection(BaseHTTPRequestHandler):
     def _send(self, reply: Reply, part: float) -> None:
         body = reply.encoded()
         self.send_response(reply.status)
+        if "gzip" in self.headers.get("Accept-Encoding", "") and len(body) > _WORTH_PACKING:
+            body = gzip.compress(body, 1)
+            self.send_header("Content-Encoding", "gzip")
         for name, value in {"Content-Type": "application/json", **reply.headers}.items():
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(body)))

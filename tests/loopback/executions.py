@@ -1,30 +1,81 @@
-"""Executions as venues tell them, out of the fills that the books keep."""
+"""Executions and positions as venues tell them, out of the fills that the books keep."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from poslock.exchange.port import Leg
+
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
     from poslock.exchange.matching import Contract
     from poslock.position import Side
 
+_FIRST_POSITION = 1_027_000_000
+
 
 @dataclass(slots=True)
-class Closed:
-    """A position that has ended, without its funding."""
+class Position:
+    """A leg from the fill that opened it to the one that ended it; ``profit`` is without fees and funding."""
 
-    side: Side
+    position_id: int
+    leg: Leg
     opened_ms: int
+    updated_ms: int = 0
+    updated_by: int = 0
     held: Decimal = Decimal(0)
-    gross: Decimal = Decimal(0)
+    entry: Decimal = Decimal(0)
+    closed: Decimal = Decimal(0)
+    closed_for: Decimal = Decimal(0)
+    profit: Decimal = Decimal(0)
     fees: Decimal = Decimal(0)
-    closed_ms: int = 0
-    closed_by: int = 0
+
+    def take(self, fill: sqlite3.Row, contract: Contract) -> Decimal:
+        """Enter a fill; the profit that it realized."""
+        price, contracts = Decimal(fill["price"]), Decimal(fill["contracts"])
+        self.updated_ms, self.updated_by, self.fees = fill["at_ms"], fill["order_id"], self.fees + Decimal(fill["fee"])
+        if not fill["reduced"]:
+            self.entry = contract.average((self.held, self.entry), (contracts, price)) if self.held else price
+            self.held += contracts
+            return Decimal(0)
+        profit = contract.notional(price, contracts) - contract.notional(self.entry, contracts)
+        profit = profit if self.leg.side == "long" else -profit
+        self.held, self.closed = self.held - contracts, self.closed + contracts
+        self.closed_for, self.profit = self.closed_for + contracts * price, self.profit + profit
+        return profit
+
+
+@dataclass(slots=True)
+class History:
+    """What the fills of a market amount to: positions in the order of their opening; by fill whose it is, and gain."""
+
+    positions: list[Position] = field(default_factory=list)
+    of_fill: dict[int, tuple[Position, Decimal]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, symbol: str, fills: Iterable[sqlite3.Row], contract: Contract) -> History:
+        """*fills* are oldest first."""
+        history = cls()
+        for fill in fills:
+            leg = Leg(symbol, "long" if (fill["side"] == "sell") == bool(fill["reduced"]) else "short")
+            position = history.held(leg.side)
+            if position is None:
+                position = Position(_FIRST_POSITION + fill["trade_id"], leg, fill["at_ms"])
+                history.positions.append(position)
+            history.of_fill[fill["trade_id"]] = (position, position.take(fill, contract))
+        return history
+
+    def held(self, side: Side) -> Position | None:
+        return next((each for each in reversed(self.positions) if each.leg.side == side and each.held), None)
+
+    @property
+    def ended(self) -> list[Position]:
+        """The latest first."""
+        return sorted((each for each in self.positions if not each.held), key=lambda each: -each.updated_ms)
 
 
 def executions(fills: Iterable[sqlite3.Row]) -> list[dict[str, Any]]:
@@ -43,45 +94,3 @@ def executions(fills: Iterable[sqlite3.Row]) -> list[dict[str, Any]]:
 def _crosses(before: dict[str, Any], fill: sqlite3.Row) -> bool:
     one = all(before[name] == fill[name] for name in ("order_id", "price", "at_ms"))
     return bool(one and before["reduced"] and not fill["reduced"] and before["trade_id"] + 1 == fill["trade_id"])
-
-
-def side_of(fill: sqlite3.Row) -> Side:
-    """The leg that a fill was on."""
-    return "long" if (fill["side"] == "sell") == bool(fill["reduced"]) else "short"
-
-
-def realized(fills: Sequence[sqlite3.Row], contract: Contract) -> dict[int, Decimal]:
-    """What each fill of a market has realized, without its fee, by its trade id."""
-    held: dict[Side, tuple[Decimal, Decimal]] = {}
-    gains = {}
-    for fill in fills:
-        side = side_of(fill)
-        amount, entry = held.get(side, (Decimal(0), Decimal(0)))
-        price, size = Decimal(fill["price"]), Decimal(fill["contracts"])
-        gains[fill["trade_id"]] = Decimal(0)
-        if fill["reduced"]:
-            moved = (price - entry) * size * contract.size
-            gains[fill["trade_id"]] = moved if side == "long" else -moved
-            held[side] = (amount - size, entry)
-        else:
-            entry = contract.average((amount, entry), (size, price)) if amount else price
-            held[side] = (amount + size, entry)
-    return gains
-
-
-def closed_positions(db: sqlite3.Connection, symbol: str, contract: Contract) -> list[Closed]:
-    """The positions of a market that have ended, oldest first."""
-    fills = db.execute("SELECT * FROM fills WHERE symbol = ? ORDER BY trade_id", (symbol,)).fetchall()
-    gains = realized(fills, contract)
-    now: dict[Side, Closed] = {}
-    ended = []
-    for fill in fills:
-        side = side_of(fill)
-        position = now.setdefault(side, Closed(side, fill["at_ms"]))
-        position.held += Decimal(fill["contracts"]) * (-1 if fill["reduced"] else 1)
-        position.gross += gains[fill["trade_id"]]
-        position.fees += Decimal(fill["fee"])
-        position.closed_ms, position.closed_by = fill["at_ms"], fill["order_id"]
-        if not position.held:
-            ended.append(now.pop(side))
-    return ended

@@ -2,137 +2,179 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
+import re
 from contextlib import contextmanager
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import ccxt
-import ccxt.async_support
-
-from loopback.mexc_books import Asked, Books, Family
+from loopback.mexc_books import Books, Family, wanted
 from loopback.mexc_orders import ORDERS
-from loopback.mexc_positions import POSITIONS
-from loopback.mexc_public import PUBLIC
-from loopback.mexc_stops import STOPS
-from loopback.mexc_tracks import TRACKS
+from loopback.mexc_rows import TYPES, position
 from loopback.mexc_triggers import TRIGGERS
-from loopback.mexc_words import market_id, refusal, refuse
-from loopback.server import KEYS, Loopback, Refused, Reply, Request, Routes
+from loopback.mexc_words import WORDS, good, page, refusal
+from loopback.rules import Rules
+from loopback.samples import refusals, sample
+from loopback.server import Reply, Request, Routes
+from loopback.swaps import SwapVenue
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
-SYMBOLS = ("BTC/USDT:USDT", "ETH/USDT:USDT", *(f"COIN{number}/USDT:USDT" for number in range(50)))
-RATE_LIMITED = refusal(510)
+_PRIVATE, _CONTRACT, _SPOT = "/api/v1/private", "/api/v1/contract", "/api/v3"
+ACCOUNT = Routes()
+ACCOUNT.says(f"{_CONTRACT}/ping", lambda books: good(books.venue.clock_ms()), signed=False)
+ACCOUNT.says(
+    f"{_CONTRACT}/detail", lambda books: good([_market(books, name) for name in books.venue.symbols]), signed=False
+)
+ACCOUNT.says(f"{_SPOT}/time", lambda books: {"serverTime": books.venue.clock_ms()}, signed=False)
+ACCOUNT.says(f"{_SPOT}/capital/config/getall", lambda books: [])
+ACCOUNT.says(f"{_PRIVATE}/position/position_mode", lambda books: good(books.venue.position_mode))
+ACCOUNT.says(f"{_SPOT}/exchangeInfo", lambda books: {"serverTime": books.venue.clock_ms(), "symbols": []}, signed=False)
+RATE_LIMITED = refusal("too_many")
 MAINTENANCE = refusal(801)
 BANNED = Reply(403, "<html><body>Access Denied</body></html>", {"Content-Type": "text/html"})
-_WINDOW_S, _LONGEST_WINDOW_S = 10, 60
-_SPOT = "/api/v3/"
+_WINDOW_S = 10
 
 
-def client_at(url: str, *, asynchronous: bool = False, **config: Any) -> Any:
-    """A real ccxt client of the venue at *url*; its markets are not loaded yet."""
-    module = ccxt.async_support if asynchronous else ccxt
-    client = module.mexc({**KEYS, "enableRateLimit": False, **config})
-    client.urls["api"] = _at(url, client.urls["api"])
-    return client
+def _market(books: Books, name: str) -> dict[str, Any]:
+    venue, (base, quote) = books.venue, name.split("_")
+    names = {"symbol": name, "displayName": name, "baseCoin": base, "quoteCoin": quote, "settleCoin": quote}
+    sizes = {"contractSize": books.contract.size, "priceUnit": venue.tick, "volUnit": venue.step, "minVol": venue.step}
+    return sample("mexc", "market", names, sizes, maxVol=venue.largest)
 
 
-def _at(url: str, address: Any) -> Any:
-    if isinstance(address, dict):
-        return {name: _at(url, each) for name, each in address.items()}
-    return url + "".join(f"/{part}" for part in address.split("/")[3:])
+@ACCOUNT.on("GET", f"{_CONTRACT}/ticker", signed=False)
+def ticker(books: Books, said: dict[str, Any]) -> Any:
+    price = books.price(books.venue.symbol(said.get("symbol")))
+    prices = dict.fromkeys(("lastPrice", "bid1", "ask1", "indexPrice"), price)
+    return good(sample("mexc", "ticker", prices, symbol=said["symbol"], fairPrice=books.venue.mark or price))
 
 
-class Mexc(Loopback):
+@ACCOUNT.on("GET", f"{_SPOT}/apiKeyInfo")
+def key(books: Books, said: dict[str, Any]) -> Any:
+    rights = {"permissions": ",".join(books.venue.rights), "createTime": 1609992674000, "remainingValidity": 82}
+    return {**rights, "note": "test", "accessKey": said.get("accessKey"), "ipWhiteList": "", "status": "VALID"}
+
+
+@ACCOUNT.on("GET", f"{_PRIVATE}/position/open_positions")
+def open_positions(books: Books, said: dict[str, Any]) -> Any:
+    held = [each for symbol in books.markets() for each in books.history(symbol).positions if each.held]
+    return good([position(books, each) for each in held])
+
+
+@ACCOUNT.on("GET", f"{_PRIVATE}/position/list/history_positions")
+def history_positions(books: Books, said: dict[str, Any]) -> Any:
+    times = books.span()
+    ended = [each for symbol in books.markets() for each in books.history(symbol).ended if each.updated_ms in times]
+    ended.sort(key=lambda each: each.updated_ms, reverse=True)
+    return good([position(books, each) for each in page(books, ended)])
+
+
+@ACCOUNT.on("GET", f"{_PRIVATE}/position/funding_records")
+def funding_records(books: Books, said: dict[str, Any]) -> Any:
+    rows = [_funding(books, row) for row in reversed(books.payments())]
+    if "start_time" in said or "end_time" in said:
+        times = books.span()
+        rows = [row for row in rows if row["settleTime"] in times]
+    told = wanted(said, rows, "position_type")
+    size, number = int(said.get("page_size", 20)), int(said.get("page_num", 1))
+    pages = {"pageSize": size, "totalCount": len(told), "totalPage": -(-len(told) // size), "currentPage": number}
+    return good({**pages, "resultList": page(books, told)})
+
+
+def _funding(books: Books, row: Any) -> dict[str, Any]:
+    paid_for = books.paid_for(row)
+    kind = TYPES[row["side"] or (paid_for.leg.side if paid_for else "long")]
+    of = {"symbol": books.venue.market_id(row["symbol"]), "positionType": kind, "settleTime": row["at_ms"]}
+    return sample("mexc", "funding", of, id=row["rowid"], funding=Decimal(row["amount"]))
+
+
+@ACCOUNT.on("POST", f"{_PRIVATE}/position/close_all")
+def close_all(books: Books, said: dict[str, Any]) -> Any:
+    for symbol in books.markets():
+        for each in [each for each in books.history(symbol).positions if each.held]:
+            books.fill(books.insert(each.leg, "order", books.held(each.leg)))
+    return good()
+
+
+class SpotSide(Rules):
+    """The spot side's judgement of requests, which it signs and refuses in another way."""
+
+    words = refusals("spot", table="mexc refusals", status=400)
+
+    def __init__(self, clock_ms: Callable[[], int]) -> None:
+        self._clock_ms = clock_ms
+
+    def clock_ms(self) -> int:
+        return self._clock_ms()
+
+    def refusal(self, what: Any, words: str = "") -> Reply:
+        code, usual, status = self.words[what]
+        return Reply(status, {"code": code, "msg": words or usual})
+
+
+class Mexc(SwapVenue):
     """The account.
 
     ``open_type`` (1 isolated, 2 cross) and ``leverage`` are those of all positions; ``rests_as`` is the family that
-    orders of `PaperExchange.protect` appear in; ``denies`` is for how many seconds an order is not found by its client
-    order id; ``refuses_duplicates`` refuses a client order id that is known (2042) instead of answering with the order
-    that has it; ``answers_null`` answers nothing with success for an order that is not found, instead of 2040;
-    ``rights`` is what the key may do. Trailing orders are in ``tracks``.
+    orders of `PaperExchange.protect` appear in; ``refuses_duplicates`` refuses a client order id that is known (2042)
+    instead of answering with the order that has it; ``answers_null`` answers nothing with success for an order that is
+    not found, instead of 2040; ``rights`` is what the key may do. Trailing orders are in ``tracks``, pairs of paper
+    orders that are one TP/SL order in ``pairs``.
     """
 
-    routes: ClassVar[Routes] = Routes(PUBLIC, POSITIONS, ORDERS, TRIGGERS, STOPS, TRACKS)
+    routes: ClassVar[Routes] = Routes(ORDERS, TRIGGERS, ACCOUNT)
+    books_of = Books
+    client_ids = re.compile(r".{1,32}")
+    largest = Decimal(1_000_000)
+    words = WORDS
+    ccxt_id, has_currencies = "mexc", True
 
-    def __init__(
-        self, path: str | os.PathLike[str], *, hedge: bool = False, vol_unit: str = "1", **paper_settings: Any
-    ) -> None:
-        super().__init__(path, hedge=hedge, **paper_settings)
-        self.hedge, self.vol_unit, self.largest = hedge, Decimal(vol_unit), Decimal(1_000_000)
+    def __init__(self, path: str | os.PathLike[str], *, vol_unit: str = "1", **settings: Any) -> None:
+        super().__init__(path, **settings)
+        self.step = self.smallest = Decimal(vol_unit)
         self.open_type, self.leverage = 2, 20
-        self.mark: Decimal | None = None  # what it says that the mark price is; the book triggers by its own
         self.rests_as: dict[str, Family] = {"stop_loss": "plan", "take_profit": "stop"}
-        self.denies = 0.0
         self.refuses_duplicates = self.answers_null = False
         self.rights = ["CONTRACT_ACCOUNT_READ", "CONTRACT_DEAL_READ", "CONTRACT_DEAL_WRITE"]
-        self.symbols = {market_id(symbol): symbol for symbol in SYMBOLS}
-        self.asked: dict[int, Asked] = {}
         self.pairs: list[tuple[int, int]] = []
         self.tracks: list[dict[str, Any]] = []
 
-    def client(self, *, asynchronous: bool = False, **config: Any) -> Any:
-        """A real ccxt client of this venue."""
-        return client_at(self.url, asynchronous=asynchronous, **config)
+    @classmethod
+    def market_id(cls, symbol: str) -> str:
+        return symbol.partition(":")[0].replace("/", "_")
 
     @property
     def position_mode(self) -> int:
         return 1 if self.hedge else 2
 
-    @property
-    def contract_size(self) -> Decimal:
-        return self.book._terms.contract.size
-
     @contextmanager
     def books(self) -> Iterator[Books]:
         """The account in one transaction."""
-        with self.book._account() as account:
-            books = Books(self, account)
-            books.settle()
+        with self.account() as books:
+            assert isinstance(books, Books)
             yield books
 
-    def symbol(self, said: Any) -> str:
-        """ccxt's name of a contract, which must exist."""
-        return self.symbols[said] if said in self.symbols else refuse(1001)
+    def refusal(self, what: Any, words: str = "") -> Reply:
+        return refusal(what, words)
 
-    def price(self, symbol: str) -> Decimal:
-        with self.books() as books:
-            return books.price(symbol)
+    def says_when(self, until_ms: int) -> dict[str, str]:
+        return {}  # its limits are for one or two seconds
 
     def admit(self, request: Request) -> None:
         """Judge key, time and signature of a request, and what it is signed with differs on the spot side."""
-        if request.path.startswith(_SPOT):
-            self._admit_to_spot(request)
-            return
         headers = request.headers
-        if headers.get("apikey") != KEYS["apiKey"]:
-            refuse(401)
+        if request.path.startswith(_SPOT):
+            SpotSide(self.clock_ms).judge_query(request, "x-mexc-apikey")
+            return
+        self.judge_key(headers.get("apikey"))
+        # Under either of the names that the documentation has for it; what is no number is passed over.
         stamp, window = headers.get("request-time", ""), headers.get("recv-window", headers.get("revc-window", ""))
-        seconds = min(int(window), _LONGEST_WINDOW_S) if window.isdecimal() else _WINDOW_S
-        if not stamp.isdecimal() or abs(self.clock_ms() - int(stamp)) > seconds * 1000:
-            refuse(513)
+        window_ms = 1000 * (int(window) if window.isdecimal() else _WINDOW_S)
+        self.judge_time(stamp, str(window_ms), ahead_ms=min(window_ms, self.longest_window_ms))
         said = request.body.decode() if request.method == "POST" else request.query
-        if not _signed(KEYS["apiKey"] + stamp + said, headers.get("signature", "")):
-            refuse(602)
-
-    def _admit_to_spot(self, request: Request) -> None:
-        query, _, signature = request.query.rpartition("&signature=")
-        stamp, window = (str(request.params.get(name, "")) for name in ("timestamp", "recvWindow"))
-        if request.headers.get("x-mexc-apikey") != KEYS["apiKey"]:
-            raise Refused(Reply(400, {"code": 10072, "msg": "Api key info invalid"}))
-        age = abs(self.clock_ms() - int(stamp)) if stamp.isdecimal() else None
-        if age is None or age > int(window or 5000):
-            raise Refused(
-                Reply(400, {"code": 700003, "msg": "Timestamp for this request is outside of the recvWindow."})
-            )
-        if not _signed(query, signature):
-            raise Refused(Reply(400, {"code": 700002, "msg": "Signature for this request is not valid."}))
+        self.judge_signature(headers["apikey"] + stamp + said, headers.get("signature", ""))
 
 
-def _signed(said: str, signature: str) -> bool:
-    expected = hmac.new(KEYS["secret"].encode(), said.encode(), hashlib.sha256).hexdigest()
-    return hmac.compare_digest(expected, signature)
+client_at = Mexc.client_at

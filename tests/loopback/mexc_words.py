@@ -1,56 +1,18 @@
-"""How MEXC puts things: its envelope, its codes, its pages, its names of contracts."""
+"""How MEXC puts things: its envelope, its codes, its times."""
 
 from __future__ import annotations
 
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from loopback.server import Refused, Reply
+from loopback.connections import Refused, Reply
+from loopback.samples import refusals
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from loopback.server import Request
+    from loopback.mexc_books import Books
 
-WORDS = {
-    401: "no authority",
-    510: "too many requests",
-    513: "request time out of range",
-    600: "parameter error",
-    602: "wrong signature",
-    801: "system maintenance",
-    1001: "contract does not exist",
-    1002: "contract not activated",
-    2001: "order side error",
-    2002: "open type error",
-    2006: "leverage error",
-    2008: "quantity is insufficient",
-    2009: "position does not exist or is closed",
-    2011: "order quantity error",
-    2015: "precision error",
-    2016: "trigger volume over the maximum",
-    2028: "the maximum order quantity is exceeded",
-    2029: "order type error",
-    2030: "external order id is too long",
-    2040: "order not exist",
-    2041: "order state cannot be cancelled",
-    2042: "duplicate order id",
-    2043: "order does not match the position",
-    3002: "trigger type error",
-    3003: "trigger cycle error",
-    3004: "trigger price error",
-    5001: "take-profit and stop-loss are both empty",
-    5002: "stop order does not exist or is closed",
-    5003: "stop price error",
-    5004: "quantity exceeds what can be closed",
-    6003: "time range exceeds 90 days",
-    7001: "orders or positions exist",
-    7002: "position mode mismatch",
-    7003: "open type mismatch",
-    7005: "quantity for closing is insufficient, check positions and orders",
-}
-_DAY_MS = 86_400_000
-PRICE_UNIT = Decimal("0.1")
+WORDS = refusals("mexc", status=200)
 
 
 def good(*data: Any) -> dict[str, Any]:
@@ -58,8 +20,9 @@ def good(*data: Any) -> dict[str, Any]:
     return {"success": True, "code": 0, **({"data": data[0]} if data else {})}
 
 
-def refusal(code: int, *, status: int = 200) -> Reply:
-    return Reply(status, {"success": False, "code": code, "message": WORDS[code]})
+def refusal(what: Any, words: str = "") -> Reply:
+    code, usual, status = WORDS[what]
+    return Reply(status, {"success": False, "code": code, "message": words or usual})
 
 
 def refuse(code: int) -> NoReturn:
@@ -67,28 +30,13 @@ def refuse(code: int) -> NoReturn:
 
 
 def page(
-    request: Request, rows: Sequence[Any], most: int = 100, names: tuple[str, str] = ("page_num", "page_size")
+    books: Books, rows: Sequence[Any], most: int = 100, names: tuple[str, str] = ("page_num", "page_size")
 ) -> Sequence[Any]:
     """One page of a list; of 20 unless asked for more."""
-    number, size = (int(request.params.get(name, other)) for name, other in zip(names, (1, 20), strict=True))
-    if number < 1 or not 1 <= size <= most:
-        refuse(600)
-    return rows[(number - 1) * size : number * size]
-
-
-def span(request: Request, now_ms: int) -> range:
-    """The time asked about: the last seven days unless said otherwise, and at most 90."""
-    end = int(request.params.get("end_time", request.params.get("endTime", now_ms)))
-    start = int(request.params.get("start_time", request.params.get("startTime", end - 7 * _DAY_MS)))
-    if end - start > 90 * _DAY_MS:
-        refuse(6003)
-    return range(start, end + 1)
+    told: Sequence[Any] = books.venue.paged(books.said, rows, 20, most, names)
+    return told
 
 
 def whole_seconds(at_ms: int, number: int) -> int:
     """A time as most rows tell it: for even numbers the whole second before it, for odd ones the one after it."""
     return (at_ms + number % 2 * 999) // 1000 * 1000
-
-
-def market_id(symbol: str) -> str:
-    return symbol.partition(":")[0].replace("/", "_")

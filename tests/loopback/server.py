@@ -9,36 +9,27 @@ from __future__ import annotations
 import re
 import threading
 import time
-from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from abc import abstractmethod
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar
 from urllib.parse import unquote
 
-from loopback.connections import Connections, Reply, Request
+import ccxt
+import ccxt.async_support
+
+from loopback.connections import KEYS, Connections, Refused, Reply, Request
+from loopback.rules import Rules
 from poslock import PaperExchange
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
-KEYS = {
-    "apiKey": "poslock-test-key-DO-NOT-LOG-1",
-    "secret": "poslock-test-secret-DO-NOT-LOG-2",
-    "password": "poslock-test-password-DO-NOT-LOG-3",
-}
 __all__ = ["KEYS", "Fault", "Loopback", "Refused", "Reply", "Request", "Route", "Routes"]
 
 _GARBAGE = b"<html><head><title>Just a moment...</title></head><body>Checking your browser</body></html>"
 
 Handler = TypeVar("Handler", bound="Callable[..., Any]")
-
-
-class Refused(Exception):
-    """Raised by a handler that answers with *reply* and has done nothing."""
-
-    def __init__(self, reply: Reply) -> None:
-        super().__init__(reply)
-        self.reply = reply
 
 
 @dataclass(slots=True)
@@ -71,7 +62,7 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A handler of requests: called with the venue, the request, and what the names in the pattern stand for."""
+    """A handler of requests, and what the names in its pattern stand for."""
 
     method: str
     pattern: re.Pattern[str]
@@ -96,6 +87,10 @@ class Routes:
 
         return registered
 
+    def says(self, path: str, answer: Callable[[Any], Any], *, signed: bool = True) -> None:
+        """Answer a question with what *answer* makes of the first that a handler is called with."""
+        self.on("GET", path, signed=signed)(lambda of, *_: answer(of))
+
     def find(self, request: Request) -> tuple[Route, dict[str, str]] | None:
         for route in self._routes:
             if route.method == request.method and (match := route.pattern.fullmatch(request.path)):
@@ -103,7 +98,7 @@ class Routes:
         return None
 
 
-class Loopback(ABC):
+class Loopback(Rules):
     """A venue at ``url`` while it is entered, over the paper account ``book`` in the file *path*.
 
     ``requests`` is what came, in that order, and ``refused`` what of it was refused, with the answers; ``offset_ms`` is
@@ -112,6 +107,9 @@ class Loopback(ABC):
     """
 
     routes: ClassVar[Routes]
+    ccxt_id: ClassVar[str] = ""
+    options: ClassVar[dict[str, Any]] = {}
+    has_currencies: ClassVar[bool] = False
 
     def __init__(self, path: str | os.PathLike[str], *, latency: float = 0.0, **paper_settings: Any) -> None:
         self.offset_ms = 0
@@ -124,9 +122,28 @@ class Loopback(ABC):
         self._struck, self._carrying_out = threading.Lock(), threading.RLock()
         self._connections = Connections(self)
 
-    @abstractmethod
+    @classmethod
+    def client_at(cls, url: str, *, asynchronous: bool = False, kind: str = "", **config: Any) -> Any:
+        """A real ccxt client that takes the server at *url* for the venue; its markets are not loaded yet.
+
+        *kind* is ccxt's id of the venue, if that is not the usual one.
+        """
+        module = ccxt.async_support if asynchronous else ccxt
+        options = {**cls.options, **config.pop("options", {})}
+        settings = {**KEYS, "enableRateLimit": False, "options": options, **config}
+        client = getattr(module, kind or cls.ccxt_id)(settings)
+        if not cls.has_currencies:
+            client.has["fetchCurrencies"] = False
+        client.urls["api"] = _moved(url, client.urls["api"])
+        return client
+
     def client(self, *, asynchronous: bool = False, **config: Any) -> Any:
-        """A real ccxt client that takes this for the venue."""
+        """As `client_at`, of this venue."""
+        return self.client_at(self.url, asynchronous=asynchronous, **config)
+
+    def headers(self) -> dict[str, str]:
+        """What comes with every answer: how far the client is from the limit of the venue."""
+        return {}
 
     @abstractmethod
     def admit(self, request: Request) -> None:
@@ -144,6 +161,10 @@ class Loopback(ABC):
         """Let *faults* happen; of several that fit a request the first one does."""
         with self._struck:
             self._faults.extend(faults)
+
+    def handled(self, route: Route, request: Request, parts: Mapping[str, str]) -> Any:
+        """What a handler answers: it is called with the venue, the request, and the parts of the path."""
+        return route.handler(self, request, **parts)
 
     def nothing_here(self, request: Request) -> Reply:
         return Reply(404, "<html><body>404 page not found</body></html>", {"Content-Type": "text/html"})
@@ -174,7 +195,7 @@ class Loopback(ABC):
             what = what(request)
         if what == "drop" or self._connections.ended:
             return None, 0
-        reply = what if isinstance(what, Reply) else self._carried_out(request)
+        reply = what if isinstance(what, Reply) else self.turned_away() or self._carried_out(request)
         if what == "garbage":
             reply = Reply(200, _GARBAGE, {"Content-Type": "text/html"})
         return (None, 0) if what == "lose" else (reply, 0.5 if what == "cut" else 1)
@@ -191,10 +212,27 @@ class Loopback(ABC):
             try:
                 if route.signed:
                     self.admit(request)
-                answer = route.handler(self, request, **parts)
+                answer = self.handled(route, request, parts)
             except Refused as refused:
                 self.refused.append((request, refused.reply))
                 return refused.reply
             except Exception as error:  # noqa: BLE001  # it is kept, and ends the block
                 return self.raised(error)
-        return answer if isinstance(answer, Reply) else Reply(200, answer)
+        reply = answer if isinstance(answer, Reply) else Reply(200, _and_more(answer))
+        return replace(reply, headers={**self.headers(), **reply.headers})
+
+
+def _moved(url: str, address: Any) -> Any:
+    """The addresses of a client, at the server."""
+    if isinstance(address, dict):
+        return {name: _moved(url, each) for name, each in address.items()}
+    return url + "".join(f"/{part}" for part in address.split("/")[3:])
+
+
+def _and_more(answer: Any) -> Any:
+    """*answer*, whose rows have a field each that no documentation knows: a venue goes on developing."""
+    if isinstance(answer, dict):
+        return {name: _and_more(each) for name, each in answer.items()}
+    if not isinstance(answer, list | tuple):
+        return answer
+    return [{**each, "notDocumented": None} if isinstance(each, dict) else each for each in answer]

@@ -5,65 +5,57 @@ Where the documentation is silent, attributes say what the venue does.
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import ccxt
-import ccxt.async_support
-
-from loopback.server import KEYS, Loopback, Refused, Reply, Request, Routes
+from loopback.connections import KEYS
+from loopback.samples import refusals
+from loopback.server import Loopback, Reply, Request, Routes
 from loopback.spot_books import CONDITIONAL, Books
 from loopback.spot_orders import ORDERS
-from loopback.spot_public import PUBLIC
-from loopback.spot_rows import order_id
+from loopback.spot_rows import currencies, described
+from loopback.swaps import plain
 
 if TYPE_CHECKING:
     import os
 
-    from loopback.spot_books import Asked
-
+_API = "/api/v3"
+PUBLIC = Routes()
+PUBLIC.says(f"{_API}/time", lambda venue: {"serverTime": venue.clock_ms()}, signed=False)
+PUBLIC.says(f"{_API}/account", lambda venue: {"accountType": "SPOT", "canTrade": True, "balances": currencies(venue)})
+PUBLIC.says("/api/v1/contract/detail", lambda venue: {"success": True, "code": 0, "data": []}, signed=False)
 SYMBOLS = ("BTC/USDT", "ETH/USDT", "BTC/USDC", "ETH/BTC", *(f"COIN{number}/USDT" for number in range(10)))
-_WINDOW_MS, _LONGEST_WINDOW_MS, _AHEAD_MS = 5000, 60_000, 1000
 
-# What a venue refuses: its code, its words, and its status if that is not 400.
-_BINANCE: dict[str, tuple[Any, ...]] = {
-    "key": (-2015, "Invalid API-key, IP, or permissions for action.", 401),
-    "time": (-1021, "Timestamp for this request is outside of the recvWindow."),
-    "window": (-1131, "recvWindow must be less than 60000"),
-    "signature": (-1022, "Signature for this request is not valid."),
-    "symbol": (-1121, "Invalid symbol."),
-    "missing": (-1102, "Mandatory parameter was not sent, was empty/null, or malformed."),
-    "combination": (-1128, "Combination of optional parameters invalid."),
-    "hours": (-1127, "More than 24 hours between startTime and endTime."),
-    "kind": (-1116, "Invalid orderType."),
-    "lot": (-1013, "Filter failure: LOT_SIZE"),
-    "tick": (-1013, "Filter failure: PRICE_FILTER"),
-    "worth": (-1013, "Filter failure: NOTIONAL"),
-    "short": (-2010, "Account has insufficient balance for requested action."),
-    "duplicate": (-2010, "Duplicate order sent."),
-    "triggered": (-2010, "Stop price would trigger immediately."),
-    "unknown order": (-2011, "Unknown order sent."),
-    "no order": (-2013, "Order does not exist."),
-}
-_MEXC: dict[str, tuple[Any, ...]] = {
-    "key": (10072, "Api key info invalid"),
-    "time": (700003, "Timestamp for this request is outside of the recvWindow."),
-    "window": (700005, "recvWindow must less than 60000"),
-    "signature": (700002, "Signature for this request is not valid."),
-    "symbol": (-1121, "Invalid symbol."),
-    "missing": (700004, "Param must be sent, but was empty/null"),
-    "past": (400, "The start time cannot be earlier than one month"),
-    "kind": (30041, "current order type can not place order"),
-    "lot": (10096, "amount decimal places is too long"),
-    "worth": (30002, "The minimum transaction volume cannot be less than :5USDT"),
-    "short": (30005, "Oversold"),
-    "duplicate": (30099, "a code that is documented nowhere"),
-    "unknown order": (-2011, "Unknown order sent."),
-    "no order": (-2013, "Order does not exist."),
-}
+
+@PUBLIC.on("GET", f"{_API}/exchangeInfo", signed=False)
+def exchange_info(venue: SpotVenue, request: Request) -> Any:
+    symbols = [described(venue, each) for each in venue.symbols.values()]
+    return {"timezone": "UTC", "serverTime": venue.clock_ms(), "symbols": symbols}
+
+
+@PUBLIC.on("GET", f"{_API}/ticker/price", signed=False)
+def ticker(venue: SpotVenue, request: Request) -> Any:
+    symbol = venue.symbol(request)
+    return {"symbol": request.params["symbol"], "price": plain(venue.books.prices[symbol])}
+
+
+@PUBLIC.on("GET", "/sapi/v1/account/apiRestrictions")
+def restrictions(venue: SpotVenue, request: Request) -> Any:
+    if venue.rights is None:
+        return venue.nothing_here(request)
+    trades, withdraws = venue.rights["trades"], venue.rights["withdraws"]
+    return {"enableReading": True, "enableSpotAndMarginTrading": trades, "enableWithdrawals": withdraws}
+
+
+@PUBLIC.on("GET", f"{_API}/apiKeyInfo")
+def key_info(venue: SpotVenue, request: Request) -> Any:
+    if venue.rights is None or request.params.get("accessKey") != KEYS["apiKey"]:
+        return venue.nothing_here(request)
+    rights = ["SPOT_ACCOUNT_READ", "SPOT_DEAL_READ", "SPOT_WITHDRAW_READ"]
+    rights += ["SPOT_DEAL_WRITE"] * venue.rights["trades"] + ["SPOT_WITHDRAW_WRITE"] * venue.rights["withdraws"]
+    return {"permissions": ",".join(rights), "status": "VALID"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +63,6 @@ class Way:
     """What is a venue's own."""
 
     key_header: str
-    refusals: dict[str, tuple[Any, ...]]
     kinds: frozenset[str]
     client_id: re.Pattern[str]
     page: int
@@ -79,26 +70,9 @@ class Way:
 
 _PLAIN = frozenset({"LIMIT", "MARKET", "LIMIT_MAKER"})
 WAYS = {
-    "binance": Way("x-mbx-apikey", _BINANCE, _PLAIN | CONDITIONAL, re.compile(r"[.A-Z:/a-z0-9_-]{1,36}"), 1000),
-    "mexc": Way("x-mexc-apikey", _MEXC, _PLAIN, re.compile(r"[A-Za-z0-9_-]{1,32}"), 100),
+    "binance": Way("x-mbx-apikey", _PLAIN | CONDITIONAL, re.compile(r"[.A-Z:/a-z0-9_-]{1,36}"), 1000),
+    "mexc": Way("x-mexc-apikey", _PLAIN, re.compile(r"[A-Za-z0-9_-]{1,32}"), 100),
 }
-
-
-def client_at(url: str, *, name: str, asynchronous: bool = False, **config: Any) -> Any:
-    """A real ccxt client of the venue at *url*; its markets are not loaded yet."""
-    module = ccxt.async_support if asynchronous else ccxt
-    options = {"fetchMarkets": {"types": ["spot"]}, "fetchMargins": False, **config.pop("options", {})}
-    keys = {each: KEYS[each] for each in ("apiKey", "secret")}
-    client = getattr(module, name)({**keys, "enableRateLimit": False, "options": options, **config})
-    client.has["fetchCurrencies"] = False
-    client.urls["api"] = _at(url, client.urls["api"])
-    return client
-
-
-def _at(url: str, address: Any) -> Any:
-    if isinstance(address, dict):
-        return {name: _at(url, each) for name, each in address.items()}
-    return url + "".join(f"/{part}" for part in address.split("/")[3:])
 
 
 class SpotVenue(Loopback):
@@ -112,10 +86,16 @@ class SpotVenue(Loopback):
     """
 
     routes: ClassVar[Routes] = Routes(PUBLIC, ORDERS)
+    options: ClassVar[dict[str, Any]] = {"fetchMarkets": {"types": ["spot"]}, "fetchMargins": False}
+    numbers_are_text = True
+    tick, step, smallest, most = Decimal("0.01"), Decimal("0.00001"), Decimal("0.00001"), Decimal(9000)
 
     def __init__(self, path: str | os.PathLike[str], *, name: str) -> None:
         super().__init__(path)
         self.name, self.way = name, WAYS[name]
+        self.client_ids = self.way.client_id  # type: ignore[misc]  # it is the class's elsewhere
+        # Of a price off the tick, the documentation of MEXC has no code of its own.
+        self.words = refusals("spot", table=f"{name} refusals", status=400)
         self.books = Books(self.clock_ms)
         self.symbols = {symbol.replace("/", ""): symbol for symbol in SYMBOLS}
         self.denies = 0.0
@@ -124,17 +104,13 @@ class SpotVenue(Loopback):
         self.newest_first = name == "mexc"
         self.rights: dict[str, Any] | None = {"trades": True, "withdraws": False}
 
-    def client(self, *, asynchronous: bool = False, **config: Any) -> Any:
-        """A real ccxt client of this venue."""
-        return client_at(self.url, name=self.name, asynchronous=asynchronous, **config)
+    def client(self, **config: Any) -> Any:
+        return super().client(kind=self.name, **config)
 
-    def refusal(self, what: str) -> Reply:
-        code, words, *status = self.way.refusals[what]
+    def refusal(self, what: Any, words: str = "") -> Reply:
+        code, usual, status = self.words[what]
         extra = {"_extend": None} if self.name == "mexc" else {}
-        return Reply(status[0] if status else 400, {"code": code, "msg": words, **extra})
-
-    def refuse(self, what: str) -> NoReturn:
-        raise Refused(self.refusal(what))
+        return Reply(status, {"code": code, "msg": words or usual, **extra})
 
     def symbol(self, request: Request) -> str:
         """ccxt's name of the market that is asked about, which must exist."""
@@ -142,31 +118,4 @@ class SpotVenue(Loopback):
         return self.symbols[said] if said in self.symbols else self.refuse("symbol")
 
     def admit(self, request: Request) -> None:
-        """Judge key, time and signature of a request."""
-        said, _, signature = (request.query or request.body.decode()).rpartition("&signature=")
-        stamp, window = (str(request.params.get(each, "")) for each in ("timestamp", "recvWindow"))
-        if request.headers.get(self.way.key_header) != KEYS["apiKey"]:
-            self.refuse("key")
-        if not stamp.isdecimal():
-            self.refuse("missing")
-        if int(window or _WINDOW_MS) > _LONGEST_WINDOW_MS:
-            self.refuse("window")
-        age_ms = self.clock_ms() - int(stamp)
-        if age_ms > int(window or _WINDOW_MS) or age_ms <= -_AHEAD_MS:
-            self.refuse("time")
-        expected = hmac.new(KEYS["secret"].encode(), said.encode(), hashlib.sha256).hexdigest()
-        if not hmac.compare_digest(expected, signature):
-            self.refuse("signature")
-
-    def found(self, request: Request, refusal: str) -> Asked:
-        """The newest order with the id that is asked about."""
-        symbol, params = self.symbol(request), request.params
-        if not {"orderId", "origClientOrderId"} & set(params):
-            self.refuse("missing")
-        for each in reversed(self.books.orders):
-            by_venue, by_client = params.get("orderId"), params.get("origClientOrderId")
-            is_it = by_venue == str(order_id(self, each)) or (by_venue is None and by_client == each.client_id)
-            is_denied = self.clock_ms() - each.created_ms < self.denies * 1000
-            if each.symbol == symbol and is_it and not is_denied:
-                return each
-        return self.refuse(refusal)
+        self.judge_query(request, self.way.key_header)

@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 FEE_RATE = Decimal("0.001")
-LEAST_WORTH, STEP = Decimal(5), Decimal("0.00001")
 _CASH = ("USDT", "USDC")
 _FALLING, _RISING = {"STOP_LOSS", "STOP_LOSS_LIMIT"}, {"TAKE_PROFIT", "TAKE_PROFIT_LIMIT"}
 CONDITIONAL = _FALLING | _RISING
@@ -119,9 +118,12 @@ class Books:
         self.orders.append(order)
         return order
 
-    def would_trigger(self, symbol: str, kind: str, trigger: Decimal) -> bool:
-        """Whether such a sale would execute at the price there is."""
-        return self._reached(kind, trigger, self.prices[symbol])
+    def would_trigger(self, symbol: str, kind: str, trigger: Decimal | None) -> bool:
+        """Whether such a sale executes at the price there is."""
+        if kind not in CONDITIONAL or not trigger:
+            return False
+        price = self.prices[symbol]
+        return price <= trigger if kind in _FALLING else price >= trigger
 
     def execute(self, order: Asked, price: Decimal | None = None) -> None:
         """Fill what can be filled now; a market order does not wait for the rest."""
@@ -155,7 +157,7 @@ class Books:
         """Move the market; conditional orders that this triggers are executed, limit orders that it reaches too."""
         self.prices[symbol] = Decimal(price)
         for order in [each for each in self.orders if each.symbol == symbol and each.status == "NEW"]:
-            if order.kind in CONDITIONAL and self._reached(order.kind, order.trigger, self.prices[symbol]):
+            if self.would_trigger(symbol, order.kind, order.trigger):
                 self.execute(order)
             elif order.kind == "LIMIT" and order.side == "SELL" and self.prices[symbol] >= order.price:
                 self.execute(order, order.price)
@@ -175,8 +177,3 @@ class Books:
     def give(self, asset: str, amount: Any) -> None:
         """A deposit."""
         self.totals[asset] += Decimal(amount)
-
-    def _reached(self, kind: str, trigger: Decimal, price: Decimal) -> bool:
-        if kind not in CONDITIONAL or not trigger:
-            return False
-        return price <= trigger if kind in _FALLING else price >= trigger
