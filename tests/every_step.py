@@ -58,7 +58,7 @@ _CANCEL_TRAVELS_NS = 3 * 10**9
 _ALL_ARRIVED = 10.0
 LOOKS = ("order", "stop")
 ORDERS = ("place", "place_stop")
-WRITES = (*ORDERS, "cancel")
+WRITES = (*ORDERS, "cancel", "cancel_all")
 _KILLS = ("killed before", "killed, request late", "killed after")
 
 Operation: TypeAlias = "Callable[[Operations], Coroutine[Any, Any, object]]"
@@ -215,7 +215,13 @@ class World:
 
     def image(self) -> Image:
         """What there is now."""
-        paths = [os.path.join(folder, name) for folder, _, names in os.walk(self.path) for name in names]
+        # What is kept for the next process is of the real clock; whoever goes on asks.
+        paths = [
+            os.path.join(folder, name)
+            for folder, _, names in os.walk(self.path)
+            for name in names
+            if not name.endswith(".known")
+        ]
         files = {path.replace(str(self.path), "*", 1): Path(path).read_bytes() for path in paths}
         return Image(files, tuple(self._under_way), self.door.kept(), self.now_ns, self._slept_ns)
 

@@ -219,13 +219,11 @@ def test_a_price_off_the_tick_is_refused(venue: Loopback, name: str) -> None:
     assert_refused(venue, "tick", way.api, way.path, {**way.order, way.price: off}, "POST")
 
 
-@pytest.mark.parametrize("client_id", ["a" * 37, "a b", "\u00e9"], ids=["long", "blank", "letter"])
-def test_client_order_ids_that_venues_do_not_take_are_refused(venue: Loopback, name: str, client_id: str) -> None:
+def test_client_order_ids_that_venues_do_not_take_are_refused(venue: Loopback, name: str) -> None:
     """For their length or their letters; MEXC futures document a length only."""
     way = WAYS[name]
-    if name == "mexc" and len(client_id) <= 32:
-        pytest.skip("it has no rule for letters")
-    assert_refused(venue, "client_id", way.api, way.path, {**way.order, way.client_id: client_id}, "POST")
+    for client_id in ("a" * 37,) if name == "mexc" else ("a" * 37, "a b", "\u00e9"):
+        assert_refused(venue, "client_id", way.api, way.path, {**way.order, way.client_id: client_id}, "POST")
 
 
 @pytest.mark.parametrize("offset_ms", [65_000, -65_000], ids=["late", "early"])

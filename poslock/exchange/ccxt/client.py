@@ -43,6 +43,7 @@ T = TypeVar("T")
 
 _QUESTION_WINDOW_MS = 10_000
 _LONGEST_MESSAGE = 300
+_MOST_AT_ONCE = 8
 # Answers without a code of the venue: from its gate, which did not let the request in.
 _BY_STATUS: dict[str, type[ExchangeError]] = {"401": KeysRefused, "418": RateLimited, "429": RateLimited}
 _HOST = re.compile(r"https?://(?:[^/?#\s@]*@)?([^/?#\s@]+)")
@@ -149,13 +150,23 @@ class Client:
             self.clock.set(await self._ask(self._dialect.clock, {}, self._dialect.read_clock))
 
     async def together(self, *questions: Coroutine[Any, Any, T]) -> list[T]:
-        """The answers of *questions*, asked side by side; raises the error of the first that has failed."""
-        in_thread = [partial(finished, each) for each in questions]
-        answers = await in_tasks(questions) if self._is_asynchronous else in_threads(in_thread)
-        for answer in answers:
-            if isinstance(answer, ExchangeError):
-                raise answer
-        return answers  # type: ignore[return-value]  # none of them is an error
+        """The answers of *questions*, asked side by side, a few at a time; raises the error of the first that failed.
+
+        What was not asked by then is left out: it would be answered alike.
+        """
+        answers, rest = list[T](), [*questions]
+        try:
+            while rest:
+                part, rest = rest[:_MOST_AT_ONCE], rest[_MOST_AT_ONCE:]
+                in_thread = [partial(finished, each) for each in part]
+                for answer in await in_tasks(part) if self._is_asynchronous else in_threads(in_thread):
+                    if isinstance(answer, ExchangeError):
+                        raise answer
+                    answers.append(answer)
+        finally:
+            for each in rest:
+                each.close()
+        return answers
 
     async def markets(self, kind: str | None = None) -> None:
         """Have ccxt load its table of markets, unless it has; of *kind* there must be some."""

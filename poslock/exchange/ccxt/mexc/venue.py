@@ -98,8 +98,13 @@ class Mexc(Swap):
     async def cancel_all(self, orders: Sequence[Order]) -> None:
         """Cancel *orders*, those of a family in one request, if the venue takes several there."""
         requests: dict[str, Any] = {}
+        refused: OrderRefused | None = None
         for order in orders:
-            await self._expect_whole(order)
+            try:
+                await self._expect_whole(order)
+            except OrderRefused as refusal:
+                refused = refusal
+                continue
             symbol, number = self._id(order.leg), order.order_id.rpartition(":")[2]
             path, one = {
                 "plan": ("planorder/cancel", {"symbol": symbol, "orderId": number}),
@@ -109,6 +114,8 @@ class Mexc(Swap):
             requests[path] = one if path.startswith("track") else [*requests.get(path, ()), one]
         sent = [self._cancelled(path.partition(" ")[0], body) for path, body in requests.items()]
         await self.client.together(*sent)
+        if refused is not None:
+            raise refused
 
     async def _cancelled(self, path: str, body: Any) -> None:
         code = await self._cancel(path, body, rows.cancelled)
