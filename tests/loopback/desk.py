@@ -41,6 +41,10 @@ def trigger(kind: str, leg: Leg) -> Decimal:
     return ABOVE if (kind == "take_profit") == (leg.side == "long") else BELOW
 
 
+# The most questions of one path that an adapter asks at once.
+_SIDE_BY_SIDE = 7
+
+
 class Swaps:
     """The books of a venue of swaps: what the market and the trader's own hand do there, and what came of it."""
 
@@ -256,11 +260,14 @@ class Desk:
         return [each for each in self.venue.requests if wanted.befalls(each)]
 
     def strike(self, name: str, what: Any, **fault: Any) -> None:
-        """Let it befall one request there; but aiohttp asks again by itself what changes nothing if its line breaks."""
+        """Let it befall one request there; but aiohttp asks again by itself what changes nothing if its line breaks.
+
+        Several may be asked there side by side, and it asks each of them again.
+        """
         method, path = self.where(name)
         method = fault.pop("method", method)
         again = method in {"GET", "DELETE"} and what in ("drop", "lose") and self.asynchronous
-        self.venue.strike(Fault(path, what, method=method, **{"times": 2 if again else 1, **fault}))
+        self.venue.strike(Fault(path, what, method=method, **{"times": 2 * _SIDE_BY_SIDE if again else 1, **fault}))
 
     def strike_question(self, name: str, what: Any) -> None:
         """The same of a question, where orders have its path too."""

@@ -39,7 +39,7 @@ class Fault:
     ``"drop"`` closes the connection before anything is done; ``"lose"`` does it after everything is; ``"cut"`` sends
     half of the answer and closes; ``"garbage"`` answers HTML with status 200 after everything is done; a `Reply` is
     answered instead of doing anything; a number of seconds, or an event, is waited for first. A function is called with
-    the request first, and answers instead if it returns a `Reply`.
+    the request first, and answers instead if it returns a `Reply`. ``hits`` is how many it has befallen.
     """
 
     path: str
@@ -49,6 +49,7 @@ class Fault:
     method: str | None = None
     times: int = 1
     spared: int = 0
+    hits: int = 0
 
     def befalls(self, request: Request) -> bool:
         if not self.times or self.method not in {None, request.method} or not re.search(self.path, request.path):
@@ -57,6 +58,7 @@ class Fault:
             self.spared -= 1
             return False
         self.times -= 1
+        self.hits += 1
         return True
 
 

@@ -248,12 +248,10 @@ class Okx(Swap):
         """What a list of recent things and, if need be, the one of older things have, by the ids of their rows."""
         recent, archive = listings
         query = {**query, "begin": since_ms - 1}  # whether the limit itself is in is not documented
+        found = await self._every(recent, query, read)
         is_old = since_ms < self.client.clock.now_ms() - recent_ms
-        if is_old and self._cuts_short():
-            is_old = False
-        lists = [archive, recent] if is_old else [recent]
-        found = await self.client.together(*[self._every(each, query, read) for each in lists])
-        return dict([row for rows_of in found for row in rows_of])
+        older = await self._every(archive, query, read) if is_old and not self._cuts_short() else []
+        return dict([*older, *found])
 
     async def _rates(self, leg: Leg, since_ms: int, until_ms: int) -> dict[int, Decimal]:
         """Funding rates by their time."""
