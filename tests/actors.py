@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import sys
@@ -30,6 +31,22 @@ from systems import Amiss
 
 if TYPE_CHECKING:
     from poslock.errors import Intent
+
+
+class LockHeard(logging.Handler):
+    """Says when this process waits for a lock, and counts what it was granted."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.granted = 0
+        logger = logging.getLogger("poslock.lock")
+        logger.setLevel(logging.DEBUG)
+        logger.addHandler(self)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.msg.startswith("waits"):
+            say(waits=True)
+        self.granted += hasattr(record, "token") and record.msg.startswith(("acquired", "took over"))
 
 
 def say(**what: object) -> None:
@@ -218,6 +235,25 @@ def close(exchange: str, lock_dir: str, positions: list[str], **options: Any) ->
         except PoslockError as error:
             outcomes.append({"outcome": type(error).__name__, "text": str(error), "lost": isinstance(error, LockLost)})
     say(outcomes=outcomes)
+
+
+def crowd(exchange: str, lock_dir: str, size: int, **options: Any) -> None:
+    """Fork so many processes that close a position at the same time; each says when it waits, and what became of it."""
+    for _ in range(size):
+        if not os.fork():
+            heard = LockHeard()
+            _, guard = struck(exchange, lock_dir, **options)
+            try:
+                guard.close_position("btc-1", reason="test")
+                outcome = "booked"
+            except PositionAlreadyClosingError as error:
+                outcome = f"already {error.state}"
+            except PoslockError as error:
+                outcome = repr(error)
+            say(outcome=outcome, granted=heard.granted)
+            os._exit(0)
+    for _ in range(size):
+        os.wait()
 
 
 def change(exchange: str, lock_dir: str, change: dict[str, Any], **options: Any) -> None:
