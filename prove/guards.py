@@ -28,6 +28,7 @@ class Ports:
 
     def __init__(self, me: Actor) -> None:
         self._me = me
+        self._waits = False
 
     async def venue(self, method: Callable[..., Any], *args: object) -> Any:
         if method.__name__ == "prepare":  # a paper account is told nothing by that
@@ -38,11 +39,21 @@ class Ports:
         raise AssertionError(f"a paper account is asked one thing at a time, not {calls} within {spare}")
 
     async def ledger(self, method: Callable[..., Any], *args: object) -> Any:
-        return self._me.ask("ask_ledger", method.__name__, args)
+        if not self._waits:
+            return self._me.ask("ask_ledger", method.__name__, args)
+        # Who waits for the lock reads what its holder changes: between any two of the calls before and after.
+        self._me.ask("point", "reconsider")
+        answer = self._me.ask("ask_ledger", method.__name__, args)
+        self._me.ask("point", "reconsidered")
+        return answer
 
     async def acquire(self, lock: PositionLock, timeout: float | None) -> int:  # noqa: ASYNC109  # as in `Ports`
         self._me.ask("point", "acquire")
-        return lock.acquire(timeout)
+        self._waits = True
+        try:
+            return lock.acquire(timeout)
+        finally:
+            self._waits = False
 
     async def sleep(self, seconds: float) -> None:
         self._me.ask("sleep", seconds)

@@ -300,7 +300,7 @@ def is_private(disk: Market, pid: int, call: Call) -> bool:
 
     The calls to the system are not pulled apart here: of the lock that is shown already, in `prove.lock_scenes`. What
     is read from the ledger is read together with the call before: who holds the lock changes it alone, and who has lost
-    it is stopped by the check before the next call, whatever it has read.
+    it is stopped by the check before the next call, whatever it has read. Who waits for the lock makes a point of it.
     """
     if call.name == "ask_ledger":
         return call.args[0] in _READS

@@ -325,9 +325,25 @@ MUTANTS = (
     Mutant(
         "any holder counts as one that closes",
         _ADMISSION,
-        'error.holder is None or error.holder.intent != "close"',
-        "error.holder is None",
-        ("a change and a re-entry", "a close and a change"),
+        'holder is None or holder.intent != "close"',
+        "holder is None",
+        _LEFT,
+    ),
+    Mutant(
+        "who waits takes the end of a holder for a booking",
+        _ADMISSION,
+        "            _expect_alive(await self._now(seen))\n",
+        "            if _holder is None:\n"
+        '                raise PositionAlreadyClosingError(seen.position.id, "closed")\n',
+        _CLOSES,
+    ),
+    Mutant(
+        "who waits takes a close that was begun for a booked one",
+        _ADMISSION,
+        "            _expect_alive(await self._now(seen))\n",
+        '            if (await self._now(seen)).state == "closing":\n'
+        '                raise PositionAlreadyClosingError(seen.position.id, "closed")\n',
+        _CLOSES,
     ),
     Mutant(
         "the sweep does not see whether the leg is flat",

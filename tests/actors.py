@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import sys
@@ -31,6 +32,22 @@ from systems import Amiss
 if TYPE_CHECKING:
     from poslock import PositionGuard
     from poslock.errors import Intent
+
+
+class LockHeard(logging.Handler):
+    """Says when this process waits for a lock, and counts what it was granted."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.granted = 0
+        logger = logging.getLogger("poslock.lock")
+        logger.setLevel(logging.DEBUG)
+        logger.addHandler(self)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.msg.startswith("waits"):
+            say(waits=True)
+        self.granted += hasattr(record, "token") and record.msg.startswith(("acquired", "took over"))
 
 
 def say(**what: object) -> None:
@@ -229,6 +246,18 @@ def _outcome(guard: PositionGuard, position: str) -> dict[str, Any]:
     except PoslockError as error:
         return {"outcome": type(error).__name__, "text": str(error), "lost": isinstance(error, LockLost)}
     return {"outcome": "booked", "net_pnl": str(closed.net_pnl), "token": closed.token}
+
+
+def crowd(exchange: str, lock_dir: str, size: int, **options: Any) -> None:
+    """Fork so many processes that close a position at the same time; each says when it waits, and what became of it."""
+    for _ in range(size):
+        if not os.fork():
+            heard = LockHeard()
+            _, guard = struck(exchange, lock_dir, **options)
+            say(**_outcome(guard, "btc-1"), granted=heard.granted)
+            os._exit(0)
+    for _ in range(size):
+        os.wait()
 
 
 def change(exchange: str, lock_dir: str, change: dict[str, Any], **options: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -109,6 +110,32 @@ def test_a_close_waits_until_a_holder_that_does_not_close_is_done(account: Accou
     account.assert_closed_once(position)
 
 
+@BOTH_KINDS
+def test_a_change_that_waits_is_told_closing_when_a_close_gets_the_lock(account: Account) -> None:
+    """At once, not when the close is done or the change's own time is up."""
+    account.open()
+    changer = account.guard_on(account.exchange)
+    other = held_by_another(account, "move the stop")
+    closer = lock_for("close", "btc-1", lock_dir=elsewhere(account.lock_dir))
+    other.acquire()
+    closing = threading.Thread(target=closer.acquire, daemon=True)
+    closing.start()
+    until(lambda: waiting_now(account) == 1)
+
+    def let_go() -> None:
+        until(lambda: waiting_now(account) == 2)
+        other.release()
+
+    def change() -> None:
+        with pytest.raises(PositionAlreadyClosingError) as caught:
+            changer.modify_position("btc-1", stop_loss=58_000)
+        assert caught.value.state == "closing"
+
+    at_once(change, let_go)
+    closing.join(60)
+    closer.check()
+
+
 class Refused(ThreadPorts):
     """Ports through which nobody gets the lock: one holder after the other has it, and the last one keeps it."""
 
@@ -168,6 +195,7 @@ def test_who_held_the_lock_last_is_not_named_as_its_holder(tmp_path: Path, ended
     closer, first, late = contender(stale_after=5), contender(), contender(timeout=0)
     closer.acquire()
     waiting = first._contender.contend(first._request, None, first._contender.attempt(first._request))
+    next(waiting)  # it says that the lock is still wanted
     next(waiting)
     if ended == "released":
         closer.release()

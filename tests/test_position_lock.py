@@ -14,7 +14,8 @@ import pytest
 
 from poslock import LockAlreadyHeld, LockError, LockFileError, LockLost, LockTimeout, PositionLock
 from poslock.lock.system import SYSTEM
-from poslock.lock.verdict import Liveness
+from poslock.lock.transitions import Denied
+from poslock.lock.verdict import Liveness, Sight
 from systems import Clock, descriptors_of, elsewhere, failing, once_after, once_before
 
 
@@ -53,6 +54,25 @@ def test_a_second_holder_is_told_who_holds(lock_dir: str) -> None:
         assert str(os.getpid()) in str(error)
         assert lock.path in str(error)
         assert str(error).isprintable()
+
+
+def test_who_gives_up_waiting_holds_nobody_up(tmp_path: Path) -> None:
+    """Though another transition is under way just then: its place does not stay, for which the next one would wait."""
+    clock, busy = Clock(), [False]
+
+    def try_lock(descriptor: int) -> bool:
+        return not (busy and busy.pop()) and SYSTEM.try_lock(descriptor)
+
+    holder = PositionLock("btc-1", lock_dir=clock.directory(tmp_path / "locks"))
+    waiter = PositionLock("btc-1", lock_dir=clock.directory(tmp_path / "locks", try_lock=try_lock))
+    holder.acquire()
+    place = waiter._transitions.place(waiter._request)
+    assert isinstance(waiter._transitions.acquire(waiter._request, Sight(None), place), Denied)
+    busy.append(True)
+    waiter._transitions.leave(place)
+    assert not busy
+    holder.release()
+    PositionLock("btc-1", lock_dir=clock.directory(tmp_path / "locks"), timeout=0).acquire()
 
 
 def test_positions_do_not_disturb_each_other(lock_dir: str) -> None:

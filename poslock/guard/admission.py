@@ -9,8 +9,9 @@ from __future__ import annotations
 import logging
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
+from poslock.bridge import finished
 from poslock.closing.session import Means, Session
 from poslock.errors import LockError, LockTimeout, PositionAlreadyClosingError, PositionNotFound
 from poslock.ledger.journal import CloseKey
@@ -18,14 +19,17 @@ from poslock.lock.position_lock import MAX_PURPOSE, PositionLock
 from poslock.lock.record import check_position_id
 
 if TYPE_CHECKING:
-    from poslock.errors import Intent
+    from collections.abc import Callable, Coroutine
+
+    from poslock.errors import Holder, Intent
     from poslock.ledger.journal import Standing
     from poslock.lock.directory import LockDirectory
     from poslock.position import TrackedPosition
 
 _log = logging.getLogger("poslock.guard")
 
-_LOOK_AGAIN = 0.25
+Reconsider: TypeAlias = "Callable[[Holder | None], Coroutine[None, None, None]]"
+"""What raises if a lock is not wanted any more, told who holds it now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +88,19 @@ class Admission:
         return tracked
 
     async def to_close(self, seen: TrackedPosition, reason: str) -> Admitted:
-        """Wait for whoever closes as long as the time-out says; for any other holder, until its lease has run out."""
+        """Wait for whoever closes as long as the time-out says; for any other holder, until its lease has run out.
+
+        Raises:
+            PositionAlreadyClosingError: the ledger says that it is closed, or a holder closes it for too long.
+        """
         _expect_alive(seen)
-        lock = await self._lock(seen, f"close: {reason}", "close")
+
+        async def reconsider(_holder: Holder | None) -> None:
+            # When a close is booked all who waited for it learn that at once: none has to hold the lock for it.
+            # (test_who_waits_for_a_close_learns_that_it_is_booked_without_the_lock)
+            _expect_alive(await self._now(seen))
+
+        lock = await self._lock(seen, f"close: {reason}", "close", reconsider)
         timeout = self.means.timeout
         try:
             token = await self._acquire(seen, lock, timeout)
@@ -103,19 +117,15 @@ class Admission:
         Raises:
             PositionAlreadyClosingError: the ledger or a holder says that it is closing or closed.
         """
-        lock = await self._lock(seen, purpose, "change")
-        timeout, system = self.means.timeout, self.directory.system
-        began_ns, look, now, token = system.monotonic_ns(), 0.0, seen, None
-        while token is None:
-            expect_open(now)
-            waited = (system.monotonic_ns() - began_ns) / 1e9
-            left = look if timeout is None else max(0, min(look, timeout - waited))
-            try:
-                token = await self._acquire(seen, lock, left)
-            except LockTimeout:
-                if timeout is not None and waited >= timeout:
-                    raise
-                now, look = await self.position(lock.position_id), _LOOK_AGAIN
+        expect_open(seen)
+
+        async def reconsider(holder: Holder | None) -> None:
+            if await self._closes(holder, seen):
+                raise PositionAlreadyClosingError(seen.position.id, "closing", holder)
+            expect_open(await self._now(seen))
+
+        lock = await self._lock(seen, purpose, "change", reconsider)
+        token = await self._acquire(seen, lock, self.means.timeout)
         admitted = await self._admitted(seen, lock, token)
         if admitted.tracked.state == "closing":  # its closer has died, or waits for the venue
             admitted.release()
@@ -179,21 +189,45 @@ class Admission:
         try:
             return await self.means.ports.acquire(lock, timeout)
         except LockTimeout as error:
-            if error.holder is None or error.holder.intent != "close":
-                raise
-            # Positions of one id on two accounts share a lock: A holds it to close the one, B asks for the other. Only
-            # the ledger says whether that is closing, too. (test_nobody_is_told_closing_of_another_accounts_position)
-            ledger, account = self.means.ledger, self.means.exchange.account
-            if await self.means.ports.ledger(ledger.is_shared, lock.position_id, account):
-                expect_open(await self.position(lock.position_id, seen.generation))
+            if not await self._closes(error.holder, seen):
                 raise
             raise PositionAlreadyClosingError(lock.position_id, "closing", error.holder) from error
 
-    async def _lock(self, seen: TrackedPosition, purpose: str, intent: Intent) -> PositionLock:
+    async def _closes(self, holder: Holder | None, seen: TrackedPosition) -> bool:
+        """Whether *holder* is at closing the position.
+
+        Raises:
+            PositionAlreadyClosingError: that cannot be told from the holder, and the ledger says so.
+        """
+        if holder is None or holder.intent != "close":
+            return False
+        # Positions of one id on two accounts share a lock: A holds it to close the one, B asks for the other. Only
+        # the ledger says whether that is closing, too. (test_nobody_is_told_closing_of_another_accounts_position)
+        ledger, account = self.means.ledger, self.means.exchange.account
+        if not await self.means.ports.ledger(ledger.is_shared, seen.position.id, account):
+            return True
+        expect_open(await self._now(seen))
+        return False
+
+    async def _now(self, seen: TrackedPosition) -> TrackedPosition:
+        """The same generation as the ledger knows it now."""
+        return await self.position(seen.position.id, seen.generation)
+
+    async def _lock(
+        self, seen: TrackedPosition, purpose: str, intent: Intent, reconsider: Reconsider | None = None
+    ) -> PositionLock:
         """A lock whose tokens are higher than any that the ledger has seen, even if the lock directory was wiped."""
         position_id, ledger = seen.position.id, self.means.ledger
         floor = await self.means.ports.ledger(ledger.highest_token, position_id) + 1
-        return _GuardLock(position_id, self.directory, self.means.lease, purpose=purpose, intent=intent, floor=floor)
+        return _GuardLock(
+            position_id,
+            self.directory,
+            self.means.lease,
+            purpose=purpose,
+            intent=intent,
+            floor=floor,
+            reconsider=reconsider,
+        )
 
 
 def expect_open(tracked: TrackedPosition) -> None:
@@ -211,7 +245,10 @@ def _expect_alive(tracked: TrackedPosition) -> None:
 
 
 class _GuardLock(PositionLock):
-    """A guard's lock: its token is no lower than *floor*, and its record says what the guard holds it for."""
+    """A guard's lock: its token is no lower than *floor*, and its record says what the guard holds it for.
+
+    *reconsider* raises if the lock is not wanted any more; it is told who holds it.
+    """
 
     def __init__(  # noqa: PLR0913  # options of a lock
         self,
@@ -223,15 +260,25 @@ class _GuardLock(PositionLock):
         intent: Intent,
         floor: int = 0,
         shared: bool = False,
+        reconsider: Reconsider | None = None,
     ) -> None:
         super().__init__(
             position_id, lock_dir=directory, shared=shared, stale_after=stale_after, purpose=purpose[:MAX_PURPOSE]
         )
         self._request = self._request._replace(intent=intent)
         self._floor = floor
+        self._news = reconsider
 
     def _token_floor(self) -> int:
         return self._floor
+
+    def _reconsider(self, holder: Holder | None) -> None:
+        if self._news is not None:
+            finished(self._news(holder))
+
+    async def _reconsider_async(self, holder: Holder | None) -> None:
+        if self._news is not None:
+            await self._news(holder)
 
 
 def release(lock: PositionLock) -> None:

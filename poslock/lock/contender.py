@@ -1,8 +1,9 @@
 """Contending for a lock, without I/O of its own: a generator that says how long to wait, and what to watch meanwhile.
 
 One machine serves threads and tasks alike; `poslock.lock.waiting` drives it. A contender looks without the OS lock,
-takes a place in the queue when it must wait, and tries again when what it sees admits it. It leaves its place whatever
-ends the waiting: a grant, a time-out, an error, or the caller's cancellation.
+takes a place in the queue when it must wait, and tries again when what it sees admits it. Before it waits for a holder,
+and before it tries after one, its caller may say that the lock is not wanted any more. It leaves its place whatever
+ends the waiting: a grant, a time-out, an error, the caller's word, or its cancellation.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from poslock.lock.verdict import GRACE_NS, Judged, Sight
 if TYPE_CHECKING:
     from collections.abc import Generator
 
+    from poslock.errors import Holder
     from poslock.lock.directory import LockDirectory
     from poslock.lock.transitions import Transitions
 
@@ -38,6 +40,13 @@ class Pause:
 
     seconds: float
     watched: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Handover:
+    """The lock is in other hands than at the last look: *holder* has it now, None for nobody. Is it still wanted?"""
+
+    holder: Holder | None
 
 
 class Contender:
@@ -59,7 +68,9 @@ class Contender:
             return self._acquire(request, Sight(None), None)
         return self._try(request, self._look(request, None), None)
 
-    def contend(self, request: Request, limit: float | None, outcome: Grant | Denied) -> Generator[Pause, None, Grant]:
+    def contend(
+        self, request: Request, limit: float | None, outcome: Grant | Denied
+    ) -> Generator[Pause | Handover, None, Grant]:
         """From the *outcome* of an attempt until the lock is granted; *limit* in seconds, None for no limit.
 
         Raises:
@@ -67,6 +78,7 @@ class Contender:
         """
         place: Waiting | None = None
         judged: Judged | None = None
+        known: tuple[str, int] | None = None
         told = False
         try:
             while isinstance(outcome, Denied):
@@ -78,6 +90,10 @@ class Contender:
                     yield Pause(min(self._pause(judged, outcome, place), left), self._watched(judged))
                 place = self._renewed(place, request)
                 judged = self._look(request, place)
+                if (hands := _hands(judged)) != known:
+                    known = hands
+                    yield Handover(judged.holder)
+                    judged = self._look(request, place)  # the answer took its time
                 outcome = self._try(request, judged, place)
         finally:
             if not isinstance(outcome, Grant):
@@ -207,6 +223,12 @@ class Contender:
             if place is not None:
                 self._transitions.leave(place)
         self._perhaps = None
+
+
+def _hands(judged: Judged) -> tuple[str, int] | None:
+    """What changes when the lock is granted or released, and not when a lease is renewed or somebody queues."""
+    record = judged.sight.content
+    return (record.state, record.token) if isinstance(record, Record) else None
 
 
 def _must_queue(judged: Judged, place: Waiting | None) -> bool:

@@ -98,7 +98,8 @@ class PositionLock:
             request = self._asked()
             outcome = self._contender.attempt(request)
             if isinstance(outcome, Denied):
-                outcome = wait_in_thread(self._contender.contend(request, limit, outcome), self._directory.system)
+                contention = self._contender.contend(request, limit, outcome)
+                outcome = wait_in_thread(contention, self._directory.system, self._reconsider)
             return self._granted(outcome)
         finally:
             self._acquiring.release()
@@ -115,7 +116,8 @@ class PositionLock:
             request = self._asked()
             outcome = self._contender.attempt(request)
             if isinstance(outcome, Denied):
-                outcome = await wait_in_task(self._contender.contend(request, limit, outcome), self._directory.system)
+                contention = self._contender.contend(request, limit, outcome)
+                outcome = await wait_in_task(contention, self._directory.system, self._reconsider_async)
             return self._granted(outcome)
         finally:
             self._acquiring.release()
@@ -233,6 +235,15 @@ class PositionLock:
     def _token_floor(self) -> int:
         """The lowest token a grant may carry. Whoever keeps tokens elsewhere too overrides this."""
         return 0
+
+    def _reconsider(self, holder: Holder | None) -> None:
+        """Raise if a lock that is waited for is not wanted any more; *holder* has it now, None for nobody.
+
+        Asked before the waiting begins and when the lock has changed hands. Whoever has other news overrides this.
+        """
+
+    async def _reconsider_async(self, holder: Holder | None) -> None:
+        """As `_reconsider`, in a task."""
 
     def _begin(self) -> None:
         if not self._acquiring.acquire(blocking=False):

@@ -11,9 +11,12 @@ import select
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
-if TYPE_CHECKING:
-    from collections.abc import Generator
+from poslock.lock.contender import Handover
 
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Generator
+
+    from poslock.errors import Holder
     from poslock.lock.contender import Pause
     from poslock.lock.system import System, Watcher
 
@@ -68,17 +71,22 @@ class Waits:
             self._watcher.close()
 
 
-def wait_in_thread(contention: Generator[Pause, None, T], system: System) -> T:
-    """Drive *contention* to its end, sleeping in between."""
+def wait_in_thread(
+    contention: Generator[Pause | Handover, None, T], system: System, reconsider: Callable[[Holder | None], None]
+) -> T:
+    """Drive *contention* to its end, sleeping in between. What *reconsider* raises ends it."""
     waits: Waits | None = None
     try:
         while True:
             try:
-                pause = next(contention)
+                step = next(contention)
             except StopIteration as end:
                 return end.value  # type: ignore[no-any-return]  # the generator's return type
+            if isinstance(step, Handover):
+                reconsider(step.holder)
+                continue
             waits = waits or Waits(system)
-            seconds, watcher = waits.next(pause)
+            seconds, watcher = waits.next(step)
             if watcher is None:
                 system.sleep(seconds)
             elif seconds and _readable(watcher, seconds):
@@ -89,19 +97,26 @@ def wait_in_thread(contention: Generator[Pause, None, T], system: System) -> T:
             waits.close()
 
 
-async def wait_in_task(contention: Generator[Pause, None, T], system: System) -> T:
-    """Drive *contention* to its end; the loop goes on meanwhile. Cancelled, it leaves nothing behind."""
+async def wait_in_task(
+    contention: Generator[Pause | Handover, None, T],
+    system: System,
+    reconsider: Callable[[Holder | None], Awaitable[None]],
+) -> T:
+    """As `wait_in_thread`; the loop goes on meanwhile. Cancelled, it leaves nothing behind."""
     import asyncio  # noqa: PLC0415  # only who awaits pays for it
 
     waits: Waits | None = None
     try:
         while True:
             try:
-                pause = next(contention)
+                step = next(contention)
             except StopIteration as end:
                 return end.value  # type: ignore[no-any-return]  # the generator's return type
+            if isinstance(step, Handover):
+                await reconsider(step.holder)
+                continue
             waits = waits or Waits(system)
-            seconds, watcher = waits.next(pause)
+            seconds, watcher = waits.next(step)
             if watcher is None:
                 await asyncio.sleep(seconds)
             elif seconds and await _readable_soon(watcher, seconds, asyncio.get_running_loop()):
