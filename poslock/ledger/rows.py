@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 KEY = "position_id = :position_id AND generation = :generation"
 
+_HOUR_MS = 3_600_000
 _Key: TypeAlias = tuple[str, int]
 NOT_OVER = "state IN ('open', 'closing')"
 _NEWEST = (
@@ -179,15 +180,20 @@ def leg_of(db: sqlite3.Connection, key: CloseKey) -> LegHistory:
     where = "WHERE position_id = :position_id AND generation = :generation"
     row = db.execute(f"SELECT * FROM position {where}", _of(key)).fetchone()
     rows = db.execute(f"SELECT * FROM trade {where} ORDER BY number", _of(key)).fetchall()
+    inside = tuple(_trade(each) for each in rows if each["baseline"])
+    trades = tuple(_trade(each) for each in rows if not each["baseline"])
     tracked = LegAtTracking(
         held=Decimal(row["held"]),
         entry_price=_decimal(row["held_price"]),
         position_id=row["venue_id"],
         trades_since_ms=row["trades_since_ms"],
-        baseline=tuple(_trade(each) for each in rows if each["baseline"]),
+        baseline=inside,
         entry_known=bool(row["entry_known"]),
     )
-    return LegHistory(tracked, tuple(_trade(each) for each in rows if not each["baseline"]), _decimal(row["later"]))
+    # An hour before the newest trade that the ledger has nothing can come to show any more.
+    since_ms = max(tracked.trades_since_ms, max((each.fill.at_ms for each in trades), default=0) - _HOUR_MS)
+    baseline = frozenset(each.fill.trade_id for each in inside)
+    return LegHistory(tracked, trades, baseline, _decimal(row["later"]), since_ms)
 
 
 def highest_token(db: sqlite3.Connection, position_id: str) -> int:

@@ -115,7 +115,7 @@ class Bybit(Swap):
             return rows.order(row, leg) if row["symbol"] == symbol and rows.reduces(row, leg) else None
 
         orders = await self._all("v5/order/realtime", {"symbol": symbol, "openOnly": 0}, _ORDERS, read)
-        return [order for order in orders if not order.ended]
+        return [order for order in orders if order.state == "open"]
 
     async def cancel(self, order: Order) -> None:
         """Cancel *order*, of any family; no error if it has ended."""

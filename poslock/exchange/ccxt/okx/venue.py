@@ -156,7 +156,7 @@ class Okx(Swap):
         found = [*(await self._every("trade/orders-pending", query, book)).values()]
         for kind in _ALGO_TYPES:
             found.extend((await self._every("trade/orders-algo-pending", {**query, "ordType": kind}, algo)).values())
-        return [order for orders in found for order in orders if not order.ended]
+        return [order for orders in found for order in orders if order.state == "open"]
 
     async def cancel(self, order: Order) -> None:
         """Cancel *order*, at the service that its id names; no error if it has ended.
