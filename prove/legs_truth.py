@@ -12,15 +12,20 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 from decimal import Decimal
+from typing import TYPE_CHECKING
 
 from poslock.closing.exits import Decision, Reads, Tracked, averaged, view
 from prove.legs_venue import AMOUNTS, NEVER, Sight, Venue
 
-GRANTED = (
-    "a fact newer than both reads, or between look and send",
-    "entries at the very same price, whose trades do not show",
-    "trades that the venue never shows, with a lag",
-)
+if TYPE_CHECKING:
+    from poslock.position import Trade
+
+_NEWER = "a fact newer than both reads, or between look and send"
+_SAME_PRICE = "entries at the very same price, whose trades do not show"
+_NEVER_SHOWN = "trades that the venue never shows, with a lag"
+GRANTED = (_NEWER, _SAME_PRICE, _NEVER_SHOWN)
+_LATE_AND_WHOLE = "a whole close, and an entry that showed late and equals what a read does not show"
+_AVERAGE_TO_THE_SAME = "entries that average to the very same price, whose trades do not show"
 
 
 class Violation(AssertionError):
@@ -61,11 +66,10 @@ class Judged:
     def __init__(self, venue: Venue, sight: Sight, counts: Counts, story: list[str] | None) -> None:
         self._venue, self._sight, self._counts, self._story = venue, sight, counts, story
         self._tracked: Tracked
-        self._baseline: frozenset[str] | None = frozenset()  # None: the named entries do not show yet
+        self._baseline: frozenset[str] = frozenset()
         self._from = 0  # facts that B contains
         self._own = 0  # S, and what a whole close adopted
         self._sent = 0
-        self._entry_facts = 0  # facts up to and including the entry
         self._later = 0  # contracts held when a later position was tracked, and the facts of that time
         self._later_from = NEVER
         self._whole = False
@@ -117,26 +121,56 @@ class Judged:
         newest, seen = sight.newest, set(sight.seen)
         hidden = [each for each in range(self._from, newest) if each not in seen and venue.amounts[each]]
         if wanted and not self._is_wrong_at(newest, wanted):
-            name = "a fact newer than both reads, or between look and send"
-        elif self._whole and not wanted and self._blamed:
-            name = f"a whole close adopted what it sold too much ({self._blamed})"
+            name = _NEWER
         elif self._misread:
             name = self._misread
         elif self._is_mistaken:
             name = "an empty list of positions by mistake"
-        elif self._baseline is None and any(each >= self._from for each in seen):
-            name = "named entries that do not show yet, while later trades do"
+        elif not wanted and self._blamed and self._whole:
+            name = self._blamed  # it adopted what it sold too much
         elif any(venue.shows[each] >= NEVER for each in hidden):
             lags = len(venue.trades) > min(newest, sight.holding_at) or any(venue.shows[n] < NEVER for n in hidden)
-            name = f"trades that the venue never shows, {'with a' if lags else 'no'} lag"
+            # Without a lag it is what one of them hid from an order: that one is booked, and should not have been sent.
+            name = _NEVER_SHOWN if lags else self._blamed or "trades that the venue never shows, no lag"
         else:
             name = (
                 self._same_price([each for each in hidden if venue.amounts[each] > 0 and each < sight.holding_at])
                 or self._looks_late([each for each in hidden if venue.amounts[each] < 0])
                 or self._nearly_explained()
-                or (self._late_and_whole() if self._whole else "")
+                or (_LATE_AND_WHOLE if self._whole and self._has_late_entry() else "")
             )
         return name
+
+    def _misread_as(self, names: set[str], held: Decimal, price: Decimal | None) -> str:
+        """Why the reads of `track` fitted each other, and are of no one moment; *names* are the trades among them.
+
+        Empty if they did not fit, or the holding was older: it is read again then.
+        """
+        venue, held_at = self._venue, self._sight.holding_at
+        hidden = [n for n, trade in enumerate(venue.trades[:held_at]) if trade and trade.fill.trade_id not in names]
+        if any(venue.shows[each] >= NEVER for each in hidden):
+            return _NEVER_SHOWN
+        entries = [each for each in hidden if venue.amounts[each] > 0]
+        if entries and self._are_at(price, entries):
+            return _SAME_PRICE
+        shown = [trade for trade in venue.trades if trade and trade.fill.trade_id in names]
+        if not hidden or not self._give(shown, held, price):
+            return ""
+        return _AVERAGE_TO_THE_SAME if entries else "tracked before an exit showed"
+
+    def _give(self, shown: list[Trade], held: Decimal, price: Decimal | None) -> bool:
+        """Whether *shown*, run back from *held*, reach flat, and give *price* within the last place of those read."""
+        size, start = held, len(shown)
+        while size > 0 and start:
+            start -= 1
+            size -= shown[start].fill.contracts * (1 if shown[start].effect == "entry" else -1)
+        if size > 0 or price is None:
+            return size <= 0
+        first, *rest = shown[start:]
+        average = averaged(first.fill.contracts + size, first.fill.price, rest, inverse=False)
+        read = [price, *(each.fill.price for each in shown[start:] if each.effect == "entry")]
+        last = Decimal(1).scaleb(min(int(each.as_tuple().exponent) for each in read))
+        return average is not None and abs(average - price) < last * (len(read) - 1)
 
     def _is_wrong_at(self, facts: int, wanted: int) -> bool:
         """Whether an order for *wanted* would have been wrong already at the newest fact that was read."""
@@ -161,23 +195,13 @@ class Judged:
         is_other = self._venue.rules.places < abs(average - holding.entry_price) < last * (len(read) - 1)
         return "an average that is not the venue's, but within the last place of the prices read" if is_other else ""
 
-    def _late_and_whole(self) -> str:
-        """Whether an entry that showed late has not joined the baseline, and makes up for what a read does not show."""
-        baseline, sight = self._tracked.baseline, self._sight
-        late = any(
-            each < self._from and (trade := self._venue.trades[each]) and trade.fill.trade_id not in baseline
-            for each in sight.seen
-        )
-        return "a whole close, and an entry that showed late and equals what a read does not show" if late else ""
-
-    def _is_late_across(self) -> bool:
-        """Whether an entry that B contained has not joined the baseline, and the leg was on the other side since."""
+    def _has_late_entry(self) -> bool:
+        """Whether an entry that B contained has not joined the baseline."""
         venue, baseline = self._venue, self._tracked.baseline
-        late = any(
+        return any(
             each < self._from and (trade := venue.trades[each]) and trade.fill.trade_id not in baseline
             for each in self._sight.seen
         )
-        return late and min(venue.sizes[self._from :]) < 0
 
     def _same_price(self, entries: list[int]) -> str:
         """Whether *entries* that do not show left the price as it was, or as the trades that show explain it."""
@@ -186,9 +210,11 @@ class Judged:
         if not entries or holding is None or holding.position_id != tracked.position_id:
             return ""
         if self._are_at(holding.entry_price, entries):
-            return "entries at the very same price, whose trades do not show"
+            return _SAME_PRICE
+        if tracked.entry_price is None:
+            return "entries whose trades do not show, on a leg whose price at the entry is not known"
         if holding.entry_price == tracked.entry_price and len(entries) > 1:
-            return "entries that average to the very same price, whose trades do not show"
+            return _AVERAGE_TO_THE_SAME
         return ""
 
     def _looks_late(self, exits: list[int]) -> str:
@@ -246,8 +272,10 @@ class Judged:
                 raise Violation(f"the venue's id vouches for it: {decision.reason}")
             if venue.rules.ids:
                 reason = "a new price without a trade, and an entry that showed late"
-        elif self._is_late_across():
+        elif self._has_late_entry() and min(venue.sizes[self._from :]) < 0:
             reason = "an entry that showed late, and the leg crossed to the other side"
+        elif self._has_late_entry() and self._tracked.entry_known:
+            reason = "an entry that showed late, though the orders were named and shown"
         elif self._later:
             reason = "a later position, and an entry that showed late"
         elif (
