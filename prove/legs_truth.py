@@ -3,8 +3,9 @@
 A failure of a check is *blamed* on a cause that is recognised from the truth of the sequence: which facts are newer
 than both reads, which entries do not show, at which prices. The first name that fits is counted; without one the
 failure is a violation. `GRANTED` are the causes that the design names, which no rule can know. The others were found
-here: they are open questions to the rule, to `track` or to the function, and are shown apart. Some are broad: a
-sequence that was tracked from reads of different moments is not judged any further.
+here: they are open questions to the rule, to `track` or to the function, and are shown apart. What was tracked counts
+from the newest moment at which the venue held that, and the trades were these. If there is none, the sequence is not
+judged any further; but then the reads must have fitted each other, for a cause that the truth shows.
 """
 
 from __future__ import annotations
