@@ -195,11 +195,7 @@ class Run(Judged):
         if moments:
             self._misread = "tracked unverified, with less held than tracked" if leg.held < self._contracts else ""
         else:
-            self._misread = (
-                "tracked unverified"
-                if self._how == "unverified"
-                else self._misread_as(names, leg.held, leg.entry_price)
-            )
+            self._misread = "tracked unverified" if self._how == "unverified" else self._misread_as()
         self._baseline = frozenset(names)
         self._tracked = Tracked(
             AMOUNTS[self._contracts], leg.held, leg.entry_price, leg.position_id, self._baseline,
@@ -293,6 +289,7 @@ class Run(Judged):
             self._send(decision, is_held=reads.holding is not None)
         elif decision.act == "rebase":
             self._rebased = frozenset(decision.late)
+            self._took_for_late = self._is_no_late_entry(self._rebased)
             self._baseline |= self._rebased
             self._retrack(baseline=self._baseline)
         elif decision.act == "unsettled":

@@ -19,12 +19,15 @@ from poslock.closing.exits import Decision, Reads, Tracked, averaged, view
 from prove.legs_venue import AMOUNTS, NEVER, Sight, Venue
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from poslock.position import Trade
 
 _NEWER = "a fact newer than both reads, or between look and send"
 _SAME_PRICE = "entries at the very same price, whose trades do not show"
 _NEVER_SHOWN = "trades that the venue never shows, with a lag"
 GRANTED = (_NEWER, _SAME_PRICE, _NEVER_SHOWN)
+_TAKEN_FOR_LATE = "an entry taken for a late one, while an exit of its size does not show"
 _LATE_AND_WHOLE = "a whole close, and an entry that showed late and equals what a read does not show"
 _AVERAGE_TO_THE_SAME = "entries that average to the very same price, whose trades do not show"
 
@@ -77,6 +80,7 @@ class Judged:
         self._misread = ""  # what the reads of `track` did not show
         self._is_mistaken = False  # this look saw an empty list
         self._blamed = ""  # an order that sold too much
+        self._took_for_late = False  # an entry joined the baseline because an exit of its size did not show
 
     def _tell(self, *words: object) -> None:
         if self._story is not None:
@@ -127,6 +131,8 @@ class Judged:
             name = self._misread
         elif self._is_mistaken:
             name = "an empty list of positions by mistake"
+        elif not wanted and self._took_for_late:
+            name = _TAKEN_FOR_LATE
         elif not wanted and self._blamed and self._whole:
             name = self._blamed  # it adopted what it sold too much
         elif any(venue.shows[each] >= NEVER for each in hidden):
@@ -142,24 +148,26 @@ class Judged:
             )
         return name
 
-    def _misread_as(self, names: set[str], held: Decimal, price: Decimal | None) -> str:
-        """Why the reads of `track` fitted each other, and are of no one moment; *names* are the trades among them.
+    def _misread_as(self) -> str:
+        """Why the reads of `track` fitted each other, and are of no one moment.
 
-        Empty if they did not fit, or the holding was older: it is read again then.
+        Empty if they did not fit, or the holding was older, and the trades told: it is read again then.
         """
-        venue, held_at = self._venue, self._sight.holding_at
-        hidden = [n for n, trade in enumerate(venue.trades[:held_at]) if trade and trade.fill.trade_id not in names]
+        venue, sight = self._venue, self._sight
+        holding, seen = venue.holdings[sight.holding_at], set(sight.seen)
+        assert holding is not None
+        hidden = [n for n in range(sight.newest) if venue.trades[n] and n not in seen]
         if any(venue.shows[each] >= NEVER for each in hidden):
             return _NEVER_SHOWN
-        entries = [each for each in hidden if venue.amounts[each] > 0]
-        if entries and self._are_at(price, entries):
-            return _SAME_PRICE
-        shown = [trade for trade in venue.trades if trade and trade.fill.trade_id in names]
-        if not hidden or not self._give(shown, held, price):
+        if not hidden or not self._give(sight.trades, holding.contracts, holding.entry_price):
             return ""
-        return _AVERAGE_TO_THE_SAME if entries else "tracked before an exit showed"
+        if any(each >= sight.holding_at for each in hidden):
+            return "tracked by an old holding, before one of the newer trades showed"
+        if entries := [each for each in hidden if venue.amounts[each] > 0]:
+            return _SAME_PRICE if self._are_at(holding.entry_price, entries) else _AVERAGE_TO_THE_SAME
+        return "tracked before an exit showed"
 
-    def _give(self, shown: list[Trade], held: Decimal, price: Decimal | None) -> bool:
+    def _give(self, shown: Sequence[Trade], held: Decimal, price: Decimal | None) -> bool:
         """Whether *shown*, run back from *held*, reach flat, and give *price* within the last place of those read."""
         size, start = held, len(shown)
         while size > 0 and start:
@@ -227,8 +235,15 @@ class Judged:
                 oldest.append(each)
                 total += venue.amounts[each]
         if exits and oldest and total == 0 and holding is not None and self._are_at(holding.entry_price, oldest):
-            return "an entry at the very same price, taken for a late one while an exit of its size does not show"
+            return _TAKEN_FOR_LATE
         return ""
+
+    def _is_no_late_entry(self, names: frozenset[str]) -> bool:
+        """Whether entries of these *names* are the position's own, and make up for exits that do not show."""
+        venue, seen, facts = self._venue, set(self._sight.seen), range(self._from, len(self._venue.trades))
+        late = [each for each in facts if (trade := venue.trades[each]) and trade.fill.trade_id in names]
+        missing = sum(venue.amounts[each] for each in facts if each not in seen and venue.amounts[each] < 0)
+        return len(late) == len(names) and sum(venue.amounts[each] for each in late) == -missing
 
     def _are_at(self, price: Decimal | None, entries: list[int]) -> bool:
         return {trade.fill.price for each in entries if (trade := self._venue.trades[each])} == {price}
