@@ -165,7 +165,7 @@ class Run(Judged):
         """Look until the trades explain what is held, for as long as the venue may take to show a change."""
         venue, sight = self._venue, self._sight
         orders = ("entry",) if self._how == "orders" else ()
-        look, last, left = None, None, self._settles
+        look, fitted, last, left = None, False, None, self._settles
         while left:
             venue.now += 1
             self._hands("look")
@@ -176,17 +176,17 @@ class Run(Judged):
             if holding is None:
                 continue
             look = first_look(holding, sight.trades, orders, 0)
-            if is_complete(look, orders, AMOUNTS[self._contracts]):
+            if fitted := is_complete(look, orders, AMOUNTS[self._contracts]):
                 break
             look = unverified(look)
             if self._how == "unverified":
                 break
         if look is None or (self._how != "unverified" and look.leg.held < self._contracts):
             return False
-        self._take(look.leg)
+        self._take(look.leg, fitted=fitted)
         return True
 
-    def _take(self, leg: LegAtTracking) -> None:
+    def _take(self, leg: LegAtTracking, *, fitted: bool) -> None:
         """Track what this look shows; notes where it is the truth of no moment."""
         names = {trade.fill.trade_id for trade in leg.baseline}
         held = leg.held, leg.entry_price, leg.position_id
@@ -195,7 +195,7 @@ class Run(Judged):
         if moments:
             self._misread = "tracked unverified, with less held than tracked" if leg.held < self._contracts else ""
         else:
-            self._misread = "tracked unverified" if self._how == "unverified" else self._misread_as()
+            self._misread = "tracked unverified" if self._how == "unverified" else self._misread_as(fitted=fitted)
         self._baseline = frozenset(names)
         self._tracked = Tracked(
             AMOUNTS[self._contracts], leg.held, leg.entry_price, leg.position_id, self._baseline,

@@ -131,14 +131,14 @@ class Judged:
             name = self._misread
         elif self._is_mistaken:
             name = "an empty list of positions by mistake"
-        elif not wanted and self._took_for_late:
-            name = _TAKEN_FOR_LATE
         elif not wanted and self._blamed and self._whole:
             name = self._blamed  # it adopted what it sold too much
         elif any(venue.shows[each] >= NEVER for each in hidden):
             lags = len(venue.trades) > min(newest, sight.holding_at) or any(venue.shows[n] < NEVER for n in hidden)
             # Without a lag it is what one of them hid from an order: that one is booked, and should not have been sent.
             name = _NEVER_SHOWN if lags else self._blamed or "trades that the venue never shows, no lag"
+        elif not wanted and self._took_for_late:
+            name = _TAKEN_FOR_LATE
         else:
             name = (
                 self._same_price([each for each in hidden if venue.amounts[each] > 0 and each < sight.holding_at])
@@ -148,10 +148,10 @@ class Judged:
             )
         return name
 
-    def _misread_as(self) -> str:
-        """Why the reads of `track` fitted each other, and are of no one moment.
+    def _misread_as(self, *, fitted: bool) -> str:
+        """Why the reads of `track` *fitted* each other, or stayed the same till its end, and are of no one moment.
 
-        Empty if they did not fit, or the holding was older, and the trades told: it is read again then.
+        Empty if they did not fit in truth, or the holding was older, and the trades told: it is read again then.
         """
         venue, sight = self._venue, self._sight
         holding, seen = venue.holdings[sight.holding_at], set(sight.seen)
@@ -159,7 +159,7 @@ class Judged:
         hidden = [n for n in range(sight.newest) if venue.trades[n] and n not in seen]
         if any(venue.shows[each] >= NEVER for each in hidden):
             return _NEVER_SHOWN
-        if not hidden or not self._give(sight.trades, holding.contracts, holding.entry_price):
+        if not hidden or (fitted and not self._give(sight.trades, holding.contracts, holding.entry_price)):
             return ""
         if any(each >= sight.holding_at for each in hidden):
             return "tracked by an old holding, before one of the newer trades showed"
