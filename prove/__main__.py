@@ -23,6 +23,7 @@ _QUICK, _LONG = Setting(12_000, 150, 150), Setting(200_000, 2_000, 2_000)
 _LONG_EXAMPLES = 1_000
 _QUICK_SOAK_S, _LONG_SOAK_S = 10, 120
 _QUICK_SEQUENCES, _LONG_SEQUENCES = 40_000, 2_000_000
+_FOR_ONE_UNVERIFIED = 10  # what `verify=False` costs is counted apart
 PARTS = ("scenes", "legs", "mutants", "model", "fuzz", "history")
 
 
@@ -70,16 +71,25 @@ def _scenes(pool: ProcessPoolExecutor, options: argparse.Namespace) -> Callable[
 
 
 def _legs(pool: ProcessPoolExecutor, options: argparse.Namespace) -> Callable[[], int]:
-    parts = legs.shares(options.seed, _LONG_SEQUENCES if options.long else _QUICK_SEQUENCES)
-    runs = pool.map(legs.sequences, *zip(*parts, strict=True))
+    many = _LONG_SEQUENCES if options.long else _QUICK_SEQUENCES
+    runs = [
+        (unverified, pool.map(partial(legs.sequences, unverified=unverified), *zip(*parts, strict=True)))
+        for unverified, parts in (
+            (False, legs.shares(options.seed, many)),
+            (True, legs.shares(options.seed, many // _FOR_ONE_UNVERIFIED)),
+        )
+    ]
 
     def told() -> int:
         print("legs: a venue that lags, a trader with hands, a close, at random", flush=True)
-        counts = Counts()
-        for each in runs:
-            counts.add(each)
-        print("\n".join(legs.rows(counts)))
-        return len(counts.violations)
+        violations = 0
+        for unverified, run in runs:
+            counts = Counts()
+            for each in run:
+                counts.add(each)
+            print("\n".join(legs.rows(counts, unverified=unverified)))
+            violations += len(counts.violations)
+        return violations
 
     return told
 

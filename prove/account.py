@@ -35,7 +35,7 @@ class Account(NamedTuple):
     @property
     def resting(self) -> list[Order]:
         """The exit orders that may still be filled."""
-        return [each for each in self.orders if not each.ended]
+        return [each for each in self.orders if each.state == "open"]
 
     def until(self, trade: int) -> tuple[Trade, ...]:
         """The trades up to the one with this id."""

@@ -21,6 +21,7 @@ import argparse
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from multiprocessing import get_context
 from typing import TYPE_CHECKING
 
@@ -33,30 +34,31 @@ if TYPE_CHECKING:
 _SHARE = 5_000  # sequences a worker is given at a time
 
 
-def sequences(first: int, count: int) -> Counts:
-    """What *count* sequences come to, the first with the seed *first*."""
+def sequences(first: int, count: int, *, unverified: bool = False) -> Counts:
+    """What *count* sequences come to, the first with the seed *first*; *unverified* ones are tracked so."""
     counts = Counts()
     for seed in range(first, first + count):
         try:
-            Run(seed, counts).run()
+            Run(seed, counts, unverified=unverified).run()
         except Violation as violation:
             counts.violations.append(f"seed {seed}: {violation}")
     return counts
 
 
-def history(seed: int) -> list[str]:
+def history(seed: int, *, unverified: bool = False) -> list[str]:
     """One sequence, told."""
     story: list[str] = []
     try:
-        Run(seed, Counts(), story).run()
+        Run(seed, Counts(), story, unverified=unverified).run()
     except Violation as violation:
         story.append(f"VIOLATION: {violation}")
     return story
 
 
-def rows(counts: Counts, shown: int = 3) -> list[str]:
+def rows(counts: Counts, shown: int = 3, *, unverified: bool = False) -> list[str]:
     """*counts* for people; the first violations with their history."""
-    lines = [f"{counts.sequences:,} sequences, {len(counts.violations)} violations"]
+    how = " tracked with verify=False" if unverified else ""
+    lines = [f"{counts.sequences:,} sequences{how}, {len(counts.violations)} violations"]
     granted = {name: number for name, number in counts.residuals.items() if name.endswith(GRANTED)}
     others = {name: number for name, number in counts.residuals.items() if name not in granted}
     for title, counted in (
@@ -69,7 +71,7 @@ def rows(counts: Counts, shown: int = 3) -> list[str]:
         lines += [f"    {number:>10,}  {name}" for name, number in sorted(counted.items())]
     for violation in counts.violations[:shown]:
         lines.append(f"  {violation}")
-        lines += [f"      {line}" for line in history(int(violation.split()[1].rstrip(":")))]
+        lines += [f"      {line}" for line in history(int(violation.split()[1].rstrip(":")), unverified=unverified)]
     return lines
 
 
@@ -79,10 +81,11 @@ def shares(first: int, count: int) -> list[tuple[int, int]]:
 
 
 def caught(count: int) -> str:
-    """The first violation in *count* sequences; empty if there is none."""
-    for share in shares(0, count):
-        if found := sequences(*share).violations:
-            return found[0]
+    """The first violation in *count* sequences, and half as many unverified ones; empty if there is none."""
+    for unverified, parts in ((False, shares(0, count)), (True, shares(0, count // 2))):
+        for part in parts:
+            if found := sequences(*part, unverified=unverified).violations:
+                return found[0]
     return ""
 
 
@@ -91,20 +94,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m prove.legs", description="Sequences of one leg, at random.")
     parser.add_argument("--sequences", type=int, default=20_000)
     parser.add_argument("--seed", type=int, default=0, help="of the first sequence")
+    parser.add_argument("--unverified", action="store_true", help="tracked with verify=False, which has a price")
     parser.add_argument("--processes", type=int, default=1)
     options = parser.parse_args(arguments)
     if options.sequences == 1:
-        print("\n".join(history(options.seed)))
+        print("\n".join(history(options.seed, unverified=options.unverified)))
     began, counts = time.monotonic(), Counts()
-    parts = shares(options.seed, options.sequences)
+    parts, run = shares(options.seed, options.sequences), partial(sequences, unverified=options.unverified)
     if options.processes == 1:
         for part in parts:
-            counts.add(sequences(*part))
+            counts.add(run(*part))
     else:
         with ProcessPoolExecutor(options.processes, mp_context=get_context("spawn")) as pool:
-            for each in pool.map(sequences, *zip(*parts, strict=True)):
+            for each in pool.map(run, *zip(*parts, strict=True)):
                 counts.add(each)
-    print("\n".join(rows(counts)))
+    print("\n".join(rows(counts, unverified=options.unverified)))
     print(f"{counts.sequences / (time.monotonic() - began):,.0f} sequences/s")
     return 1 if counts.violations else 0
 

@@ -6,12 +6,13 @@ from decimal import Decimal
 from random import Random
 from typing import TYPE_CHECKING
 
-from poslock.closing.exits import Decision, Reads, Tracked, averaged, decide
+from poslock.closing.exits import Decision, Reads, Tracked, decide
+from poslock.guard.first_look import first_look, is_complete, unverified
 from prove.legs_truth import Counts, Judged, Violation
 from prove.legs_venue import AMOUNTS, NEVER, Rules, Sight, Venue
 
 if TYPE_CHECKING:
-    from poslock.position import Trade
+    from poslock.ledger.journal import LegAtTracking
 
 _LIMIT = 120  # ticks: far more than any sequence needs
 _TIMEOUTS = 2
@@ -19,9 +20,9 @@ _PLACES = tuple(Decimal(1).scaleb(-places) for places in (2, 4, 8))
 
 
 class Run(Judged):
-    """One sequence."""
+    """One sequence; *unverified* is tracked with ``verify=False``."""
 
-    def __init__(self, seed: int, counts: Counts, story: list[str] | None = None) -> None:
+    def __init__(self, seed: int, counts: Counts, story: list[str] | None = None, *, unverified: bool = False) -> None:
         self._rng = rng = Random(seed)  # noqa: S311  # to be repeated
         luck = rng.random
         lag = 0 if luck() < 0.25 else rng.choice((2, 3))
@@ -47,7 +48,7 @@ class Run(Judged):
             moment = rng.randint(1, 9), rng.choice(("look", "send"))
             self._acts[moment] = self._acts.get(moment, 0) + 1
         # The bot: how it tracks, when it tracks a later position, and how it closes.
-        self._how = rng.choice(("orders", "look", "look", "unverified"))
+        self._how = "unverified" if unverified else rng.choice(("orders", "look", "look"))
         self._later_at = rng.randint(2, 12) if luck() < 0.08 else NEVER
         self._whole = luck() < 0.12
         self._contracts = rng.randint(1, 6)
@@ -112,7 +113,6 @@ class Run(Judged):
             self._trade(self._contracts - 1, self._entry_price(), "entry")
         else:
             self._trade(short + self._contracts, 100, "entry")
-        self._entry_facts = len(venue.trades)
         venue.now = 0
         self._plain = (
             not venue.rules.lag and not self._acts and venue.size == self._contracts and not self._partial
@@ -162,91 +162,67 @@ class Run(Judged):
     # `track`, as the design says.
 
     def _track(self) -> bool:
-        venue, sight, same, last = self._venue, self._sight, 0, None
-        for _ in range(self._settles * 4 + 12):
+        """Look until the trades explain what is held, for as long as the venue may take to show a change."""
+        venue, sight = self._venue, self._sight
+        orders = ("entry",) if self._how == "orders" else ()
+        look, fitted, last, left = None, False, None, self._settles
+        while left:
             venue.now += 1
             self._hands("look")
             holding = sight.read()
-            size = venue.sizes[sight.holding_at]
-            now_seen = (size, holding and holding.entry_price, len(sight.seen))
-            same = same + 1 if now_seen == last else 0
-            last = now_seen
-            if holding is None or (self._how != "unverified" and size < self._contracts):
-                if venue.size < self._contracts and sight.is_caught_up():
-                    return False
+            now_seen = holding, len(sight.seen)
+            last, left = now_seen, left - 1 if now_seen == last else self._settles
+            look = None
+            if holding is None:
                 continue
-            shown = all(number in sight.seen for number in range(self._entry_facts) if self._is_entry(number))
-            if (
-                self._how == "unverified"
-                or ((shown or self._how == "look") and self._runs_back(size, holding.entry_price))
-                or (same >= self._settles and (shown or self._how == "look"))
-            ):
-                return self._take(size, shown=shown)
-        return False
-
-    def _is_entry(self, number: int) -> bool:
-        trade = self._venue.trades[number]
-        return trade is not None and trade.order_id == "entry"
-
-    def _runs_back(self, size: int, price: Decimal | None) -> bool:
-        """Whether the trades, run back from *size*, reach 0, and give *price* from there.
-
-        Where sizes have no sign, they must not go below 0 on the way to the oldest one either.
-        """
-        start, amounts, seen = size, self._venue.amounts, self._sight.seen
-        first, part = -1, 0
-        for place in range(len(seen) - 1, -1, -1):
-            after, start = start, start - amounts[seen[place]]
-            if start < 0 and not self._venue.rules.one_way:
-                return False
-            if start <= 0 < after and first < 0:
-                first, part = place, after
-        if first < 0:
+            look = first_look(holding, sight.trades, orders, 0)
+            if fitted := is_complete(look, orders, AMOUNTS[self._contracts]):
+                break
+            look = unverified(look)
+            if self._how == "unverified":
+                break
+        if look is None or (self._how != "unverified" and look.leg.held < self._contracts):
             return False
-        entry = self._venue.trades[seen[first]]
-        assert entry is not None
-        rest = [trade for number in seen[first + 1 :] if (trade := self._venue.trades[number])]
-        average = averaged(AMOUNTS[part], entry.fill.price, rest, inverse=False)
-        return average is not None and average.quantize(self._venue.rules.places) == price
+        self._take(look.leg, fitted=fitted)
+        return True
 
-    def _take(self, size: int, *, shown: bool) -> bool:
-        """Track what this look shows; notes where it is not the truth of one moment."""
-        venue, sight = self._venue, self._sight
-        holding = venue.holdings[sight.holding_at]
-        assert holding is not None
-        self._from = sight.holding_at
-        base = sight.seen
-        if self._how == "orders":  # B is from before what came after the entry
-            base = [number for number in base if number < self._entry_facts]
-            size -= sum(venue.amounts[number] for number in sight.seen if number >= self._entry_facts)
-            holding, self._from = venue.holdings[self._entry_facts], self._entry_facts
-            if holding is None or size != venue.sizes[self._entry_facts]:
-                return False
-        elif self._how == "unverified" and not shown and self._rng.random() < 0.5:
-            self._how = "orders, unverified"
-            self._baseline = None
-        inside = set(base) if self._baseline is not None else set(range(self._entry_facts))
-        how = "unverified" if "unverified" in self._how else "where the trades fitted by coincidence"
-        for number, amount in enumerate(venue.amounts):
-            if number >= self._from and number in inside:
-                self._misread = f"tracked {how}, from a holding older than the trades"
-            elif number < self._from and number not in inside and amount < 0 and venue.shows[number] < NEVER:
-                self._misread = f"tracked {how}, with an exit that showed late"
-        if size < self._contracts and not self._misread:
-            self._misread = "tracked unverified, with less held than tracked"
-        names = [trade.fill.trade_id for number in base if (trade := venue.trades[number])]
-        if self._baseline is not None:
-            self._baseline = frozenset(names)
+    def _take(self, leg: LegAtTracking, *, fitted: bool) -> None:
+        """Track what this look shows; notes where it is the truth of no moment."""
+        names = {trade.fill.trade_id for trade in leg.baseline}
+        held = leg.held, leg.entry_price, leg.position_id
+        moments = [number for number in range(len(self._venue.sizes)) if self._is_of(number, names, held)]
+        self._from = moments[-1] if moments else self._sight.holding_at
+        if moments:
+            self._misread = "tracked unverified, with less held than tracked" if leg.held < self._contracts else ""
+        else:
+            self._misread = "tracked unverified" if self._how == "unverified" else self._misread_as(fitted=fitted)
+        self._baseline = frozenset(names)
         self._tracked = Tracked(
-            AMOUNTS[self._contracts], AMOUNTS[size], holding.entry_price, holding.position_id,
-            self._baseline or frozenset(), entry_known=self._how == "orders",
+            AMOUNTS[self._contracts], leg.held, leg.entry_price, leg.position_id, self._baseline,
+            entry_known=leg.entry_known,
         )  # fmt: skip
         self._own = self._contracts
         self._tell(
-            f"tracked ({self._how}): S={self._contracts} B={size} @ {holding.entry_price} {holding.position_id},"
-            f" baseline {sorted(names) if self._baseline is not None else 'to come'}; truth from #{self._from} on",
+            f"tracked ({self._how}): S={self._contracts} B={leg.held} @ {leg.entry_price} {leg.position_id},"
+            f" baseline {sorted(names)}; truth from #{self._from} on",
             self._misread and f"MISREAD: {self._misread}",
         )
+
+    def _is_of(self, facts: int, names: set[str], held: tuple[Decimal, Decimal | None, str | None]) -> bool:
+        """Whether the venue held that after the first *facts* facts, and *names* are of these, all exits among them.
+
+        Entries may show later than that.
+        """
+        venue, holding = self._venue, self._venue.holdings[facts]
+        contracts, price, position_id = held
+        if holding is None or holding.contracts != contracts:
+            return False
+        if price is not None and (holding.entry_price, holding.position_id) != (price, position_id):
+            return False
+        for number, trade in enumerate(venue.trades):
+            is_in = trade is not None and trade.fill.trade_id in names
+            if is_in if number >= facts else venue.amounts[number] < 0 and venue.shows[number] < NEVER and not is_in:
+                return False
         return True
 
     # The close.
@@ -287,7 +263,7 @@ class Run(Judged):
             self._last, self._since, self._decided = seen, venue.now, None
         settled = self._is_settled()
         if self._decided is None or self._decided[2] != settled:
-            reads = Reads(holding, self._counted())
+            reads = Reads(holding, sight.trades)
             decision = decide(self._tracked, reads, settled=settled, whole=self._whole)
             self._decided = decision, reads, settled
             self._counts.rows[f"{decision.row} {decision.act}"] += 1
@@ -301,12 +277,6 @@ class Run(Judged):
     def _is_settled(self) -> bool:
         return self._venue.now - self._since >= self._settles
 
-    def _counted(self) -> list[Trade]:
-        """Every trade ever seen; only our own until the named entries show."""
-        if self._baseline is not None:
-            return self._sight.trades
-        return [trade for trade in self._sight.trades if trade.fill.client_order_id in self._ours]
-
     def _obeyed(self, decision: Decision, reads: Reads) -> bool:
         """Do what was decided; whether that was the end."""
         has_ended, self._has_ended = self._has_ended, decision.act == "ended"
@@ -318,8 +288,8 @@ class Run(Judged):
             self._counts.rows["sent at the first look"] += self._looks == 1
             self._send(decision, is_held=reads.holding is not None)
         elif decision.act == "rebase":
-            assert self._baseline is not None
             self._rebased = frozenset(decision.late)
+            self._took_for_late = self._is_no_late_entry(self._rebased)
             self._baseline |= self._rebased
             self._retrack(baseline=self._baseline)
         elif decision.act == "unsettled":
@@ -337,7 +307,7 @@ class Run(Judged):
 
     def _is_given_up(self, decision: Decision) -> bool:
         self._unsettled += 1
-        if self._rebased and self._baseline is not None and self._unsettled <= _TIMEOUTS:
+        if self._rebased and self._unsettled <= _TIMEOUTS:
             # It was no late entry: the next close looks afresh, without what this one made of it.
             self._retrack(baseline=self._baseline - self._rebased)
             self._baseline, self._rebased, self._last = self._tracked.baseline, frozenset(), None
@@ -353,22 +323,15 @@ class Run(Judged):
         return False
 
     def _join_baseline(self) -> None:
-        """The entry orders' trades showed at last; and a later position's trades are not of this one."""
+        """A later position's trades are not of this one."""
         venue, sight = self._venue, self._sight
-        if self._baseline is None and all(n in sight.seen for n in range(self._entry_facts) if self._is_entry(n)):
-            self._baseline = frozenset(
-                trade.fill.trade_id
-                for number in range(self._entry_facts)
-                if number in sight.seen and (trade := venue.trades[number])
-            )
-            self._retrack(baseline=self._baseline)
         if self._later:
             theirs = frozenset(
                 trade.fill.trade_id
                 for number in sight.seen
                 if number >= self._later_from and (trade := venue.trades[number])
             )
-            if self._baseline is not None and not theirs <= self._baseline:
+            if not theirs <= self._baseline:
                 self._baseline |= theirs
                 self._retrack(baseline=self._baseline)
 

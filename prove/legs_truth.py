@@ -3,8 +3,9 @@
 A failure of a check is *blamed* on a cause that is recognised from the truth of the sequence: which facts are newer
 than both reads, which entries do not show, at which prices. The first name that fits is counted; without one the
 failure is a violation. `GRANTED` are the causes that the design names, which no rule can know. The others were found
-here: they are open questions to the rule, to `track` or to the function, and are shown apart. Some are broad: a
-sequence that was tracked from reads of different moments is not judged any further.
+here: they are open questions to the rule, to `track` or to the function, and are shown apart. What was tracked counts
+from the newest moment at which the venue held that, and the trades were these. If there is none, the sequence is not
+judged any further; but then the reads must have fitted each other, for a cause that the truth shows.
 """
 
 from __future__ import annotations
@@ -12,15 +13,23 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 from decimal import Decimal
+from typing import TYPE_CHECKING
 
 from poslock.closing.exits import Decision, Reads, Tracked, averaged, view
 from prove.legs_venue import AMOUNTS, NEVER, Sight, Venue
 
-GRANTED = (
-    "a fact newer than both reads, or between look and send",
-    "entries at the very same price, whose trades do not show",
-    "trades that the venue never shows, with a lag",
-)
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from poslock.position import Trade
+
+_NEWER = "a fact newer than both reads, or between look and send"
+_SAME_PRICE = "entries at the very same price, whose trades do not show"
+_NEVER_SHOWN = "trades that the venue never shows, with a lag"
+GRANTED = (_NEWER, _SAME_PRICE, _NEVER_SHOWN)
+_TAKEN_FOR_LATE = "an entry taken for a late one, while an exit of its size does not show"
+_LATE_AND_WHOLE = "a whole close, and an entry that showed late and equals what a read does not show"
+_AVERAGE_TO_THE_SAME = "entries that average to the very same price, whose trades do not show"
 
 
 class Violation(AssertionError):
@@ -61,17 +70,17 @@ class Judged:
     def __init__(self, venue: Venue, sight: Sight, counts: Counts, story: list[str] | None) -> None:
         self._venue, self._sight, self._counts, self._story = venue, sight, counts, story
         self._tracked: Tracked
-        self._baseline: frozenset[str] | None = frozenset()  # None: the named entries do not show yet
+        self._baseline: frozenset[str] = frozenset()
         self._from = 0  # facts that B contains
         self._own = 0  # S, and what a whole close adopted
         self._sent = 0
-        self._entry_facts = 0  # facts up to and including the entry
         self._later = 0  # contracts held when a later position was tracked, and the facts of that time
         self._later_from = NEVER
         self._whole = False
         self._misread = ""  # what the reads of `track` did not show
         self._is_mistaken = False  # this look saw an empty list
         self._blamed = ""  # an order that sold too much
+        self._took_for_late = False  # an entry joined the baseline because an exit of its size did not show
 
     def _tell(self, *words: object) -> None:
         if self._story is not None:
@@ -117,26 +126,60 @@ class Judged:
         newest, seen = sight.newest, set(sight.seen)
         hidden = [each for each in range(self._from, newest) if each not in seen and venue.amounts[each]]
         if wanted and not self._is_wrong_at(newest, wanted):
-            name = "a fact newer than both reads, or between look and send"
-        elif self._whole and not wanted and self._blamed:
-            name = f"a whole close adopted what it sold too much ({self._blamed})"
+            name = _NEWER
         elif self._misread:
             name = self._misread
         elif self._is_mistaken:
             name = "an empty list of positions by mistake"
-        elif self._baseline is None and any(each >= self._from for each in seen):
-            name = "named entries that do not show yet, while later trades do"
+        elif not wanted and self._blamed and self._whole:
+            name = self._blamed  # it adopted what it sold too much
         elif any(venue.shows[each] >= NEVER for each in hidden):
             lags = len(venue.trades) > min(newest, sight.holding_at) or any(venue.shows[n] < NEVER for n in hidden)
-            name = f"trades that the venue never shows, {'with a' if lags else 'no'} lag"
+            # Without a lag it is what one of them hid from an order: that one is booked, and should not have been sent.
+            name = _NEVER_SHOWN if lags else self._blamed or "trades that the venue never shows, no lag"
+        elif not wanted and self._took_for_late:
+            name = _TAKEN_FOR_LATE
         else:
             name = (
                 self._same_price([each for each in hidden if venue.amounts[each] > 0 and each < sight.holding_at])
                 or self._looks_late([each for each in hidden if venue.amounts[each] < 0])
                 or self._nearly_explained()
-                or (self._late_and_whole() if self._whole else "")
+                or (_LATE_AND_WHOLE if self._whole and self._has_late_entry() else "")
             )
         return name
+
+    def _misread_as(self, *, fitted: bool) -> str:
+        """Why the reads of `track` *fitted* each other, or stayed the same till its end, and are of no one moment.
+
+        Empty if they did not fit in truth, or the holding was older, and the trades told: it is read again then.
+        """
+        venue, sight = self._venue, self._sight
+        holding, seen = venue.holdings[sight.holding_at], set(sight.seen)
+        assert holding is not None
+        hidden = [n for n in range(sight.newest) if venue.trades[n] and n not in seen]
+        if any(venue.shows[each] >= NEVER for each in hidden):
+            return _NEVER_SHOWN
+        if not hidden or (fitted and not self._give(sight.trades, holding.contracts, holding.entry_price)):
+            return ""
+        if any(each >= sight.holding_at for each in hidden):
+            return "tracked by an old holding, before one of the newer trades showed"
+        if entries := [each for each in hidden if venue.amounts[each] > 0]:
+            return _SAME_PRICE if self._are_at(holding.entry_price, entries) else _AVERAGE_TO_THE_SAME
+        return "tracked before an exit showed"
+
+    def _give(self, shown: Sequence[Trade], held: Decimal, price: Decimal | None) -> bool:
+        """Whether *shown*, run back from *held*, reach flat, and give *price* within the last place of those read."""
+        size, start = held, len(shown)
+        while size > 0 and start:
+            start -= 1
+            size -= shown[start].fill.contracts * (1 if shown[start].effect == "entry" else -1)
+        if size > 0 or price is None:
+            return size <= 0
+        first, *rest = shown[start:]
+        average = averaged(first.fill.contracts + size, first.fill.price, rest, inverse=False)
+        read = [price, *(each.fill.price for each in shown[start:] if each.effect == "entry")]
+        last = Decimal(1).scaleb(min(int(each.as_tuple().exponent) for each in read))
+        return average is not None and abs(average - price) < last * (len(read) - 1)
 
     def _is_wrong_at(self, facts: int, wanted: int) -> bool:
         """Whether an order for *wanted* would have been wrong already at the newest fact that was read."""
@@ -161,23 +204,13 @@ class Judged:
         is_other = self._venue.rules.places < abs(average - holding.entry_price) < last * (len(read) - 1)
         return "an average that is not the venue's, but within the last place of the prices read" if is_other else ""
 
-    def _late_and_whole(self) -> str:
-        """Whether an entry that showed late has not joined the baseline, and makes up for what a read does not show."""
-        baseline, sight = self._tracked.baseline, self._sight
-        late = any(
-            each < self._from and (trade := self._venue.trades[each]) and trade.fill.trade_id not in baseline
-            for each in sight.seen
-        )
-        return "a whole close, and an entry that showed late and equals what a read does not show" if late else ""
-
-    def _is_late_across(self) -> bool:
-        """Whether an entry that B contained has not joined the baseline, and the leg was on the other side since."""
+    def _has_late_entry(self) -> bool:
+        """Whether an entry that B contained has not joined the baseline."""
         venue, baseline = self._venue, self._tracked.baseline
-        late = any(
+        return any(
             each < self._from and (trade := venue.trades[each]) and trade.fill.trade_id not in baseline
             for each in self._sight.seen
         )
-        return late and min(venue.sizes[self._from :]) < 0
 
     def _same_price(self, entries: list[int]) -> str:
         """Whether *entries* that do not show left the price as it was, or as the trades that show explain it."""
@@ -186,9 +219,11 @@ class Judged:
         if not entries or holding is None or holding.position_id != tracked.position_id:
             return ""
         if self._are_at(holding.entry_price, entries):
-            return "entries at the very same price, whose trades do not show"
+            return _SAME_PRICE
+        if tracked.entry_price is None:
+            return "entries whose trades do not show, on a leg whose price at the entry is not known"
         if holding.entry_price == tracked.entry_price and len(entries) > 1:
-            return "entries that average to the very same price, whose trades do not show"
+            return _AVERAGE_TO_THE_SAME
         return ""
 
     def _looks_late(self, exits: list[int]) -> str:
@@ -200,8 +235,15 @@ class Judged:
                 oldest.append(each)
                 total += venue.amounts[each]
         if exits and oldest and total == 0 and holding is not None and self._are_at(holding.entry_price, oldest):
-            return "an entry at the very same price, taken for a late one while an exit of its size does not show"
+            return _TAKEN_FOR_LATE
         return ""
+
+    def _is_no_late_entry(self, names: frozenset[str]) -> bool:
+        """Whether entries of these *names* are the position's own, and make up for exits that do not show."""
+        venue, seen, facts = self._venue, set(self._sight.seen), range(self._from, len(self._venue.trades))
+        late = [each for each in facts if (trade := venue.trades[each]) and trade.fill.trade_id in names]
+        missing = sum(venue.amounts[each] for each in facts if each not in seen and venue.amounts[each] < 0)
+        return len(late) == len(names) and sum(venue.amounts[each] for each in late) == -missing
 
     def _are_at(self, price: Decimal | None, entries: list[int]) -> bool:
         return {trade.fill.price for each in entries if (trade := self._venue.trades[each])} == {price}
@@ -246,8 +288,10 @@ class Judged:
                 raise Violation(f"the venue's id vouches for it: {decision.reason}")
             if venue.rules.ids:
                 reason = "a new price without a trade, and an entry that showed late"
-        elif self._is_late_across():
+        elif self._has_late_entry() and min(venue.sizes[self._from :]) < 0:
             reason = "an entry that showed late, and the leg crossed to the other side"
+        elif self._has_late_entry() and self._tracked.entry_known:
+            reason = "an entry that showed late, though the orders were named and shown"
         elif self._later:
             reason = "a later position, and an entry that showed late"
         elif (

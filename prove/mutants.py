@@ -47,6 +47,7 @@ _EXITS, _LEGS, _TABLE = "poslock/closing/exits.py", ("legs",), ("table",)
 _TALK, _MACHINE = "poslock/closing/session.py", "poslock/closing/close.py"
 _LEG, _CHANGE = "poslock/closing/leg.py", "poslock/closing/change.py"
 _ADMISSION, _TRACKING = "poslock/guard/admission.py", "poslock/guard/tracking.py"
+_FIRST_LOOK = "poslock/guard/first_look.py"
 _SETTLING = "poslock/guard/settling.py"
 _HANDS = ("a close and a re-entry", "a close and a hand")
 _LEFT = ("a reduce and a re-entry", "a change and a re-entry")
@@ -432,9 +433,37 @@ MUTANTS = (
     Mutant(
         "tracked at the first look",
         _TRACKING,
-        "            if not verify or self._exchange.spot or is_complete(look, entry_order_ids):",
-        "            if True:",
+        "                if is_complete(look, entry_order_ids, contracts):",
+        "                if True:",
         _NEXT,
+    ),
+    Mutant(
+        "a holding from before the newest trades is tracked",
+        _FIRST_LOOK,
+        "_fits(look.holding, trades) and not _may_be_old(look.holding, trades)",
+        "_fits(look.holding, trades)",
+        _LEGS,
+    ),
+    Mutant(
+        "a part of the entry is enough to track",
+        _FIRST_LOOK,
+        "        return size <= 0\n",
+        "        return True\n",
+        _LEGS,
+    ),
+    Mutant(
+        "trades that give another price are tracked",
+        _FIRST_LOOK,
+        "return average == price or (not exactly and",
+        "return average == price or (True and",
+        _LEGS,
+    ),
+    Mutant(
+        "any average is tracked",
+        _FIRST_LOOK,
+        "and is_as_reported(average, price, prices))",
+        "and True)",
+        _LEGS,
     ),
     Mutant(
         "exits count for what the entries have cost",

@@ -31,7 +31,7 @@ class Store:
         self._database = database
         self._tidy = tidy
         # States come and go: a file is not known again by its newest row.
-        database._mark, database._place().mark = "SELECT 0", None  # noqa: SLF001  # as below
+        database._mark, database._seen.mark = "SELECT 0", None  # noqa: SLF001  # as below
         self._connection = self._opened()
         self._connection.executescript(database._schema)  # noqa: SLF001  # as the database itself would
         self._states = [self._connection.serialize()]
@@ -78,8 +78,8 @@ class Store:
         connection = sqlite3.connect(":memory:", isolation_level=None)
         connection.row_factory = sqlite3.Row
         connection.execute("PRAGMA foreign_keys = ON")
-        local: Any = self._database._local  # noqa: SLF001  # it has no other seam for memory
-        local.connection = _InMemory(connection, self._database._version)  # noqa: SLF001  # as above
+        kept: Any = _InMemory(connection)
+        self._database._kept = kept  # noqa: SLF001  # it has no other seam for memory
         return connection
 
 
@@ -87,12 +87,11 @@ class Store:
 class _InMemory:
     """A connection as the database keeps it, to no file."""
 
-    sqlite: sqlite3.Connection
-    version: int
+    connection: sqlite3.Connection
 
-    def is_current(self) -> bool:
+    def current(self) -> sqlite3.Connection:
         """There is no other one."""
-        return True
+        return self.connection
 
     def close(self) -> None:
         """Its state is kept elsewhere."""

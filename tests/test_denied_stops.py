@@ -134,7 +134,7 @@ def test_an_order_that_was_seen_to_go_is_not_waited_for(account: Account) -> Non
 
     def forgetting(order: StopOrder) -> Order | None:
         found = stop(order)
-        return found if found is not None and not found.ended else None
+        return found if found is not None and found.state == "open" else None
 
     account.paper.stop = forgetting  # type: ignore[method-assign]
     account.guard.close_position("btc-1")

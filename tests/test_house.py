@@ -16,7 +16,7 @@ from poslock import PaperExchange, Position, PositionGuard, PositionLock
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-_MOST_RUN = 27
+_MOST_RUN = 24
 _MOST_THROUGH = 17
 _MOST_RUN_BY_ACQUIRE = 8
 

@@ -3,8 +3,6 @@ from __future__ import annotations
 import os
 import signal
 import sqlite3
-import subprocess
-import sys
 import threading
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -531,27 +529,6 @@ def test_a_damaged_row_is_named(ledger: Ledger) -> None:
     db.close()
     with pytest.raises(LedgerError, match="damaged row of position 'btc-1'"):
         ledger.find("btc-1")
-
-
-def test_threads_do_not_drop_each_others_locks(ledger: Ledger) -> None:
-    """A thread that opens the ledger while another one writes: closing a descriptor would drop that one's lock."""
-    inside, opened = threading.Event(), threading.Event()
-
-    def look() -> None:
-        inside.wait(10)
-        other = Ledger(ledger.path)
-        other._database._open().close()
-        opened.set()
-
-    thread = threading.Thread(target=look)
-    thread.start()
-    code = f"import sqlite3; sqlite3.connect({ledger.path!r}, timeout=0).execute('BEGIN IMMEDIATE')"
-    with ledger._database.transaction():
-        inside.set()
-        assert opened.wait(10)
-        rival = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
-    thread.join()
-    assert "database is locked" in rival.stderr
 
 
 def test_a_signal_in_the_middle_of_a_write_leaves_nothing_open(ledger: Ledger) -> None:

@@ -37,10 +37,9 @@ def position(like: Like) -> Position:
 
 def connection_of(ledger: Ledger) -> sqlite3.Connection:
     ledger.highest_token("")
-    connection = ledger._database._local.connection
+    connection = ledger._database._kept.current()
     assert connection is not None
-    assert connection.sqlite is not None
-    return connection.sqlite
+    return connection
 
 
 class Work:

@@ -1,4 +1,4 @@
-"""What stays open of a ledger and a paper account: nothing that somebody closed, nothing of a thread that has ended."""
+"""What stays open of a ledger and a paper account: one connection of the process, until somebody closes or drops it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import sys
 import threading
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -40,28 +40,17 @@ def in_a_thread(action: Callable[[], object]) -> None:
     thread.join()
 
 
-def test_a_guard_closes_its_ledger_in_all_threads(account: Account) -> None:
+def test_a_guard_closes_its_ledger(account: Account) -> None:
     """At the end of `with`, or by `close`; what it was handed stays open; it can be used again."""
     account.open()
     account.guard.close()
     path = f"{account.lock_dir}/ledger.db"
-    at_work, done = threading.Barrier(2), threading.Event()
     with PositionGuard(account.exchange, lock_dir=account.lock_dir) as guard:
-
-        def look() -> None:
-            guard.position("btc-1")
-            at_work.wait(10)
-            done.wait(10)
-
-        thread = threading.Thread(target=look)
-        thread.start()
-        at_work.wait(10)
+        in_a_thread(partial(guard.position, "btc-1"))
         assert guard.position("btc-1").state == "open"
-        assert opened(path) == 2
+        assert opened(path) == 1
     assert opened(path) == 0
     assert opened(account.exchange_path) > 0
-    done.set()
-    thread.join()
     assert guard.close_position("btc-1").left_at_venue == 0
     guard.close()
     guard.close()
@@ -83,7 +72,7 @@ def test_a_guard_for_tasks_closes_its_ledger_too(account: Account) -> None:
         await guard.close()
         return while_open
 
-    assert asyncio.run(look()) >= 1
+    assert asyncio.run(look()) == 1
     assert opened(path) == 0
 
 
@@ -110,23 +99,18 @@ def test_a_paper_account_is_closed_and_opened_again(tmp_path: Path) -> None:
     assert opened(str(tmp_path / "exchange.db")) == 0
 
 
-def test_what_an_ended_thread_had_open_goes_with_it(tmp_path: Path) -> None:
+def test_threads_share_one(tmp_path: Path) -> None:
     """A bot with a thread for every close does not run out of descriptors."""
     ledger = Ledger(str(tmp_path / "ledger.db"))
     track(ledger)
     for _ in range(5):
         in_a_thread(partial(ledger.find, "btc-1"))
-    assert opened(ledger.path) == 1
     in_a_thread(partial(write, ledger, "begin", 1))
-    del ledger
-    gc.collect()
-    assert opened(str(tmp_path / "ledger.db")) == 0
+    assert opened(ledger.path) == 1
 
 
-@pytest.mark.parametrize("threads", [0, 3])
-def test_what_nobody_has_any_more_is_closed_at_once(tmp_path: Path, threads: int) -> None:
-    """A guard and a paper account that are dropped without `close` wait for no garbage collector, nor for threads."""
-    at_work, done = threading.Barrier(threads + 1), threading.Event()
+def test_what_nobody_has_any_more_is_closed_at_once(tmp_path: Path) -> None:
+    """A guard and a paper account that are dropped without `close` wait for no garbage collector."""
     paths = str(tmp_path / "exchange.db"), str(tmp_path / "locks" / "ledger.db")
 
     def bot() -> None:
@@ -135,39 +119,27 @@ def test_what_nobody_has_any_more_is_closed_at_once(tmp_path: Path, threads: int
         exchange.open_position("BTC/USDT", "long", 1)
         guard = PositionGuard(exchange, lock_dir=tmp_path / "locks")
         guard.track(Position("btc-1", "BTC/USDT", "long", 1, 1))
-        for _ in range(threads):
-            threading.Thread(target=look, args=[[guard, exchange]]).start()
-        at_work.wait(10)
-        assert [opened(path) for path in paths] == [threads + 1] * 2
+        in_a_thread(partial(guard.position, "btc-1"))
+        assert [opened(path) for path in paths] == [1, 1]
         assert guard.close_position("btc-1").left_at_venue == 0
-
-    def look(bots: list[Any]) -> None:
-        guard, exchange = bots.pop(0), bots.pop(0)
-        guard.position("btc-1")
-        exchange.set_price("BTC/USDT", 1)
-        del guard, exchange
-        at_work.wait(10)
-        done.wait(10)
 
     gc.disable()
     try:
         bot()
         assert [opened(path) for path in paths] == [0, 0]
     finally:
-        done.set()
         gc.enable()
 
 
-def test_an_ended_thread_drops_no_lock_of_another(tmp_path: Path) -> None:
-    """Its connection is closed while another thread writes: nobody else gets in."""
+def test_another_connection_drops_no_lock(tmp_path: Path) -> None:
+    """It is opened and closed while the process writes: nobody else gets in."""
     ledger = Ledger(str(tmp_path / "ledger.db"))
     track(ledger)
     code = f"import sqlite3; sqlite3.connect({ledger.path!r}, timeout=0).execute('BEGIN IMMEDIATE')"
     with ledger._database.transaction():
-        in_a_thread(lambda: ledger.find("btc-1"))
-        other = Ledger(ledger.path)
-        in_a_thread(lambda: other.find("btc-1"))
-        other.close_file()
+        with Ledger(ledger.path) as other:
+            assert other.find("btc-1") is not None
+            assert opened(ledger.path) == 2
         rival = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert "database is locked" in rival.stderr
 
@@ -244,31 +216,19 @@ def test_who_closes_nothing_is_not_warned(tmp_path: Path) -> None:
 
 
 def test_a_child_leaves_what_its_parent_has_open(tmp_path: Path) -> None:
-    """It closes nothing of it, and what the parent's other threads had open is of no use to it."""
+    """It does not use it, and closes nothing of it."""
     ledger = Ledger(str(tmp_path / "ledger.db"))
     track(ledger)
-    at_work, done = threading.Barrier(2), threading.Event()
-
-    def look() -> None:
-        ledger.find("btc-1")
-        at_work.wait(10)
-        done.wait(10)
-
-    thread = threading.Thread(target=look)
-    thread.start()
-    at_work.wait(10)
     if (pid := os.fork()) == 0:
         try:
-            assert opened(ledger.path) == 2
+            assert opened(ledger.path) == 1
             write(ledger, "begin", 1)
-            assert opened(ledger.path) == 3
-            ledger.close_file()
             assert opened(ledger.path) == 2
+            ledger.close_file()
+            assert opened(ledger.path) == 1
             assert ledger.unfinished("account") == [KEY]
             os._exit(0)
         finally:
             os._exit(1)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-    done.set()
-    thread.join()
     write(ledger, "sending", 2)

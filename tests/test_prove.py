@@ -17,10 +17,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from poslock.errors import TokenRefused
+from poslock.guard import first_look
 from poslock.ledger.journal import CloseKey
 from poslock.lock import file as lock_file
 from poslock.lock.system import PosixSystem
 from processes import PATIENCE
+from prove import legs
 from prove.actor import FOLDER, Call, Raised
 from prove.close_scenes import SCENES as CLOSE_SCENES
 from prove.disk import Disk
@@ -284,6 +286,30 @@ def test_a_mutant_is_caught_and_the_shipped_code_is_not() -> None:
     )
     assert caught(harmless).how == ""
     assert "SURVIVED" in mutant(caught(harmless))
+
+
+@pytest.mark.parametrize(
+    ("name", "broken"),
+    [
+        ("_may_be_old", lambda *_: False),
+        ("_fits", lambda *_, **__: True),
+        ("is_as_reported", lambda *_: True),
+    ],
+)
+def test_no_cause_that_a_leg_is_excused_by_hides_a_broken_look(
+    monkeypatch: pytest.MonkeyPatch, name: str, broken: Callable[..., bool]
+) -> None:
+    """The same sequences show no violation with the shipped one."""
+    assert legs.caught(2_000) == ""
+    monkeypatch.setattr(first_look, name, broken)
+    assert legs.caught(2_000)
+
+
+def test_what_an_unverified_track_costs_is_counted_apart() -> None:
+    verified, unverified = legs.sequences(0, 2_000), legs.sequences(0, 2_000, unverified=True)
+    assert not any("unverified" in cause for cause in verified.residuals)
+    assert any("unverified" in cause for cause in unverified.residuals)
+    assert verified.violations == unverified.violations == []
 
 
 def test_a_mutant_whose_text_is_gone_is_an_error(tmp_path: Path) -> None:

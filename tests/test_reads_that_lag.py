@@ -134,6 +134,23 @@ def test_an_entry_is_known_by_its_orders(trader: Late) -> None:
     assert (trader.sent(), trader.held, closed.left_at_venue) == ([10], 5, 5)
 
 
+def test_an_entry_of_which_both_reads_show_a_part_is_waited_for(trader: Late) -> None:
+    """It was filled in two parts. What shows of it fits, and is less than is tracked: that is no contradiction."""
+    trader.op(4)
+    reads = [trader.behind.holding(LONG)]
+    trader.op(6)
+    trader.behind.hidden = {trader.behind.trades(LONG, 0)[-1].fill.trade_id}
+
+    def show(leg: Leg) -> Any:
+        if reads:
+            return reads.pop()
+        trader.behind.show_all()
+        return trader.behind._exchange.holding(leg)
+
+    trader.behind.holding = show  # type: ignore[method-assign]  # the rest shows after a look
+    assert trader.track(10).position.contracts == 10
+
+
 def entered_again(trader: Late, *, at: int) -> None:
     """The stop took the position, and ten were entered again."""
     trader.op(10)

@@ -127,7 +127,7 @@ class Changes:
             return
         old, new = found
         orders = [await session.look_up(each) for each in old]
-        rest = [each for each in orders if each is not None and not each.ended]
+        rest = [each for each in orders if each is not None and each.state == "open"]
         with localcontext(EXACT):
             if sum(each.contracts - each.filled for each in rest) <= seen.left:
                 return  # cancelled by hand, triggered, or cut down by the venue

@@ -247,7 +247,7 @@ class Close:
         if order is None or order.contracts < decision.contracts:
             return await self._ended(watch, order)
         asked: Call = (session.exchange.order, (session.leg, order.client_order_id or ""))
-        if order.ended:
+        if order.state != "open":
             [listed] = await session.ask_together(sweep.request)
         else:
             await session.wait(FIRST_PAUSE)

@@ -304,13 +304,13 @@ class Session:
         client_id = order.client_order_id or ""
         for cancel in (True, False):
             for pause in pauses(self.exchange.settles_within):
-                if order.ended:
+                if order.state != "open":
                     return order
                 await self.wait(pause)
                 order = (await self.ask(self.exchange.order, self.leg, client_id)) or order
-            if cancel and not order.ended:
+            if cancel and order.state == "open":
                 await self.cancel(order)
-        if order.ended:
+        if order.state != "open":
             return order
         raise self.unsettled("sending", f"order {order.order_id} is still open, with {order.filled} filled")
 
@@ -353,7 +353,7 @@ class Session:
                 order = await self._unless_denied(change)
             if order is not None:
                 self._shown.add(change.number)
-            if order is not None and not order.ended:
+            if order is not None and order.state == "open":
                 found.append(by_order_id.get((order.order_id, order.family), order))
         return found
 

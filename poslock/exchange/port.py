@@ -100,8 +100,8 @@ class Sending:
 class Order:
     """An order at the venue.
 
-    ``family`` is the venue's kind of order it belongs to (plain order, stop, ...). An order has ended when nothing of
-    it can be filled any more. ``trigger_price`` is what it rests for, None for one that waits for no price.
+    ``family`` is the venue's kind of order it belongs to (plain order, stop, ...). Of an order that is not ``"open"``
+    nothing can be filled any more. ``trigger_price`` is what it rests for, None for one that waits for no price.
     """
 
     order_id: str
@@ -112,11 +112,6 @@ class Order:
     filled: Decimal
     state: Literal["open", "filled", "canceled"]
     trigger_price: Decimal | None = None
-
-    @property
-    def ended(self) -> bool:
-        """Whether nothing of it can be filled any more."""
-        return self.state != "open"
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Context, Decimal, localcontext
 from typing import TYPE_CHECKING
 
@@ -59,36 +59,53 @@ def first_look(
     return FirstLook(holding, leg, baseline, later)
 
 
-def is_complete(look: FirstLook, entry_order_ids: Sequence[str]) -> bool:
+def is_complete(look: FirstLook, entry_order_ids: Sequence[str], contracts: Decimal = Decimal(0)) -> bool:
     """Whether the holding and the trades fit: run back from what is held, they reach flat and give the entry price.
 
-    With entry orders, a leg that was entered before the trades that were asked for fits, too, once their trades show;
-    unless there are later ones, of which the holding may be behind.
+    They do not if the holding may be from before the newest trades. One of less than *contracts*, which are to be
+    tracked, is; and a leg that did not begin flat may be read as one that did, without these.
     """
-    if look.leg.held <= 0 or (entry_order_ids and not look.leg.entry_known):
+    held, trades = look.leg.held, [*look.trades, *look.later]
+    if held <= 0 or held < contracts or (entry_order_ids and not look.leg.entry_known):
         return False
-    size, start = look.leg.held, len(look.trades)
+    return _fits(look.holding, trades) and not _may_be_old(look.holding, trades)
+
+
+def unverified(look: FirstLook) -> FirstLook:
+    """*look* where holding and trades did not fit, or nobody looked: entries may still show that are held already."""
+    return replace(look, leg=replace(look.leg, entry_known=False))
+
+
+def _fits(holding: Holding, trades: Sequence[Trade], *, exactly: bool = False) -> bool:
+    size, start, price = holding.contracts, len(trades), holding.entry_price
     with localcontext(EXACT):
         while size > 0 and start:
             start -= 1
-            size -= _signed(look.trades[start])
-        if size > 0:
-            return bool(entry_order_ids) and not look.later
-        if size < 0 and look.later:
-            return False
-        return _gives_price(look, start, size)
+            size -= _signed(trades[start])
+    if size > 0 or price is None:
+        return size <= 0
+    # The first one crossed flat, if size is below it.
+    first, *rest = trades[start:]
+    average = averaged(EXACT.add(first.fill.contracts, size), first.fill.price, rest, inverse=holding.inverse)
+    prices = [each.fill.price for each in trades[start:] if each.effect == "entry"]
+    return average == price or (not exactly and average is not None and is_as_reported(average, price, prices))
 
 
-def _gives_price(look: FirstLook, start: int, beyond: Decimal) -> bool:
-    """Whether the trades from *start* on give the venue's average; the first one crossed flat by *beyond*."""
-    first, *rest = look.trades[start:]
-    reported = look.holding.entry_price
-    if reported is None or look.leg.entry_price is None:
-        return True
-    opened = EXACT.add(first.fill.contracts, beyond)
-    average = averaged(opened, first.fill.price, rest, inverse=look.holding.inverse)
-    prices = [each.fill.price for each in look.trades[start:]]
-    return average is not None and is_as_reported(average, reported, prices)
+def _may_be_old(holding: Holding, trades: Sequence[Trade]) -> bool:
+    """Whether the holding fits as well without the newest *trades*, and that would make a difference.
+
+    It would if the leg had begun with another size then; or if the venue has ids, and the position another one now.
+    (test_a_holding_that_may_be_from_before_the_newest_trades)
+    """
+    is_exact = _fits(holding, trades, exactly=True)
+    with localcontext(EXACT):
+        began, since = holding.contracts - _sum(trades), Decimal(0)
+        for last in range(len(trades) - 1, 0, -1):
+            since += _signed(trades[last])
+            differs = began if since else holding.position_id
+            if (differs or not is_exact) and _fits(holding, trades[:last], exactly=not differs):
+                return True
+    return False
 
 
 def entry_fee(trades: Sequence[Trade], contracts: Decimal, settle: str) -> Decimal:
@@ -103,6 +120,11 @@ def entry_fee(trades: Sequence[Trade], contracts: Decimal, settle: str) -> Decim
         if fill.fee_currency == settle:
             total = wide.add(total, wide.divide(wide.multiply(fill.fee, part), fill.contracts))
     return price_of(total)
+
+
+def _sum(trades: Sequence[Trade]) -> Decimal:
+    with localcontext(EXACT):
+        return sum((_signed(each) for each in trades), Decimal(0))
 
 
 def _signed(trade: Trade) -> Decimal:

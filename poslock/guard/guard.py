@@ -82,9 +82,9 @@ class PositionGuard:
         Args:
             position: what was opened.
             entry_order_ids: the venue's or your client ids of the orders that opened it. With them nothing that came
-                later is taken for the entry, and the answer comes as soon as their trades show.
-            verify: whether to look until the trades explain what is held, for as long as the venue may take to show a
-                change. Without it the first look counts that shows something held.
+                later is taken for the entry.
+            verify: whether to look until the trades explain what is held, or the same was read for as long as the venue
+                may take to show a change. Without it the first look counts that shows something held.
 
         Raises:
             InvalidPositionId, InvalidPosition, ExchangeUnavailable: nothing is written then.

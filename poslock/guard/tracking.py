@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 from dataclasses import replace
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from poslock.closing.close import Close
@@ -28,7 +29,7 @@ from poslock.errors import (
 )
 from poslock.exchange.port import Holding, Leg
 from poslock.guard.admission import NoHold
-from poslock.guard.first_look import FirstLook, entry_fee, first_look, is_complete
+from poslock.guard.first_look import FirstLook, entry_fee, first_look, is_complete, unverified
 from poslock.ledger.journal import CloseKey, LegAtTracking
 from poslock.position import EXACT, Position
 
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("poslock.guard")
 
+_NONE = Decimal(0)
 _HOUR_MS = 3_600_000
 # How far back `adopt` asks for the entry, whose fees it books: what every venue tells in one question.
 _ENTRY_MS = 7 * 24 * _HOUR_MS - _HOUR_MS
@@ -71,7 +73,9 @@ class Tracking:
                 if each.state == "open":
                     return self._as_known(each, position)
             since_ms = self._exchange.time_ms()
-            look = await self._look(position.id, leg, since_ms, entry_order_ids, _HOUR_MS, verify=verify)
+            look = await self._look(
+                position.id, leg, since_ms, entry_order_ids, _HOUR_MS, contracts=position.contracts, verify=verify
+            )
             _check_facts(position, look)
             after = None if held_back is None else await self._give_up(held_back)
             tracked = await self._enter(position, since_ms, look.leg, after)
@@ -94,7 +98,7 @@ class Tracking:
                 return grown_to
         position_id = known.position.id if known else f"{leg.symbol} {leg.side}"
         since_ms = self._exchange.time_ms()
-        look = await self._look(position_id, leg, since_ms, (), _ENTRY_MS, verify=True)
+        look = await self._look(position_id, leg, since_ms, (), _ENTRY_MS)
         holding = look.holding
         if holding.entry_price is None:
             why = "does not say what a balance was bought for"
@@ -262,26 +266,37 @@ class Tracking:
     # What the leg shows at first.
 
     async def _look(  # noqa: PLR0913  # what tells one look from another
-        self, position_id: str, leg: Leg, now_ms: int, entry_order_ids: Sequence[str], reach_ms: int, *, verify: bool
+        self,
+        position_id: str,
+        leg: Leg,
+        now_ms: int,
+        entry_order_ids: Sequence[str],
+        reach_ms: int,
+        *,
+        contracts: Decimal = _NONE,
+        verify: bool = True,
     ) -> FirstLook:
-        """Look until the trades explain what is held, for as long as the venue may take to show a change."""
-        waited, steps, look = 0.0, pauses(LONGEST_PAUSE), None
+        """Look until the trades explain *contracts* or more, or the same was read for as long as a change may take."""
+        waited, unchanged, last, steps, look = 0.0, 0.0, None, pauses(LONGEST_PAUSE), None
         while True:
             holding: Holding | None = await self._venue(self._exchange.holding, leg)
             trades: Sequence[Trade] = await self._venue(self._exchange.trades, leg, now_ms - reach_ms)
             if holding is not None:
                 booked = await self._booked_on(leg, trades) if entry_order_ids else frozenset[str]()
                 look = first_look(holding, trades, entry_order_ids, now_ms - _HOUR_MS, booked)
-                if not verify or self._exchange.spot or is_complete(look, entry_order_ids):
+                if is_complete(look, entry_order_ids, contracts):
                     return look
-            if waited >= self._exchange.settles_within:
+            is_enough = holding is not None and (not verify or self._exchange.spot)
+            seen = holding, [each.fill.trade_id for each in trades]
+            last, unchanged = seen, unchanged if seen == last else 0.0
+            if is_enough or unchanged >= self._exchange.settles_within or waited >= self._means.longest_look:
                 break
             pause = next(steps, LONGEST_PAUSE)
             await self._means.ports.sleep(pause)
-            waited += pause
+            waited, unchanged = waited + pause, unchanged + pause
         if holding is None or look is None:
             raise PositionConflict(position_id, f"the venue holds no {leg.side} position in {leg.symbol}")
-        return look
+        return unverified(look)
 
     async def _booked_on(self, leg: Leg, trades: Sequence[Trade]) -> frozenset[str]:
         ids = [each.fill.trade_id for each in trades]

@@ -11,7 +11,6 @@ if TYPE_CHECKING:
 
     from poslock.position import Position, TrackedPosition, Trade
 
-_HOUR_MS = 3_600_000
 Step: TypeAlias = Literal["intent", "sending", "filled", "booked"]
 Kind: TypeAlias = Literal["stop_loss", "take_profit", "reduce"]
 ChangeStep: TypeAlias = Literal["intent", "sending", "done", "refused", "dropped"]
@@ -46,26 +45,15 @@ class LegAtTracking:
 class LegHistory:
     """A leg as the ledger knows it: at the tracking, and every trade that the venue has shown since, in its order.
 
-    ``later`` is what the venue held when a later position was tracked on the leg, None if none was.
+    ``baseline`` are the ids of the trades in the baseline. ``later`` is what the venue held when a later position was
+    tracked on the leg, None if none was. From ``since_ms`` on trades are to be asked for, in venue time.
     """
 
     tracked: LegAtTracking
     trades: tuple[Trade, ...]
+    baseline: frozenset[str]
     later: Decimal | None
-
-    @property
-    def since_ms(self) -> int:
-        """From when on trades are to be asked for, in venue time.
-
-        An hour before the newest trade that the ledger has nothing can come to show any more.
-        """
-        newest = max((trade.fill.at_ms for trade in self.trades), default=0)
-        return max(self.tracked.trades_since_ms, newest - _HOUR_MS)
-
-    @property
-    def baseline(self) -> frozenset[str]:
-        """The ids of the trades in the baseline."""
-        return frozenset(trade.fill.trade_id for trade in self.tracked.baseline)
+    since_ms: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,8 +33,8 @@ from poslock.ledger.rows import (
     described,
     events_of,
     highest_token,
+    insert,
     insert_booking,
-    insert_fill,
     insert_position,
     insert_trades,
     leg_of,
@@ -45,7 +45,7 @@ from poslock.ledger.rows import (
     resize,
     summary,
     superseded_of,
-    text,
+    written,
 )
 from poslock.position import ClosedPosition, Position, Side, TrackedPosition, Trade
 
@@ -59,6 +59,7 @@ _NEWEST_EVENT = """
     SELECT number, position_id, generation, token, pid FROM audit
     WHERE number = ifnull(:key, (SELECT max(number) FROM audit))
 """
+_ATTEMPT = "(position_id, generation, number)"
 _UNFINISHED = "step IN ('intent', 'sending')"
 
 
@@ -338,12 +339,7 @@ class Ledger:
             self._fence(db, key, token)
             self._expect_open(db, key)
             for each in changes:
-                row = {**asdict(each), "contracts": str(each.contracts), "trigger_price": text(each.trigger_price)}
-                db.execute(
-                    "INSERT INTO change VALUES (:position_id, :generation, :number, :kind, :contracts, :trigger_price,"
-                    " :client_order_id, :step, :expires_at_ms, :filled, :ladder, :follows)",
-                    {**asdict(key), **row},
-                )
+                insert(db, "change", {**asdict(key), **asdict(each)})
                 audit(db, key, token, "change", described(each))
 
     def sending_change(self, key: CloseKey, token: int, change: Change) -> None:
@@ -395,8 +391,6 @@ class Ledger:
         db.execute(f"UPDATE position SET state = 'closed', unsettled = '' WHERE {_KEY}", asdict(key))
         db.execute(f"UPDATE change SET step = 'dropped' WHERE {_KEY} AND {_UNFINISHED}", asdict(key))
         insert_booking(db, key, closed)
-        for fill in closed.fills:
-            insert_fill(db, key, fill)
         audit(db, key, token, "booked", summary(closed))
 
     def _begin(self, db: sqlite3.Connection, key: CloseKey, token: int, reason: str) -> bool:
@@ -425,12 +419,8 @@ class Ledger:
             sql = f"UPDATE attempt SET filled = :filled WHERE {_KEY} AND number = :number"
             values = {"filled": str(dispatch.filled_before), "number": attempt.number - 1}
             db.execute(sql, {**asdict(key), **values})
-        db.execute(
-            "INSERT INTO attempt VALUES (:position_id, :generation, :number, :client_order_id, :contracts,"
-            " :expires_at_ms, :filled) ON CONFLICT (position_id, generation, number)"
-            " DO UPDATE SET contracts = excluded.contracts, expires_at_ms = excluded.expires_at_ms",
-            {**asdict(key), **asdict(attempt), "contracts": str(attempt.contracts), "filled": None},
-        )
+        again = "SET contracts = excluded.contracts, expires_at_ms = excluded.expires_at_ms"
+        insert(db, "attempt", {**asdict(key), **asdict(attempt)}, f"ON CONFLICT {_ATTEMPT} DO UPDATE {again}")
         insert_trades(db, key, dispatch.trades)
         if dispatch.grown is not None:
             resize(db, key, dispatch.grown)
@@ -450,8 +440,7 @@ class Ledger:
             "UPDATE change SET step = :step, contracts = :contracts, expires_at_ms = :expires_at_ms, filled = :filled"
             f" WHERE {_KEY} AND number = :number AND {_UNFINISHED}"
         )
-        row = {**asdict(change), "contracts": str(change.contracts), "filled": text(change.filled)}
-        if db.execute(sql, {**asdict(key), **row}).rowcount != 1:
+        if db.execute(sql, written({**asdict(key), **asdict(change)})).rowcount != 1:
             raise self._unexpected(key, f"change {change.number} unfinished")
 
     def _expect_open(self, db: sqlite3.Connection, key: CloseKey) -> None:

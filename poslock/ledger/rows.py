@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime
 from decimal import Decimal, localcontext
 from operator import itemgetter
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from poslock.errors import PositionConflict, quoted
 from poslock.ledger.journal import Attempt, Change, Close, CloseKey, LegAtTracking, LegHistory
@@ -17,10 +17,21 @@ from poslock.pnl import part_of, realized_pnl
 from poslock.position import EXACT, ClosedPosition, Fill, Position, Side, TrackedPosition, Trade
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from _typeshed import DataclassInstance
 
 KEY = "position_id = :position_id AND generation = :generation"
 
+_HOUR_MS = 3_600_000
+# Columns of the tables are named as the fields of the values. Numbers are text there, and flags are 0 or 1.
+_NUMBERS = {
+    *("contracts", "entry_price", "contract_size", "entry_fee", "price", "fee", "trigger_price", "filled"),
+    *("exit_price", "gross_pnl", "fees", "funding", "net_pnl", "left_at_venue", "written_off", "by_operator"),
+}
+_FLAGS = {"inverse", "follows"}
+
+_Value = TypeVar("_Value", bound="DataclassInstance")
 _Key: TypeAlias = tuple[str, int]
 NOT_OVER = "state IN ('open', 'closing')"
 _NEWEST = (
@@ -118,35 +129,14 @@ def _tracked(
 ) -> TrackedPosition:
     try:
         closed = _booking(booking, fills) if row["state"] == "closed" else None
-        position = Position(
-            row["position_id"],
-            row["symbol"],
-            row["side"],
-            row["contracts"],
-            row["entry_price"],
-            contract_size=row["contract_size"],
-            inverse=bool(row["inverse"]),
-            settle=row["settle"],
-            entry_fee=row["entry_fee"],
-        )
+        position = _made(Position, row, id=row["position_id"])
         with localcontext(EXACT):
             shown = _within(sorted(exits, key=itemgetter("number")), position.contracts)
             # What reduces have filled, and the venue has not shown among its trades yet, is gone too.
             unseen = [(_decimal(each["filled"]) or Decimal(0)) - _shown(shown, each) for each in changes]
             gone = sum((fill.contracts for fill in shown), Decimal(0)) + sum(max(Decimal(0), each) for each in unseen)
         so_far = realized_pnl(position, shown, Decimal(0)).net if shown and closed is None else None
-        generation, tracked_at_ms = row["generation"], row["tracked_at_ms"]
-        return TrackedPosition(
-            position,
-            generation,
-            row["account"],
-            row["state"],
-            tracked_at_ms,
-            closed,
-            min(gone, position.contracts),
-            row["unsettled"],
-            so_far,
-        )
+        return _made(TrackedPosition, row, position=position, closed=closed, reduced=gone, realized_pnl=so_far)
     except (ArithmeticError, LookupError, ValueError, TypeError) as error:
         raise sqlite3.DatabaseError(f"damaged row of position {quoted(row['position_id'])}: {error}") from error
 
@@ -163,7 +153,7 @@ def _within(exits: Iterable[sqlite3.Row], contracts: Decimal) -> tuple[Fill, ...
     found, missing = [], contracts
     for row in exits:
         if missing > 0:
-            found.append(part_of(_fill(row), missing))
+            found.append(part_of(_made(Fill, row), missing))
             missing -= found[-1].contracts
     return tuple(found)
 
@@ -175,18 +165,22 @@ def _shown(exits: tuple[Fill, ...], change: sqlite3.Row) -> Decimal:
 
 def leg_of(db: sqlite3.Connection, key: CloseKey) -> LegHistory:
     """What the ledger knows of the leg of a position."""
-    where = "WHERE position_id = :position_id AND generation = :generation"
-    row = db.execute(f"SELECT * FROM position {where}", _of(key)).fetchone()
-    rows = db.execute(f"SELECT * FROM trade {where} ORDER BY number", _of(key)).fetchall()
+    row = db.execute(f"SELECT * FROM position WHERE {KEY}", asdict(key)).fetchone()
+    rows = db.execute(f"SELECT * FROM trade WHERE {KEY} ORDER BY number", asdict(key)).fetchall()
+    inside = tuple(_trade(each) for each in rows if each["baseline"])
+    trades = tuple(_trade(each) for each in rows if not each["baseline"])
     tracked = LegAtTracking(
         held=Decimal(row["held"]),
         entry_price=_decimal(row["held_price"]),
         position_id=row["venue_id"],
         trades_since_ms=row["trades_since_ms"],
-        baseline=tuple(_trade(each) for each in rows if each["baseline"]),
+        baseline=inside,
         entry_known=bool(row["entry_known"]),
     )
-    return LegHistory(tracked, tuple(_trade(each) for each in rows if not each["baseline"]), _decimal(row["later"]))
+    # An hour before the newest trade that the ledger has nothing can come to show any more.
+    since_ms = max(tracked.trades_since_ms, max((each.fill.at_ms for each in trades), default=0) - _HOUR_MS)
+    baseline = frozenset(each.fill.trade_id for each in inside)
+    return LegHistory(tracked, trades, baseline, _decimal(row["later"]), since_ms)
 
 
 def highest_token(db: sqlite3.Connection, position_id: str) -> int:
@@ -215,43 +209,17 @@ def open_on_leg(db: sqlite3.Connection, account: str, symbol: str, side: Side) -
 
 def close_of(db: sqlite3.Connection, key: CloseKey) -> Close | None:
     """How far a close got; None if nobody has begun it."""
-    where = "WHERE position_id = :position_id AND generation = :generation"
-    row = db.execute(f"SELECT step FROM close {where}", _of(key)).fetchone()
+    row = db.execute(f"SELECT step FROM close WHERE {KEY}", asdict(key)).fetchone()
     if row is None:
         return None
-    rows = db.execute(f"SELECT * FROM attempt {where} ORDER BY number", _of(key))
-    attempts = (
-        Attempt(
-            number=each["number"],
-            client_order_id=each["client_order_id"],
-            contracts=Decimal(each["contracts"]),
-            expires_at_ms=each["expires_at_ms"],
-            filled=_decimal(each["filled"]),
-        )
-        for each in rows
-    )
-    return Close(row["step"], tuple(attempts))
+    rows = db.execute(f"SELECT * FROM attempt WHERE {KEY} ORDER BY number", asdict(key))
+    return Close(row["step"], tuple(_made(Attempt, each) for each in rows))
 
 
 def changes_of(db: sqlite3.Connection, key: CloseKey) -> tuple[Change, ...]:
     """The changes of a position, in order."""
-    where = "WHERE position_id = :position_id AND generation = :generation"
-    rows = db.execute(f"SELECT * FROM change {where} ORDER BY number", _of(key))
-    return tuple(
-        Change(
-            number=row["number"],
-            kind=row["kind"],
-            contracts=Decimal(row["contracts"]),
-            trigger_price=_decimal(row["trigger_price"]),
-            client_order_id=row["client_order_id"],
-            step=row["step"],
-            expires_at_ms=row["expires_at_ms"],
-            filled=_decimal(row["filled"]),
-            ladder=row["ladder"],
-            follows=bool(row["follows"]),
-        )
-        for row in rows
-    )
+    rows = db.execute(f"SELECT * FROM change WHERE {KEY} ORDER BY number", asdict(key))
+    return tuple(_made(Change, each) for each in rows)
 
 
 def events_of(db: sqlite3.Connection, position_id: str | None, account: str | None) -> list[sqlite3.Row]:
@@ -268,46 +236,40 @@ def events_of(db: sqlite3.Connection, position_id: str | None, account: str | No
 def _booking(row: sqlite3.Row | None, fills: Sequence[sqlite3.Row]) -> ClosedPosition:
     if row is None:
         raise LookupError("it is closed, and not booked")
-    return ClosedPosition(
-        position_id=row["position_id"],
-        exit_price=_decimal(row["exit_price"]),
-        gross_pnl=Decimal(row["gross_pnl"]),
-        fees=Decimal(row["fees"]),
-        funding=Decimal(row["funding"]),
-        net_pnl=Decimal(row["net_pnl"]),
-        fills=tuple(_fill(each) for each in fills),
-        client_order_id=row["client_order_id"],
-        token=row["token"],
-        closed_at=datetime.fromisoformat(row["closed_at"]),
-        ended_by=row["ended_by"],
-        left_at_venue=_decimal(row["left_at_venue"]),
-        written_off=Decimal(row["written_off"]),
-        by_operator=Decimal(row["by_operator"]),
-    )
-
-
-def _fill(row: sqlite3.Row) -> Fill:
-    return Fill(
-        trade_id=row["trade_id"],
-        client_order_id=row["client_order_id"],
-        price=Decimal(row["price"]),
-        contracts=Decimal(row["contracts"]),
-        fee=Decimal(row["fee"]),
-        fee_currency=row["fee_currency"],
-        at_ms=row["at_ms"],
-    )
+    booked = tuple(_made(Fill, each) for each in fills)
+    return _made(ClosedPosition, row, fills=booked, closed_at=datetime.fromisoformat(row["closed_at"]))
 
 
 def _trade(row: sqlite3.Row) -> Trade:
-    return Trade(row["effect"], row["order_id"], _fill(row))
+    return _made(Trade, row, fill=_made(Fill, row))
+
+
+def _made(kind: type[_Value], row: sqlite3.Row, **others: object) -> _Value:
+    """A value from the columns that are named as its fields; *others* are those that no column is."""
+    named = {each.name: _read_from(row, each.name) for each in fields(kind) if each.name not in others}
+    return kind(**named, **others)
+
+
+def _read_from(row: sqlite3.Row, column: str) -> Any:
+    value = row[column]
+    if column in _NUMBERS:
+        return _decimal(value)
+    return bool(value) if column in _FLAGS else value
 
 
 def _decimal(text: str | None) -> Decimal | None:
     return None if text is None else Decimal(text)
 
 
-def _of(key: CloseKey) -> dict[str, object]:
-    return {"position_id": key.position_id, "generation": key.generation}
+def insert(db: sqlite3.Connection, table: str, row: Mapping[str, object], otherwise: str = "") -> None:
+    """A new row, whose columns are named as in *row*; *otherwise* says what to do if its key is there."""
+    columns, values = ", ".join(row), ", ".join(f":{column}" for column in row)
+    db.execute(f"INSERT INTO {table} ({columns}) VALUES ({values}) {otherwise}", written(row))
+
+
+def written(row: Mapping[str, object]) -> dict[str, object]:
+    """*row* as the ledger keeps it: numbers are text."""
+    return {column: str(value) if isinstance(value, Decimal) else value for column, value in row.items()}
 
 
 def check_leg_free(db: sqlite3.Connection, position: Position, account: str) -> None:
@@ -319,100 +281,59 @@ def check_leg_free(db: sqlite3.Connection, position: Position, account: str) -> 
 
 def insert_position(db: sqlite3.Connection, tracked: TrackedPosition, leg: LegAtTracking, token: int) -> None:
     """An open position, and the trades that its leg contained when it was tracked."""
-    position = tracked.position
-    db.execute(
-        "INSERT INTO position VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'open', ?, ?, ?, ?, ?, ?, '', NULL)",
-        (
-            position.id,
-            tracked.generation,
-            tracked.account,
-            position.symbol,
-            position.side,
-            str(position.contracts),
-            str(position.entry_price),
-            str(position.contract_size),
-            int(position.inverse),
-            position.settle,
-            str(position.entry_fee),
-            tracked.tracked_at_ms,
-            token,
-            str(leg.held),
-            text(leg.entry_price),
-            leg.position_id,
-            leg.trades_since_ms,
-            int(leg.entry_known),
-        ),
+    position = asdict(tracked.position)
+    key = CloseKey(position.pop("id"), tracked.generation)
+    insert(
+        db,
+        "position",
+        {
+            **asdict(key),
+            **position,
+            "account": tracked.account,
+            "tracked_at_ms": tracked.tracked_at_ms,
+            "token": token,
+            "held": leg.held,
+            "held_price": leg.entry_price,
+            "venue_id": leg.position_id,
+            "trades_since_ms": leg.trades_since_ms,
+            "entry_known": leg.entry_known,
+        },
     )
-    key = CloseKey(position.id, tracked.generation)
     insert_trades(db, key, leg.baseline, baseline=True)
-    more = f"; the venue holds {leg.held}" if leg.held > position.contracts else ""
-    audit(db, key, token, "tracked", f"{position.side} {position.contracts} {position.symbol}{more}")
+    of = tracked.position
+    more = f"; the venue holds {leg.held}" if leg.held > of.contracts else ""
+    audit(db, key, token, "tracked", f"{of.side} {of.contracts} {of.symbol}{more}")
 
 
 def insert_booking(db: sqlite3.Connection, key: CloseKey, closed: ClosedPosition) -> None:
-    """The P&L of a close."""
-    db.execute(
-        "INSERT INTO booking VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (
-            key.position_id,
-            key.generation,
-            text(closed.exit_price),
-            str(closed.gross_pnl),
-            str(closed.fees),
-            str(closed.funding),
-            str(closed.net_pnl),
-            closed.client_order_id,
-            closed.token,
-            closed.closed_at.isoformat(),
-            closed.ended_by,
-            text(closed.left_at_venue),
-            str(closed.written_off),
-            str(closed.by_operator),
-        ),
-    )
-
-
-def insert_fill(db: sqlite3.Connection, key: CloseKey, fill: Fill) -> None:
-    """A fill that a close has booked."""
-    db.execute(
-        "INSERT INTO fill SELECT account, symbol, side, ?, position_id, generation, ?, ?, ?, ?, ?, ?"
-        " FROM position WHERE position_id = ? AND generation = ?",
-        (
-            fill.trade_id,
-            fill.client_order_id,
-            str(fill.price),
-            str(fill.contracts),
-            str(fill.fee),
-            fill.fee_currency,
-            fill.at_ms,
-            key.position_id,
-            key.generation,
-        ),
-    )
+    """The P&L of a close, and the fills it was made from."""
+    row = {**asdict(replace(closed, fills=())), **asdict(key), "closed_at": closed.closed_at.isoformat()}
+    del row["fills"]
+    insert(db, "booking", row)
+    on_leg = "SELECT account, symbol, side FROM position"
+    leg = dict(db.execute(f"{on_leg} WHERE {KEY}", asdict(key)).fetchone())
+    for fill in closed.fills:
+        insert(db, "fill", {**leg, **asdict(key), **asdict(fill)})
 
 
 def insert_trades(db: sqlite3.Connection, key: CloseKey, trades: Sequence[Trade], *, baseline: bool = False) -> None:
     """Write what is new of *trades*, and the place of each in the venue's order."""
-    sql = (
-        "INSERT INTO trade VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-        " ON CONFLICT (position_id, generation, trade_id) DO UPDATE SET number = excluded.number,"
+    known = (
+        "ON CONFLICT (position_id, generation, trade_id) DO UPDATE SET number = excluded.number,"
         " baseline = max(baseline, excluded.baseline),"
         " client_order_id = ifnull(client_order_id, excluded.client_order_id)"
         " WHERE (number, baseline, client_order_id)"
         " IS NOT (excluded.number, max(baseline, excluded.baseline), excluded.client_order_id)"
     )
     for number, trade in enumerate(trades):
-        fill = trade.fill
-        amounts = (str(fill.price), str(fill.contracts), str(fill.fee))
-        row = (fill.trade_id, number, int(baseline), trade.effect, trade.order_id, fill.client_order_id, *amounts)
-        db.execute(sql, (key.position_id, key.generation, *row, fill.fee_currency, fill.at_ms))
+        place = {"number": number, "baseline": baseline, "effect": trade.effect, "order_id": trade.order_id}
+        insert(db, "trade", {**asdict(key), **asdict(trade.fill), **place}, known)
 
 
 def resize(db: sqlite3.Connection, key: CloseKey, position: Position) -> None:
     """Another size of a position, with its price and fee."""
-    sql = f"UPDATE position SET contracts = :contracts, entry_price = :price, entry_fee = :fee WHERE {KEY}"
-    contracts, price, fee = map(str, (position.contracts, position.entry_price, position.entry_fee))
-    db.execute(sql, {**asdict(key), "contracts": contracts, "price": price, "fee": fee})
+    sql = f"UPDATE position SET contracts = :contracts, entry_price = :entry_price, entry_fee = :entry_fee WHERE {KEY}"
+    db.execute(sql, written({**asdict(position), **asdict(key)}))
 
 
 def summary(closed: ClosedPosition) -> str:
@@ -427,11 +348,6 @@ def summary(closed: ClosedPosition) -> str:
     return ", ".join(parts)
 
 
-def text(number: Decimal | None) -> str | None:
-    """A number as the ledger keeps it."""
-    return None if number is None else str(number)
-
-
 def described(change: Change) -> str:
     """A change as a line of the audit trail."""
     if change.kind == "reduce":
@@ -444,7 +360,5 @@ def described(change: Change) -> str:
 
 def audit(db: sqlite3.Connection, key: CloseKey, token: int, event: str, detail: str) -> None:
     """A line of the audit trail."""
-    db.execute(
-        "INSERT INTO audit (at, position_id, generation, token, pid, event, detail) VALUES (?, ?, ?, ?, ?, ?, ?)",
-        (time.time(), key.position_id, key.generation, token, os.getpid(), event, detail),
-    )
+    more = {"at": time.time(), "token": token, "pid": os.getpid(), "event": event, "detail": detail}
+    insert(db, "audit", {**asdict(key), **more})

@@ -97,7 +97,7 @@ def resting(row: dict[str, Any], leg: Leg) -> Order | None:
     """The same of a resting order, if it could only take from *leg*."""
     only = row["positionIdx"] != _ONE_WAY_INDEX or row["reduceOnly"] is True or row["closeOnTrigger"] is True
     found = order(row, leg) if only else None
-    return None if found is None or found.ended else found
+    return None if found is None or found.state != "open" else found
 
 
 def _family(row: dict[str, Any], leg: Leg) -> str:

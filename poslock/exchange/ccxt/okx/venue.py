@@ -108,7 +108,7 @@ class Okx(Swap):
             self._every(_PLAIN, self._of(leg), plain),
             *[self._every(_ALGOS, {**self._of(leg), "ordType": kind}, algos) for kind in _ALGO_TYPES],
         )
-        return [order for rows_of in found for orders in rows_of for order in orders if not order.ended]
+        return [order for rows_of in found for orders in rows_of for order in orders if order.state == "open"]
 
     async def cancel(self, order: Order) -> None:
         await self._expect_whole(order)
