@@ -8,11 +8,12 @@ The account is asked through the port, on paper and through the real client; wha
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from poslock import ExchangeUnavailable, PaperExchange, PositionGuard, RateLimited
+from poslock import ExchangeUnavailable, PaperExchange, PositionGuard, PoslockError, RateLimited
 from poslock.exchange.port import Leg
 from reach import serving
 from test_closed_means_flat import LONG, Trader
@@ -285,6 +286,28 @@ def test_a_position_entered_during_the_sweep_keeps_its_orders(trader: Late) -> N
     closed = trader.close()
     assert (trader.held, closed.left_at_venue) == (5, 5)
     assert [order.order_id for order in trader.book.open_orders(LONG)] == entered
+
+
+def test_a_stop_loss_of_an_entry_that_only_the_trades_show_is_not_replaced(trader: Late) -> None:
+    """The position ends while its stop-loss is moved, somebody enters again, and the holding is still flat."""
+    trader.op(10)
+    trader.track(10)
+    placed = trader.behind.place_stop
+    entered: list[str] = []
+
+    def ends_meanwhile(order: Any) -> Any:
+        answer = placed(order)
+        trader.price(80)
+        trader.price(100)
+        trader.op(5)
+        entered.append(trader.stop(5, 90))
+        trader.behind.shows(None, 3)
+        return answer
+
+    trader.behind.place_stop = ends_meanwhile
+    with suppress(PoslockError):
+        trader.guard.modify_position("p", stop_loss=95)
+    assert entered[0] in [order.order_id for order in trader.book.open_orders(LONG)]
 
 
 def test_a_stop_loss_of_an_entry_that_only_the_trades_show_is_not_swept(trader: Late) -> None:
