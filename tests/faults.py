@@ -87,7 +87,8 @@ class StruckExchange:
 class StruckLedger(Ledger):
     """A Ledger whose writes strike."""
 
-    WRITES = ("begin", "sending", "filled", "book")
+    OF_A_CLOSE = ("sending", "filled", "book")
+    WRITES = ("begin", *OF_A_CLOSE)
     OF_CHANGES = ("change", "sending_change", "end_change")
 
     def __init__(self, path: str, *strikes: Strike) -> None:

@@ -132,7 +132,7 @@ def assert_lock_is_free(account: Account) -> None:
         assert lock.recovered_from is None
 
 
-@pytest.mark.parametrize("write", StruckLedger.WRITES)
+@pytest.mark.parametrize("write", StruckLedger.OF_A_CLOSE)
 def test_a_commit_that_takes_long_does_not_block_the_loop(account: Account, write: str) -> None:
     """While a write of the close is held up, another task goes on: it is the one that lets the write go."""
     position = account.open()
@@ -238,7 +238,10 @@ def test_a_task_that_does_not_wait_is_told_by_name_who_is_closing(account: Accou
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("method", REQUESTS)
 def test_a_close_cancelled_at_a_request_is_recovered(account: Account, method: str, when: str) -> None:
-    """Whether the venue has had it or not: the lock is free at once, and recover ends in one order and one booking."""
+    """Whether the venue has had it or not: the lock is free at once, and recover ends in one order and one booking.
+
+    Cancelled in its first look it has begun nothing.
+    """
     position = account.open()
 
     async def main() -> None:
@@ -250,12 +253,14 @@ def test_a_close_cancelled_at_a_request_is_recovered(account: Account, method: s
         assert_lock_is_free(account)
 
     run(main())
-    (recovery,) = account.guard.recover()
-    assert recovery.error is None
+    recoveries = account.guard.recover()
+    assert [each.error for each in recoveries] == ([] if method in {"holding", "trades"} else [None])
+    if not recoveries:
+        account.guard.close_position("btc-1")
     account.assert_closed_once(position)
 
 
-@pytest.mark.parametrize("write", StruckLedger.WRITES)
+@pytest.mark.parametrize("write", StruckLedger.OF_A_CLOSE)
 def test_a_close_cancelled_at_a_commit_is_recovered(account: Account, write: str) -> None:
     """The write goes on in its thread, and counts; the lock is free at once."""
     position = account.open()
@@ -275,7 +280,7 @@ def test_a_close_cancelled_at_a_commit_is_recovered(account: Account, write: str
     account.assert_closed_once(position)
 
 
-@pytest.mark.parametrize("write", StruckLedger.WRITES)
+@pytest.mark.parametrize("write", StruckLedger.OF_A_CLOSE)
 def test_a_commit_that_comes_after_the_next_owner_is_refused(account: Account, write: str) -> None:
     """Cancelled, and taken over before the thread gets on with the write: nothing of it is written."""
     position = account.open()

@@ -40,7 +40,7 @@ ROWS = {
     "a waiter's CPU while it waits 0.2 s, of a core": [None],
     "acquire + release with 20 lock files in the directory": ["poslock, 10 files"],
     "poslock status over 20 lock files": [None],
-    "close_position at a venue that answers at once": ["its 4 commits and nothing else"],
+    "close_position at a venue that answers at once": ["its 3 commits and nothing else"],
     "track, 20 closed positions in the ledger": ["poslock, empty ledger"],
     "recover, all open, 20 closed positions in the ledger": ["poslock, empty ledger"],
     "close_position, 20 closed positions in the ledger": ["poslock, empty ledger"],
