@@ -15,7 +15,7 @@ import pytest
 
 from poslock import LedgerError, PaperExchange, Position
 from poslock.errors import ExchangeUnavailable
-from poslock.ledger.journal import CloseKey
+from poslock.ledger.journal import CloseKey, Dispatch
 from poslock.ledger.ledger import Ledger
 from test_ledger import ATTEMPT, KEY, POSITION, events, track, write
 
@@ -66,7 +66,7 @@ def in_another_process(ledger: Ledger, code: str) -> str:
 
 
 READS = [lambda ledger: ledger.find("btc-1"), lambda ledger: ledger.unfinished("account")]
-CALLS = [*READS, lambda ledger: ledger.sending(KEY, 5, ATTEMPT, None)]
+CALLS = [*READS, lambda ledger: ledger.sending(KEY, 5, Dispatch(ATTEMPT, 1, ""))]
 
 
 @pytest.mark.parametrize("how", ["moved", "deleted", "with its journal"])

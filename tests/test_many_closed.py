@@ -117,9 +117,7 @@ def asked_of(ledger: Ledger) -> None:
     ledger.track(other, ACCOUNT, 1, leg)
     ledger.change(key, 1, (STOP,))
     calls: dict[str, tuple[Any, ...]] = {
-        "changes": (key,),
-        "leg": (key,),
-        "close": (key,),
+        "standing": (key,),
         "held_price": (key,),
         "unfinished": (ACCOUNT,),
         "superseded": ("other", ACCOUNT),

@@ -304,7 +304,7 @@ def test_a_stop_loss_of_an_entry_that_only_the_trades_show_is_not_replaced(trade
         trader.behind.shows(None, 3)
         return answer
 
-    trader.behind.place_stop = ends_meanwhile
+    trader.behind.place_stop = ends_meanwhile  # type: ignore[attr-defined]
     with suppress(PoslockError):
         trader.guard.modify_position("p", stop_loss=95)
     assert entered[0] in [order.order_id for order in trader.book.open_orders(LONG)]

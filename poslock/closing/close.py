@@ -40,7 +40,7 @@ from poslock.errors import (
     ReduceOnlyBlocked,
     RequestExpired,
 )
-from poslock.exchange.port import CloseOrder, RecentTrades, is_side_by_side
+from poslock.exchange.port import CloseOrder, RecentTrades
 from poslock.ledger.journal import Attempt, Dispatch
 from poslock.ledger.ledger import Moved
 from poslock.pnl import realized_pnl
@@ -52,8 +52,8 @@ if TYPE_CHECKING:
 
     from poslock.bridge import Call
     from poslock.exchange.port import Holding, Order
+    from poslock.ledger.journal import Change, Standing
     from poslock.ledger.journal import Close as Journal
-    from poslock.ledger.journal import Standing
     from poslock.position import Fill, Position, Trade
 
 _MOST_ORDERS = 100
@@ -99,7 +99,7 @@ class Close:
     async def first(self, holding: Holding | None, trades: Sequence[Trade] | ExchangeUnavailable) -> First | None:
         """The order that goes out first, by what was asked for several positions at once; None if it takes more."""
         standing, watch = await self._session.standing(), await Watch.of(self._session)
-        if standing.close is not None or any(each.is_unfinished for each in standing.changes):
+        if standing.close is not None or _is_changed(standing.changes):
             return None
         watch.holding = holding
         decision: Decision | None
@@ -129,7 +129,7 @@ class Close:
         await self._sweep.resolve_reduces(watch)
         attempt, order = await self._resolve(watch, journal)
         unseen = self._unseen(watch, standing)
-        if unseen is not None and is_side_by_side(session.exchange):
+        if unseen is not None and session.side_by_side:
             await session.ask(session.exchange.refresh)
         return await self._end(watch, await self._flatten(watch, standing.version, attempt, order, unseen=unseen))
 
@@ -214,8 +214,12 @@ class Close:
 
     def _unseen(self, watch: Watch, standing: Standing) -> Decision | None:
         """What an urgent close sends without a look: what the ledger has left. None if it has to be looked at."""
-        changes = [each for each in standing.changes if each.is_unfinished]
-        if not self._urgent or changes or standing.close is not None or standing.leg.later is not None:
+        if (
+            not self._urgent
+            or _is_changed(standing.changes)
+            or standing.close is not None
+            or standing.leg.later is not None
+        ):
             return None
         left = watch.view(None).ours
         return Decision(3, "send", left, reason="urgent: nothing was looked at") if left else None
@@ -407,3 +411,8 @@ class Close:
         changes = (await self._session.standing()).changes
         kinds = {each.client_order_id: each.kind for each in changes if each.client_order_id}
         return kinds.get(last.client_order_id or "", "other")
+
+
+def _is_changed(changes: Sequence[Change]) -> bool:
+    """Whether a change is under way."""
+    return any(each.step in {"intent", "sending"} for each in changes)

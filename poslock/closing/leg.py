@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from poslock.closing.exits import Decision, LegView, Reads, Tracked, averaged, blind, decide, view
 from poslock.closing.session import LONGEST_PAUSE, Session, pauses
 from poslock.errors import ExchangeUnavailable
-from poslock.exchange.port import Order, RecentTrades, is_side_by_side
+from poslock.exchange.port import Order, RecentTrades
 from poslock.position import EXACT, grown
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class Watch:
     ) -> tuple[Decision, list[Any]]:
         """One look and what follows from it, and the answers to what is asked *beside*; a ``rebase`` is made."""
         session, exchange = self._session, self._session.exchange
-        ready: list[Call] = [(exchange.refresh, ())] if session.hurries and is_side_by_side(exchange) else []
+        ready: list[Call] = [(exchange.refresh, ())] if session.hurries and session.side_by_side else []
         self.holding, fresh, *answers = await session.try_together(
             (exchange.holding, (session.leg,)),
             self.request,

@@ -26,7 +26,7 @@ from poslock.errors import (
     RateLimited,
     quoted,
 )
-from poslock.exchange.port import Leg, Order, StopOrder, hurried, is_side_by_side
+from poslock.exchange.port import Leg, Order, StopOrder, hurried
 from poslock.ledger.journal import Change, CloseKey
 
 if TYPE_CHECKING:
@@ -121,7 +121,8 @@ class Session:
     """What one holder of a position's lock does about it.
 
     ``change`` is the kind of change that is under way, empty in a close. ``aside`` is to be said of any end that does
-    not come. ``hurries`` as long as a closing order waits for what is asked.
+    not come. ``hurries`` as long as a closing order waits for what is asked. ``side_by_side`` says that the exchange is
+    a `poslock.exchange.port.SideBySide`.
     """
 
     def __init__(self, means: Means, hold: Hold, standing: Standing, token: int) -> None:
@@ -131,6 +132,8 @@ class Session:
         self.change = ""
         self.aside = ""
         self.hurries = False
+        # By name: isinstance does not see what an exchange that stands for another one passes on.
+        self.side_by_side = getattr(means.exchange, "side_by_side", False) is True
         self.exchange: Any = means.exchange  # for threads or for tasks: `Ports.venue` knows what to do with either
         self._standing: Standing | None = standing
         self._hold = hold
@@ -175,7 +178,7 @@ class Session:
         Where they are asked side by side, they are waited for *spare* seconds longer than the first.
         """
         first, *others = calls
-        if not is_side_by_side(self.exchange):
+        if not self.side_by_side:
             method, args = first
             return [await self.ask(method, *args), *[await self._tried(*each) for each in others]]
         self._keep()
@@ -318,7 +321,7 @@ class Session:
         """Ask the venue to cancel *orders*; the next read tells whether it did."""
         for order in orders:
             self.log(f"cancels {order.family} {order.order_id}", step="cancel")
-        together = is_side_by_side(self.exchange)
+        together = self.side_by_side
         method = self.exchange.cancel_all if together else self.exchange.cancel
         for which in [orders] if together and orders else orders:
             try:

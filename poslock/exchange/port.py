@@ -264,11 +264,6 @@ class SideBySide(Protocol):
         """As `Exchange.cancel`, all of them at once; raises what one of them has raised."""
 
 
-def is_side_by_side(exchange: object) -> bool:
-    """Whether *exchange* says that it is a `SideBySide`, or stands for one."""
-    return getattr(exchange, "side_by_side", False) is True
-
-
 class AsyncRequests(Protocol):
     """The requests of an `AsyncExchange`."""
 

@@ -18,7 +18,6 @@ from poslock.closing.close import Close
 from poslock.closing.leg import SPARE, Watch
 from poslock.closing.session import Session
 from poslock.errors import LockError, LockTimeout, PositionAlreadyClosingError, PoslockError
-from poslock.exchange.port import is_side_by_side
 from poslock.ledger.ledger import Moved
 
 if TYPE_CHECKING:
@@ -86,7 +85,7 @@ class Several:
             member.session.forget_standing()
             member.version = version
         going = [(each, each.first.request) for each in ready if each.first and isinstance(each.version, int)]
-        if going and self._means.ports.asynchronous and is_side_by_side(self._means.exchange):
+        if going and self._means.ports.asynchronous and going[0][0].session.side_by_side:
             answers = await going[0][0].session.send_together([request for _, request in going])
             for (member, _), placed in zip(going, answers, strict=True):
                 member.placed = placed
@@ -105,7 +104,7 @@ class Several:
             held, *trades = await session.try_together(
                 (exchange.holdings, ([each.session.leg for each in members],)),
                 *[each.request for each in watches],
-                *([(exchange.refresh, ())] if is_side_by_side(exchange) else []),
+                *([(exchange.refresh, ())] if session.side_by_side else []),
                 spare=SPARE,
             )
         finally:

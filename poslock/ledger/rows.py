@@ -135,6 +135,7 @@ def _tracked(
             # What reduces have filled, and the venue has not shown among its trades yet, is gone too.
             unseen = [(_decimal(each["filled"]) or Decimal(0)) - _shown(shown, each) for each in changes]
             gone = sum((fill.contracts for fill in shown), Decimal(0)) + sum(max(Decimal(0), each) for each in unseen)
+            gone = min(gone, position.contracts)
         so_far = realized_pnl(position, shown, Decimal(0)).net if shown and closed is None else None
         return _made(TrackedPosition, row, position=position, closed=closed, reduced=gone, realized_pnl=so_far)
     except (ArithmeticError, LookupError, ValueError, TypeError) as error:
