@@ -15,7 +15,7 @@ import pytest
 
 from poslock import LedgerError, PaperExchange, Position
 from poslock.errors import ExchangeUnavailable
-from poslock.ledger.journal import CloseKey, Dispatch
+from poslock.ledger.journal import CloseKey
 from poslock.ledger.ledger import Ledger
 from test_ledger import ATTEMPT, KEY, POSITION, events, track, write
 
@@ -66,11 +66,11 @@ def in_another_process(ledger: Ledger, code: str) -> str:
 
 
 READS = [lambda ledger: ledger.find("btc-1"), lambda ledger: ledger.unfinished("account")]
-CALLS = [*READS, lambda ledger: ledger.sending(KEY, 5, Dispatch(ATTEMPT, 1, ""))]
+CALLS = [*READS, lambda ledger: ledger.note(KEY, 5, "note", "")]
 
 
 @pytest.mark.parametrize("how", ["moved", "deleted", "with its journal"])
-@pytest.mark.parametrize("call", CALLS, ids=["find", "unfinished", "sending"])
+@pytest.mark.parametrize("call", CALLS, ids=["find", "unfinished", "note"])
 def test_a_ledger_that_is_gone_is_named_and_not_begun_anew(
     ledger: Ledger, how: str, call: Callable[[Ledger], object]
 ) -> None:
@@ -104,7 +104,7 @@ def test_the_next_process_does_not_begin_an_empty_one(ledger: Ledger) -> None:
 
 
 @pytest.mark.parametrize("in_place", [True, False])
-@pytest.mark.parametrize("call", CALLS, ids=["find", "unfinished", "sending"])
+@pytest.mark.parametrize("call", CALLS, ids=["find", "unfinished", "note"])
 def test_an_older_copy_is_named(ledger: Ledger, call: Callable[[Ledger], object], *, in_place: bool) -> None:
     """Written over the file, or in its place: tokens would go back, and what was sent be forgotten."""
     copy = copied(ledger)
