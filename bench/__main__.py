@@ -1,4 +1,4 @@
-"""``scripts/bench``: run everything, print the table."""
+"""``scripts/bench``: poslock beside other locks; ``scripts/bench close``: what a close costs at the venues."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bench.alone import crowded, fill, fresh, reused
 from bench.commands import imports, status
@@ -27,17 +27,31 @@ def main() -> int:
     """The exit code: 1 if a bound was missed and that was asked for, else 0."""
     options = _options()
     with tempfile.TemporaryDirectory(prefix="poslock-bench-", dir=options.directory) as directory:
-        described = machine(directory)
-        rows = measure(directory, SIZES[options.size])
-    sys.stdout.write(as_table(described, rows) + "\n")
+        run = _closes if options.what == "close" else _everything
+        table, figures, missed = run(directory, options.size)
+    sys.stdout.write(table + "\n")
     if options.json is not None:
-        Path(options.json).write_text(json.dumps(as_json(described, rows), indent=2) + "\n", encoding="utf-8")
-    missed = any(not row.is_met(bound) for row in rows for bound in row.bounds)
+        Path(options.json).write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     return int(options.check and missed)
 
 
+def _everything(directory: str, size: str) -> tuple[str, dict[str, Any], bool]:
+    described, rows = machine(directory), measure(directory, SIZES[size])
+    missed = any(not row.is_met(bound) for row in rows for bound in row.bounds)
+    return as_table(described, rows), as_json(described, rows), missed
+
+
+def _closes(directory: str, size: str) -> tuple[str, dict[str, Any], bool]:
+    from bench.close import measure as closes  # noqa: PLC0415  # nothing else needs ccxt
+    from bench.close import table  # noqa: PLC0415  # as above
+
+    described, measured = machine(directory), closes.measure(directory, closes.SIZES[size])
+    missed = any(table.missed(row) for row in measured.rows)
+    return table.as_table(described, measured), table.as_json(described, measured), missed
+
+
 def measure(directory: str, settings: Settings) -> list[Row]:
-    """All rows, one after the other, in *directory*."""
+    """All rows but those of closes at the venues, one after the other, in *directory*."""
     rows = [reused(directory, settings), fresh(directory, settings)]
     with arena(directory, settings) as peers:
         rows += [hand_over(peers), take_over(peers), *crowd(peers), idle(peers)]
@@ -50,6 +64,8 @@ def measure(directory: str, settings: Settings) -> list[Row]:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
+    text = "what a close costs at the venues, and when its order leaves; without it everything else"
+    parser.add_argument("what", nargs="?", choices=["close"], help=text)
     size = parser.add_mutually_exclusive_group()
     for name, text in (("quick", "a short run, for a look"), ("tiny", "only to see that it runs")):
         size.add_argument(f"--{name}", action="store_const", dest="size", const=name, help=text)

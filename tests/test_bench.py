@@ -66,6 +66,27 @@ def test_a_run_has_every_row_and_leaves_nothing_behind(tmp_path: Path) -> None:
     assert [command for command in commands() if str(tmp_path) in command] == []
 
 
+def test_a_run_of_closes_has_every_row(tmp_path: Path) -> None:
+    """Each state, looked at first or urgent; a position tracked long ago; several at once. What it started is gone."""
+    figures = tmp_path / "figures.json"
+    command = [sys.executable, "-m", "bench", "close", "--tiny", "--directory", str(tmp_path), "--json", str(figures)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=100)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(figures.read_text())
+    rows = [(each["state"], each["urgent"]) for each in found["closes"]]
+    assert sorted(rows) == [(state, urgent) for state in ("idle", "new", "warm") for urgent in (False, True)]
+    for each in (*found["closes"], *found["old"]):
+        assert all(0 <= before <= in_all for before, in_all in each["cost"].values())
+        assert all(in_all > 0 for _, in_all in each["cost"].values())
+    assert all(each["ours_s"] > 0 < each["bare_s"] for each in found["many"])
+    lines = [line.strip() for line in done.stdout.splitlines()]
+    for state in ("warm", "idle for 10 min", "new process"):
+        assert sum(line.startswith(f"Binance USD-M, tasks, {state} ") for line in lines) == 2
+    assert sum(line.startswith("Binance USD-M, tasks  ") for line in lines) == 2
+    assert os.listdir(tmp_path) == ["figures.json"]
+    assert [command for command in commands() if str(tmp_path) in command] == []
+
+
 def test_a_close_makes_as_many_commits_as_it_is_held_against(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The bound of its row is that many durable commits and nothing else."""
     guard = PositionGuard(cast("Exchange", InstantVenue()), lock_dir=tmp_path)

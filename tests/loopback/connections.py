@@ -84,6 +84,11 @@ class Connections:
             thread.join(_LONGEST)
         self._listening.join(_LONGEST)
 
+    def hang_up(self) -> None:
+        """Close the connections that are open; the next request needs a new one."""
+        for connection in tuple(self._open.values()):
+            _shut(connection)
+
     @property
     def ended(self) -> bool:
         return self._ending.is_set()

@@ -105,7 +105,8 @@ class Loopback(Rules):
 
     ``requests`` is what came, in that order, and ``refused`` what of it was refused, with the answers; ``offset_ms`` is
     by how much the venue's clock is ahead of this machine's; ``errors`` is what went wrong in a handler, which ends the
-    block as an error. ``latency`` is for a request to get here. The other settings are those of `PaperExchange`.
+    block as an error. ``latency`` are the seconds that a request takes to get here. The other settings are those of
+    `PaperExchange`.
     """
 
     routes: ClassVar[Routes]
@@ -119,7 +120,7 @@ class Loopback(Rules):
         self.requests: list[Request] = []
         self.refused: list[tuple[Request, Reply]] = []
         self.errors: list[Exception] = []
-        self._latency = latency
+        self.latency = latency
         self._faults: list[Fault] = []
         self._struck, self._carrying_out = threading.Lock(), threading.RLock()
         self._connections = Connections(self)
@@ -164,6 +165,10 @@ class Loopback(Rules):
         with self._struck:
             self._faults.extend(faults)
 
+    def hang_up(self) -> None:
+        """Close the connections that are open, as venues do with those on which nothing is asked for a while."""
+        self._connections.hang_up()
+
     def handled(self, route: Route, request: Request, parts: Mapping[str, str]) -> Any:
         """What a handler answers: it is called with the venue, the request, and the parts of the path."""
         return route.handler(self, request, **parts)
@@ -188,7 +193,7 @@ class Loopback(Rules):
     def arrived(self, request: Request) -> tuple[Reply | None, float]:
         """The answer to *request* and how much of it is sent; None for none at all."""
         self.requests.append(request)
-        self._connections.wait(self._latency)
+        self._connections.wait(self.latency)
         fault = self._befalling(request)
         what = fault.what if fault else None
         if isinstance(what, int | float | threading.Event):
