@@ -176,7 +176,7 @@ def test_the_mode_of_a_market_is_asked_once(desk: Desk, *, hedge: bool) -> None:
     for _ in range(2):
         assert desk.changes(LONG) == ([] if hedge else [("exit", 4)])
         assert desk.changes(SHORT) == [("entry", 4)]
-    assert [request.params.get("cursor") for request in desk.sent("held")] == [None, "page:200"]
+    assert [request.params.get("cursor") for request in desk.sent("held")] == [None]
 
 
 def test_a_market_whose_mode_is_not_told(desk: Desk) -> None:

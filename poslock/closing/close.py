@@ -252,10 +252,10 @@ class Close:
             return await self._ended(watch, order)
         asked: Call = (session.exchange.order, (session.leg, order.client_order_id or ""))
         if order.state != "open":
-            [listed] = await session.ask_together(sweep.request)
+            [listed] = await session.ask_together(sweep.request, hurries=True)
         else:
             await session.wait(FIRST_PAUSE)
-            later, listed = await session.ask_together(asked, sweep.request)
+            later, listed = await session.ask_together(asked, sweep.request, hurries=True)
             order = later or order
         await sweep.take(listed)
         return await self._ended(watch, order)

@@ -167,9 +167,13 @@ class Session:
         """
         return await self.again((method, args), await self._tried(method, args))
 
-    async def ask_together(self, *calls: Call) -> list[Any]:
+    async def ask_together(self, *calls: Call, hurries: bool = False) -> list[Any]:
         """As `ask`, several at once where the exchange lets them be asked side by side, else one after the other."""
-        answers = await self.try_together(*calls)
+        self.hurries = hurries
+        try:
+            answers = await self.try_together(*calls)
+        finally:
+            self.hurries = False
         return [await self.again(call, answer) for call, answer in zip(calls, answers, strict=True)]
 
     async def try_together(self, *calls: Call, spare: float | None = None) -> list[Any]:

@@ -30,7 +30,7 @@ LONGEST_BACK_OFF = 3600.0
 hurried: ContextVar[bool] = ContextVar("hurried", default=False)
 """Whether a closing order waits for what is asked now. Then an adapter waits for no limiter of the client, which it
 charges all the same, and `Exchange.trades` is one request: it gives `RecentTrades` if that is not enough, and need not
-find out the client order ids of exits."""
+find out the client order ids of exits. `Exchange.open_orders` may leave out what is seldom there: it is asked again."""
 
 
 class RecentTrades(list["Trade"]):

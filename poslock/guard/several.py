@@ -85,7 +85,7 @@ class Several:
             member.session.forget_standing()
             member.version = version
         going = [(each, each.first.request) for each in ready if each.first and isinstance(each.version, int)]
-        if going and self._means.ports.asynchronous and going[0][0].session.side_by_side:
+        if going and going[0][0].session.side_by_side:
             answers = await going[0][0].session.send_together([request for _, request in going])
             for (member, _), placed in zip(going, answers, strict=True):
                 member.placed = placed

@@ -46,6 +46,10 @@ class VenueClock:
         """The venue has just said what time it is."""
         self._read = (venue_ms, self._tick_ns())
         self._is_known = True
+        self.keep()
+
+    def keep(self) -> None:
+        """Keep what was read for the next process."""
         if self.memory is not None:
             self.memory.remember(clock=self._read)
 

@@ -133,7 +133,9 @@ class Swap(Account):
 
     def _remembered(self, leg: Leg) -> dict[str, Any] | None:
         """What an order for *leg* needs, as it was last seen, here or by another process; None if it never was."""
-        found = self._needed.get(leg) or ({} if self.memory is None else self.memory.recall().get(_name(leg)))
+        found = self._needed.get(leg)
+        if found is None and self.memory is not None:
+            found = self.memory.recall().get(_name(leg))
         return found if isinstance(found, dict) and [*found] == [*self.needed] else None
 
     def _remember(self, leg: Leg, position: Held) -> None:

@@ -99,21 +99,22 @@ class Account(ABC):
         self._client_ids = ClientIds(self._client_id)
         self._past: dict[tuple[Leg, tuple[int, int]], list[Any]] = {}
         self._doubts_mode = False
+        self._is_kept = False
 
     async def prepare(self) -> None:
         """Load the markets, read the clock and the account's mode, unless they are known here or to another process."""
         await self.client.markets(self.must_list)
         await self.client.set_clock()
-        if self._is_known:
-            return
-        remembered = {} if self.memory is None else self.memory.recall().get(_MODE)
-        if not self._doubts_mode and remembered in ([True], [False], [None]):
-            self._hedge, self._is_known = remembered[0], True
-            return
-        self._hedge, self._is_known = await self._read_mode(), True
-        self._doubts_mode = False
-        if self.memory is not None:
+        if not self._is_known:
+            remembered = None if self.memory is None or self._doubts_mode else self.memory.recall().get(_MODE)
+            is_kept = remembered in ([True], [False], [None])
+            self._hedge = remembered[0] if remembered and is_kept else await self._read_mode()
+            self._is_known, self._doubts_mode, self._is_kept = True, False, is_kept
+        if self.memory is not None and not self._is_kept:
+            # Again at the next call, if there was no lock directory yet.
             self.memory.remember(**{_MODE: [self._hedge]})
+            self.client.clock.keep()
+            self._is_kept = _MODE in self.memory.recall()
 
     async def refresh(self) -> None:
         """Ask for the clock if it is too old for an order to be signed by it."""
@@ -275,7 +276,8 @@ class Account(ABC):
 
         if hurried.get() and _cuts.get() is not None:
             first, following = await page(listing.first)
-            if following is not None:
+            # Some venues give a cursor with every page. In a hurry one that is not full is the last.
+            if following is not None and len(first) >= listing.rows:
                 self._cuts_short()
             return [each for each in first if each is not None]
         found = await every_page(page, listing.first)

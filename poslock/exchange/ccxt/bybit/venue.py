@@ -19,6 +19,7 @@ from poslock.exchange.ccxt.client import Client, Dialect, Endpoint
 from poslock.exchange.ccxt.listing import Listing, spans
 from poslock.exchange.ccxt.reading import decimal, plain, rises, taken, total
 from poslock.exchange.ccxt.swap import Held, Swap
+from poslock.exchange.port import hurried
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -67,17 +68,19 @@ class Bybit(Swap):
         def read(row: dict[str, Any]) -> Order | None:
             return rows.order(row, leg) if row["orderLinkId"] == client_order_id else None
 
-        # The first list forgets what has ended when the venue restarts, the second one may lag.
+        # The first list forgets what has ended when the venue restarts, the second one may lag. There is one such order
+        # at most, so no second page is asked for, of which the cursor that comes with every row would tell.
         for path in ("v5/order/realtime", "v5/order/history"):
-            if found := await self._all(path, query, _ORDERS, read):
+            if found := await self._rows(path, {**query, "limit": _ORDERS}, read):
                 return found[0]
         return None
 
     async def open_orders(self, leg: Leg) -> list[Order]:
         """What rests and would reduce *leg*: plain, conditional, TP/SL and trailing orders."""
-        return await self._all(
-            "v5/order/realtime", {**self._of(leg), "openOnly": 0}, _ORDERS, lambda row: rows.resting(row, leg)
-        )
+        path, query = "v5/order/realtime", {**self._of(leg), "openOnly": 0}
+        if hurried.get():
+            return await self._rows(path, {**query, "limit": _ORDERS}, lambda row: rows.resting(row, leg))
+        return await self._all(path, query, _ORDERS, lambda row: rows.resting(row, leg))
 
     async def cancel(self, order: Order) -> None:
         await self._cancel("v5/order/cancel", {**self._of(order.leg), "orderId": order.order_id}, lambda _found: None)
@@ -109,6 +112,8 @@ class Bybit(Swap):
             self._hedges[row["symbol"]] = rows.is_hedge(row)
             return read(row)
 
+        if self.symbol in query:  # a leg or two, on one page
+            return await self._rows(self.positions, {**query, "limit": _POSITIONS}, see)
         return await self._all(self.positions, query, _POSITIONS, see)
 
     async def _all_positions(self, legs: Sequence[Leg]) -> dict[Leg, Held]:

@@ -21,6 +21,7 @@ from poslock.exchange.ccxt.listing import Listing, every_page
 from poslock.exchange.ccxt.okx import codes, rows
 from poslock.exchange.ccxt.reading import decimal, plain, taken, total
 from poslock.exchange.ccxt.swap import Held, Swap
+from poslock.exchange.port import hurried
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -104,9 +105,10 @@ class Okx(Swap):
         def algos(row: dict[str, Any]) -> list[Order] | None:
             return rows.algos(row, leg) if rows.reduces(row, leg) else None
 
+        kinds = _ALGO_TYPES[:1] if hurried.get() else _ALGO_TYPES
         found = await self.client.together(
             self._every(_PLAIN, self._of(leg), plain),
-            *[self._every(_ALGOS, {**self._of(leg), "ordType": kind}, algos) for kind in _ALGO_TYPES],
+            *[self._every(_ALGOS, {**self._of(leg), "ordType": kind}, algos) for kind in kinds],
         )
         return [order for rows_of in found for orders in rows_of for order in orders if order.state == "open"]
 
