@@ -72,7 +72,12 @@ class _Struck:
 
 
 class StruckExchange:
-    """A PaperExchange whose requests strike; *instead* holds other answers to some of them."""
+    """A PaperExchange whose requests strike; *instead* holds other answers to some of them.
+
+    They are made one after the other, at a real venue too, so that each of them can be struck.
+    """
+
+    side_by_side = False
 
     def __init__(self, exchange: PaperExchange, *strikes: Strike) -> None:
         self.exchange = exchange

@@ -356,9 +356,9 @@ class Session:
             order = _listed_as(change, listed, alike=alike)
             if order is not None:
                 self._listed.add(change.number)
-            elif change.number not in self._listed:
+            elif not (alike and change.number in self._listed):
                 order = await self._unless_denied(change)
-            if order is not None:
+            if order is not None and (not alike or order.client_order_id is not None):
                 self._shown.add(change.number)
             if order is not None and order.state == "open":
                 found.append(by_order_id.get((order.order_id, order.family), order))
