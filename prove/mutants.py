@@ -385,7 +385,7 @@ MUTANTS = (
         "what is left is not told",
         _MACHINE,
         "            left_at_venue=over.left,",
-        "            left_at_venue=Decimal(0),",
+        "            left_at_venue=over.contracts * 0,",
         _HANDS,
     ),
     Mutant(
