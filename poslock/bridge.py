@@ -13,7 +13,7 @@ from functools import partial
 from inspect import isawaitable, iscoroutinefunction
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
-from poslock.errors import ExchangeError, ExchangeUnavailable
+from poslock.errors import ExchangeUnavailable, PoslockError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
@@ -107,8 +107,8 @@ class TaskPorts:
         await asyncio.sleep(seconds)
 
 
-def in_threads(questions: Sequence[Callable[[], T]], spare: float | None = None) -> list[T | ExchangeError]:
-    """The answers of *questions* asked side by side, the first one here; for an answer, its `ExchangeError`.
+def in_threads(questions: Sequence[Callable[[], T]], spare: float | None = None) -> list[T | PoslockError]:
+    """The answers of *questions* asked side by side, the first one here; for an answer, its `PoslockError`.
 
     All but the first are waited for *spare* seconds longer than that one, None for as long as they take. The threads
     are made anew each time: some that wait for work would be gone in a forked child, which would wait for them. No more
@@ -126,7 +126,7 @@ def in_threads(questions: Sequence[Callable[[], T]], spare: float | None = None)
     return [each.answer() for each in (first, *others)]
 
 
-async def in_tasks(questions: Sequence[Coroutine[Any, Any, T]], spare: float | None = None) -> list[T | ExchangeError]:
+async def in_tasks(questions: Sequence[Coroutine[Any, Any, T]], spare: float | None = None) -> list[T | PoslockError]:
     """As `in_threads`, in tasks of the running loop; what is not waited for any more is cancelled."""
     import asyncio  # noqa: PLC0415  # as above
 
@@ -152,7 +152,7 @@ class _Question(threading.Thread):
     def run(self) -> None:
         try:
             self._answer = self._ask()
-        except ExchangeError as error:
+        except PoslockError as error:
             self._answer = error
         except BaseException as error:  # noqa: BLE001  # it is raised where the answer is wanted
             self._failure = error
@@ -163,10 +163,10 @@ class _Question(threading.Thread):
         return self._answer
 
 
-async def _caught(question: Coroutine[Any, Any, T]) -> T | ExchangeError:
+async def _caught(question: Coroutine[Any, Any, T]) -> T | PoslockError:
     try:
         return await question
-    except ExchangeError as error:
+    except PoslockError as error:
         return error
 
 

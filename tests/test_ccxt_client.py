@@ -24,7 +24,7 @@ from poslock.exchange.ccxt.client import Client, Endpoint
 from poslock.exchange.ccxt.clock import VenueClock
 from poslock.exchange.ccxt.exchange import AsyncCcxtExchange
 from poslock.exchange.ccxt.mexc.venue import Mexc
-from poslock.exchange.port import Leg
+from poslock.exchange.port import Leg, hurried
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
@@ -378,6 +378,33 @@ def test_ours_and_the_bots_requests_are_kept_apart_in_time(line: Line) -> None:
     cost = line.client._cost(POSITIONS, {})
     least = 3 * cost * 0.040
     assert at[-1] - at[0] >= least - 0.03
+
+
+def test_what_a_closing_order_waits_for_goes_ahead_and_is_charged(line: Line) -> None:
+    """The limiter is not asked, and the next one waits as long as if it had been."""
+    line.connect(enableRateLimit=True, rateLimit=40)
+    at, held_back, throttle = list[float](), list[float](), line.ccxt.throttle
+
+    def hold_back(cost: float) -> Any:
+        held_back.append(cost)
+        return throttle(cost)
+
+    async def in_a_hurry() -> None:
+        was = hurried.set(True)
+        try:
+            await line.client.ask(POSITIONS, {}, lambda answer: answer)
+        finally:
+            hurried.reset(was)
+
+    line.client.clock.set(line.venue.clock_ms())
+    line.ccxt.throttle = hold_back
+    line.venue.strike(Fault("open_positions", lambda _request: at.append(time.monotonic()), times=4))
+    for _ in range(3):
+        line.run(in_a_hurry())
+    assert held_back == []
+    line.ask()
+    assert len(held_back) == 1
+    assert at[-1] - at[0] >= 3 * line.client._cost(POSITIONS, {}) * 0.040 - 0.03
 
 
 # What is said of a failure.

@@ -15,6 +15,7 @@ from poslock import (
     AsyncPositionGuard,
     CloseUnsettled,
     ExchangeUnavailable,
+    LedgerError,
     LockLost,
     OperationRefused,
     OutcomeUnknown,
@@ -22,6 +23,7 @@ from poslock import (
     PositionAlreadyClosingError,
     PositionLock,
     RateLimited,
+    UnsupportedMarket,
 )
 from poslock.database import Database
 from poslock.exchange.port import Leg, hurried
@@ -371,6 +373,64 @@ def test_a_position_that_moved_before_the_commit_is_looked_at_again(account: Acc
     results = venue.guard.close_positions(names)
     assert all(each.closed for each in results)
     assert venue.calls.index("place") < venue.calls.index("holding")
+
+
+@pytest.mark.parametrize("kind", [Venue, Network])
+def test_a_lock_that_is_lost_before_the_orders_leave_stops_its_own_alone(
+    account: Account, kind: type[Venue], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was journaled already: whoever took over asks for its order, which was not sent."""
+    names = several(account, 2)
+    venue, lost = kind(account), list[str]()
+    sending_all, check = Ledger.sending_all, PositionLock.check
+
+    def journal(ledger: Ledger, dispatches: Any) -> Any:
+        lost.append("p0")
+        return sending_all(ledger, dispatches)
+
+    def checked(lock: PositionLock) -> None:
+        if lock.position_id in lost:
+            raise LockLost("p0", "x", "test")
+        check(lock)
+
+    monkeypatch.setattr(Ledger, "sending_all", journal)
+    monkeypatch.setattr(PositionLock, "check", checked)
+    results = venue.guard.close_positions(names)
+    assert [type(each.error) for each in results] == [LockLost, type(None)]
+    assert venue.calls.count("place") == 1
+    assert account.exchange.held(Leg("C0/USDT", "long")) == 10
+
+
+@pytest.mark.parametrize("kind", [Venue, Network])
+def test_an_order_that_cannot_be_made_keeps_no_other_back(account: Account, kind: type[Venue]) -> None:
+    """The adapter does not know what to do with one of the markets: the other one's order is out, and is finished."""
+    names = several(account, 2)
+    venue = kind(account)
+
+    def place(order: Any) -> Any:
+        if order.leg.symbol == "C0/USDT":
+            raise UnsupportedMarket("held in both margin modes")
+        return venue.exchange.place(order)
+
+    venue.instead["place"] = place
+    results = venue.guard.close_positions(names)
+    assert [type(each.error) for each in results] == [UnsupportedMarket, type(None)]
+    assert account.exchange.held(Leg("C1/USDT", "long")) == 0
+
+
+def test_what_cannot_be_journaled_is_not_sent(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk is full: each position says so, and is as it was."""
+    names = several(account, 2)
+    venue = Venue(account)
+
+    def full(ledger: Ledger, _dispatches: Any) -> Any:
+        raise LedgerError(ledger.path, "the disk is full", "make room")
+
+    monkeypatch.setattr(Ledger, "sending_all", full)
+    results = venue.guard.close_positions(names)
+    assert [type(each.error) for each in results] == [LedgerError] * 2
+    assert "place" not in venue.calls
+    assert [account.guard.position(each).state for each in names] == ["open", "open"]
 
 
 def test_while_one_is_finished_the_others_are_held(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 from poslock.errors import (
     ChangeUnsettled,
     CloseUnsettled,
+    ExchangeError,
     ExchangeUnavailable,
     OrderRefused,
     OutcomeUnknown,
@@ -151,9 +152,16 @@ class Session:
         """The position and its generation."""
         return CloseKey(self.tracked.position.id, self.tracked.generation)
 
+    def keep(self) -> None:
+        """Be sure of the lock before each step, and renew the lease when half of it is gone."""
+        if self._hold.remaining < self.means.lease / 2:
+            self._hold.renew()
+        else:
+            self._hold.check()
+
     async def venue(self, method: Callable[..., Any], *args: object) -> Any:
         """The answer of a method of the exchange, asked once."""
-        self._keep()
+        self.keep()
         was = hurried.set(self.hurries)
         try:
             return await self.means.ports.venue(method, *args)
@@ -185,17 +193,22 @@ class Session:
         if not self.side_by_side:
             method, args = first
             return [await self.ask(method, *args), *[await self._tried(*each) for each in others]]
-        self._keep()
+        self.keep()
         was = hurried.set(self.hurries)
         try:
             answers = await self.means.ports.together(calls, spare)
         finally:
             hurried.reset(was)
+        for each in answers:
+            if isinstance(each, PoslockError) and not isinstance(each, ExchangeError):
+                raise each
         return [await self.again(first, answers[0]), *answers[1:]]
 
     async def send_together(self, requests: Sequence[CloseOrder]) -> list[Any]:
-        """Have several orders out at once, each sent once; the order of each, or the error in its place."""
-        self._keep()
+        """Have several orders out at once, each sent once; the order of each, or the error in its place.
+
+        They are those of several positions, each of whose locks the caller has just checked.
+        """
         was = hurried.set(True)
         try:
             return await self.means.ports.together([(self.exchange.place, (each,)) for each in requests], None)
@@ -255,13 +268,13 @@ class Session:
         """Check the lock, and say when that was."""
         # The clock first: if we are stopped in between, the request gets older, not the lease longer.
         at_ms = self.exchange.time_ms()
-        self._keep()
+        self.keep()
         return Stamp(at_ms, self._hold.remaining)
 
     async def wait(self, seconds: float) -> None:
         """Let so many seconds pass, holding the lock: in slices, so that a long wait does not lose it."""
         while seconds > 0:
-            self._keep()
+            self.keep()
             await self.means.ports.sleep(min(seconds, self.means.lease / 4))
             seconds -= self.means.lease / 4
 
@@ -393,15 +406,8 @@ class Session:
         return await self.look_up(sent)
 
     async def _ledger(self, method: Callable[..., T], *args: object) -> T:
-        self._keep()
+        self.keep()
         return await self.means.ports.ledger(method, *args)
-
-    def _keep(self) -> None:
-        """Be sure of the lock before each step, and renew the lease when half of it is gone."""
-        if self._hold.remaining < self.means.lease / 2:
-            self._hold.renew()
-        else:
-            self._hold.check()
 
 
 def _listed_as(change: Change, listed: Sequence[Order], *, alike: bool) -> Order | None:

@@ -12,16 +12,16 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from poslock.closing.close import Close
 from poslock.closing.leg import SPARE, Watch
 from poslock.closing.session import Session
-from poslock.errors import LockError, LockTimeout, PositionAlreadyClosingError, PoslockError
+from poslock.errors import ExchangeError, LockError, LockTimeout, PositionAlreadyClosingError, PoslockError
 from poslock.ledger.ledger import Moved
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Sequence
 
     from poslock.closing.close import First
     from poslock.closing.session import Means
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from poslock.guard.admission import Admission, Admitted
     from poslock.position import ClosedPosition
 
+T = TypeVar("T")
 Outcome: TypeAlias = "ClosedPosition | PoslockError"
 
 
@@ -80,18 +81,22 @@ class Several:
             await self._decide()
         ready = [each for each in self._members.values() if each.first is not None]
         written = [(each.session.key, each.session.token, each.first.dispatch) for each in ready if each.first]
-        told = await self._means.ports.ledger(self._means.ledger.sending_all, written) if written else []
+        try:
+            told = await self._means.ports.ledger(self._means.ledger.sending_all, written) if written else []
+        except PoslockError as error:  # nothing was written, and nothing is sent
+            told = [error] * len(written)
         for member, version in zip(ready, told, strict=True):
             member.session.forget_standing()
-            member.version = version
+            member.version = version if isinstance(version, PoslockError) else member.still(version)
         going = [(each, each.first.request) for each in ready if each.first and isinstance(each.version, int)]
         if going and going[0][0].session.side_by_side:
             answers = await going[0][0].session.send_together([request for _, request in going])
-            for (member, _), placed in zip(going, answers, strict=True):
-                member.placed = placed
         else:
-            for member, request in going:
-                member.placed = await member.close.placed(request)
+            answers = [await _tried(member.close.placed(request)) for member, request in going]
+        for (member, _), placed in zip(going, answers, strict=True):
+            if isinstance(placed, PoslockError) and not isinstance(placed, ExchangeError):
+                member.version = placed  # it did not leave
+            member.placed = placed
 
     async def _decide(self) -> None:
         members = [*self._members.values()]
@@ -114,6 +119,13 @@ class Several:
             member.first = await member.close.first(holdings.get(member.session.leg), fresh)
 
 
+async def _tried(work: Awaitable[T]) -> T | PoslockError:
+    try:
+        return await work
+    except PoslockError as error:
+        return error
+
+
 @dataclass(slots=True)
 class _Member:
     """One of the positions: its close, and how far that has got."""
@@ -124,15 +136,20 @@ class _Member:
     version: int | PoslockError | None = None
     placed: Any = None
 
-    async def finished(self) -> Outcome:
+    def still(self, version: int) -> int | PoslockError:
+        """*version*, if the lock is held still; else what says that it is not."""
         try:
-            if self.first is not None and isinstance(self.version, int):
-                return await self.close.go_on(self.first, self.version, self.placed)
-            if isinstance(self.version, PoslockError) and not isinstance(self.version, Moved):
-                return self.version
-            return await self.close.run()
+            self.session.keep()
         except PoslockError as error:
             return error
+        return version
+
+    async def finished(self) -> Outcome:
+        if self.first is not None and isinstance(self.version, int):
+            return await _tried(self.close.go_on(self.first, self.version, self.placed))
+        if isinstance(self.version, PoslockError) and not isinstance(self.version, Moved):
+            return self.version
+        return await _tried(self.close.run())
 
 
 class _Hold:

@@ -160,7 +160,7 @@ class Client:
                 part, rest = rest[:_MOST_AT_ONCE], rest[_MOST_AT_ONCE:]
                 in_thread = [partial(finished, each) for each in part]
                 for answer in await in_tasks(part) if self._is_asynchronous else in_threads(in_thread):
-                    if isinstance(answer, ExchangeError):
+                    if isinstance(answer, PoslockError):
                         raise answer
                     answers.append(answer)
         finally:
