@@ -211,9 +211,8 @@ def test_an_order_that_is_turned_away_waits_as_long_as_the_caller(host: Host, na
     assert host.venue.book.held(LONG) == 0
 
 
-# Before each order the leg is looked at: what is held, and its trades. Then the adapter asks once more what is held.
-# Bybit tells each in two pages.
-A_LOOK_AND_AN_ORDER = {"mexc": 4, "binance": 4, "bybit": 7, "okx": 4}
+# Before each order the leg is looked at: what is held, and its trades, which Bybit tells in two pages.
+A_LOOK_AND_AN_ORDER = {"mexc": 3, "binance": 3, "bybit": 4, "okx": 3}
 
 
 @both_clients
