@@ -25,7 +25,7 @@ from poslock.errors import (
 )
 from poslock.exchange.ccxt.exchange import CcxtExchange
 from poslock.exchange.ccxt.mexc import venue as mexc
-from poslock.exchange.port import Leg
+from poslock.exchange.port import CloseOrder, Leg
 from venue_cases import MEXC, mexc_protect, mexc_trail, opened
 
 if TYPE_CHECKING:
@@ -606,6 +606,16 @@ def test_funding_is_summed_exactly(desk: Desk, context: int) -> None:
 
 
 # The guard.
+
+
+def test_an_urgent_close_does_not_take_the_id_of_a_later_position(desk: Desk) -> None:
+    """It has ended by hand, somebody has entered again, and that was seen: it is looked at first, and booked."""
+    guard, leg = desk.tracked()
+    desk.book.place(CloseOrder(leg, Decimal(10), "by-hand", desk.book.time_ms(), 5000))
+    desk.hand.open(leg, 10)
+    assert desk.held() == 10
+    closed = guard.close_position("btc-1", urgent=True)
+    assert (closed.ended_by, closed.left_at_venue, desk.hand.left(leg)) == ("other", 10, 10)
 
 
 @both_modes

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from poslock.position import Side
 
 
+_POSITION_ID = "positionId"
+
+
 @dataclass(frozen=True, slots=True)
 class Held:
     """A leg at the venue: its contracts, their average entry price, and all that the venue says of it.
@@ -126,7 +129,11 @@ class Swap(Account):
         if order.holding is not None and isinstance(order.holding.said, Held):
             return order.holding.said
         # As small as the order: that one only reduces, and nobody has looked how much there is.
-        if hurried.get() and (remembered := self._remembered(order.leg)) is not None:
+        # Nor whether it is the same position; where it has an id, an order for another one is not sent unseen.
+        # (test_an_urgent_close_does_not_take_the_id_of_a_later_position)
+        remembered = self._remembered(order.leg) if hurried.get() else None
+        has_id = _POSITION_ID in self.needed and order.position_id is not None
+        if remembered is not None and not (has_id and str(remembered[_POSITION_ID]) != order.position_id):
             position_id = order.position_id
             return Held(self._id(order.leg), order.leg.side, order.contracts, Decimal(0), remembered, position_id)
         return await self._reducible(order.leg, order.position_id)
