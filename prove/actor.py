@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from greenlet import getcurrent, greenlet
 
 from poslock.errors import PoslockError
-from poslock.lock import file as lock_file
-from poslock.lock.directory import LockDirectory
+from poslock.lock.files import lock_file
+from poslock.lock.files.directory import LockDirectory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator
 
-    from poslock.lock.file import OpenFile
+    from poslock.lock.files.lock_file import OpenFile
 
 FOLDER = "/locks"
 PRESENCE = f"{FOLDER}/.presence"

@@ -1,9 +1,9 @@
 """The operating system as simulated processes share it: files, descriptors, flock(2) locks and clocks, as one value.
 
 A `Disk` is copied before it is changed, so that an explorer can go on from any of its states. It knows as much of a
-system as `poslock.lock.system.System` promises: names lead to inodes, a lock belongs to an open file description, a
-forked child shares those of its parent, and the end of a process closes what it had open. Inode numbers are used again,
-as on ext4.
+system as `poslock.lock.files.system.System` promises: names lead to inodes, a lock belongs to an open file
+description, a forked child shares those of its parent, and the end of a process closes what it had open. Inode numbers
+are used again, as on ext4.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
-from poslock.lock.directory import lock_file_name
+from poslock.lock.files.directory import lock_file_name
 from poslock.lock.record import Content, Record, Unreadable, decode
 from prove.actor import FOLDER
 from prove.explore import Violation

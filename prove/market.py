@@ -20,7 +20,7 @@ from poslock.errors import ExchangeUnavailable, OutcomeUnknown
 from poslock.exchange.port import Leg
 from poslock.ledger.journal import CloseKey
 from poslock.ledger.ledger import Ledger
-from poslock.lock.directory import lock_file_name
+from poslock.lock.files.directory import lock_file_name
 from poslock.lock.record import Record, decode
 from prove import conduct
 from prove.account import Account, Written, written

@@ -40,8 +40,12 @@ class Caught:
 
 
 _LOCK = ("two, to the end", "three, one holds")
-_TRANSITIONS, _FILE, _VERDICT = "poslock/lock/transitions.py", "poslock/lock/file.py", "poslock/lock/verdict.py"
-_REPLACING, _LEDGER = "poslock/lock/replacing.py", "poslock/ledger/ledger.py"
+_TRANSITIONS, _FILE, _VERDICT = (
+    "poslock/lock/transitions.py",
+    "poslock/lock/files/lock_file.py",
+    "poslock/lock/verdict.py",
+)
+_REPLACING, _LEDGER = "poslock/lock/files/replacing.py", "poslock/ledger/ledger.py"
 _CLOSES = ("two closes", "two closes, partial fills", "two closes, one breakdown", "three closes")
 _EXITS, _LEGS, _TABLE = "poslock/closing/exits.py", ("legs",), ("table",)
 _TALK, _MACHINE = "poslock/closing/session.py", "poslock/closing/close.py"
@@ -91,14 +95,14 @@ MUTANTS = (
     ),
     Mutant(
         "a living holder counts as dead",
-        "poslock/lock/directory.py",
+        "poslock/lock/files/directory.py",
         "return Liveness.DEAD if dead else Liveness.ALIVE",
         "return Liveness.DEAD",
         _LOCK,
     ),
     Mutant(
         "nobody proves that it lives",
-        "poslock/lock/directory.py",
+        "poslock/lock/files/directory.py",
         "if self._system.try_lock_presence(descriptor) and (",
         "if (",
         _LOCK,

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from poslock import LockTimeout, PositionGuard
 from poslock.bridge import ThreadPorts
 from poslock.errors import PositionConflict, TokenRefused
-from poslock.lock.directory import LockDirectory
-from poslock.lock.system import SYSTEM
+from poslock.lock.files.directory import LockDirectory
+from poslock.lock.files.system import SYSTEM
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from poslock.exchange.port import Exchange
     from poslock.ledger.journal import CloseKey
-    from poslock.lock.directory import Hold, Owner
+    from poslock.lock.files.directory import Hold, Owner
     from poslock.lock.position_lock import PositionLock
     from poslock.position import Position
     from soak.diary import Diary

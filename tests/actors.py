@@ -24,8 +24,8 @@ from poslock import (
     PoslockError,
 )
 from poslock.exchange.port import CloseOrder, Leg
-from poslock.lock.directory import LockDirectory
-from poslock.lock.system import SYSTEM
+from poslock.lock.files.directory import LockDirectory
+from poslock.lock.files.system import SYSTEM
 from reach import reached
 from systems import Amiss
 

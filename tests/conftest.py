@@ -18,7 +18,7 @@ from awaited import guard_on
 from key_hygiene import pytest_configure, pytest_runtest_makereport  # noqa: F401  # pytest finds hooks by their names
 from poslock import PaperExchange, Position
 from poslock.exchange.port import Leg
-from poslock.lock.system import SYSTEM
+from poslock.lock.files.system import SYSTEM
 from processes import Child
 from reach import reached, serving
 

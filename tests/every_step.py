@@ -36,8 +36,8 @@ from poslock.errors import DuplicateClientOrderId, ExchangeError
 from poslock.exchange.port import CloseOrder, Leg, Order, StopOrder
 from poslock.guard.operations import Operations
 from poslock.ledger.ledger import Ledger
-from poslock.lock.directory import LockDirectory
-from poslock.lock.system import SYSTEM
+from poslock.lock.files.directory import LockDirectory
+from poslock.lock.files.system import SYSTEM
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence

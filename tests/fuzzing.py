@@ -24,9 +24,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from poslock.errors import Holder, Intent
-from poslock.lock.file import let_go
+from poslock.lock.files.lock_file import let_go
+from poslock.lock.files.system import SYSTEM
 from poslock.lock.record import Record, Waiting, encode
-from poslock.lock.system import SYSTEM
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

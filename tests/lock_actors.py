@@ -13,7 +13,7 @@ from typing import Any
 
 from actors import hear, say
 from poslock import PositionLock, PoslockError
-from poslock.lock.directory import open_directory
+from poslock.lock.files.directory import open_directory
 from poslock.lock.transitions import Transitions
 
 MARK = "/poslock-test-mark-"

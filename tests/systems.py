@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from poslock.lock.directory import LockDirectory
-from poslock.lock.system import SYSTEM
+from poslock.lock.files.directory import LockDirectory
+from poslock.lock.files.system import SYSTEM
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,7 +11,7 @@ from awaited import guard_on
 from loopback.server import Fault, Reply
 from poslock.exchange.port import LONGEST_BACK_OFF, SCOPES, Leg
 from poslock.lock.back_off import BackOffFile
-from poslock.lock.directory import open_directory
+from poslock.lock.files.directory import open_directory
 from reach import reached, serving
 
 if TYPE_CHECKING:

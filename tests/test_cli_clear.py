@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from poslock import LockLost, PositionLock
-from poslock.lock.directory import open_directory
+from poslock.lock.files.directory import open_directory
 from poslock.lock.status import lock_statuses
 from poslock_cli import clear as clear_module
 from poslock_cli.main import main

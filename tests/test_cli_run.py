@@ -18,7 +18,7 @@ import pytest
 
 import poslock_cli
 from poslock import LockFileError, PositionLock
-from poslock.lock.directory import open_directory
+from poslock.lock.files.directory import open_directory
 from poslock.lock.status import lock_status
 from poslock.lock.transitions import Transitions
 from poslock_cli.supervisor import Supervisor

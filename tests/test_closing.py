@@ -498,7 +498,7 @@ def test_a_wiped_lock_directory_does_not_bring_back_old_tokens(account: Account,
     [(seen,)] = account.rows("SELECT max(token) FROM position")
     for file in Path(account.lock_dir).glob("*.lock"):
         file.unlink()
-    monkeypatch.setattr("poslock.lock.system.SYSTEM.wall_ns", lambda: 1000)
+    monkeypatch.setattr("poslock.lock.files.system.SYSTEM.wall_ns", lambda: 1000)
     assert account.guard.close_position("btc-1").token == seen + 1
     account.assert_closed_once(position)
 

@@ -54,10 +54,10 @@ from fuzzing import (
 )
 from poslock import InvalidPositionId, LockLost, PaperExchange, Position, PositionGuard, PositionLock
 from poslock.errors import Holder, Intent, LockFileError, LockTimeout, PoslockError
-from poslock.lock.directory import lock_file_name, open_directory
+from poslock.lock.files.directory import lock_file_name, open_directory
+from poslock.lock.files.system import SYSTEM
 from poslock.lock.record import LAST_TOKEN, MAX_SIZE, RECORD_SIZE, Content, Record, Unreadable, decode, encode
 from poslock.lock.status import lock_status
-from poslock.lock.system import SYSTEM
 from poslock_cli import doctor as doctor_module
 from poslock_cli import run as run_module
 from poslock_cli import watch as watch_module

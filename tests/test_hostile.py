@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from poslock import LockFileError, LockLost, LockTimeout, PositionLock
-from poslock.lock.directory import open_directory
+from poslock.lock.files.directory import open_directory
 from poslock.lock.record import decode
 from poslock.lock.status import lock_statuses
 from tracing import LockChild, LockChildren, succeeds

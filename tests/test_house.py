@@ -37,7 +37,7 @@ def calls(tmp_path_factory: pytest.TempPathFactory) -> set[tuple[str, str]]:
 def test_a_close_on_paper_runs_code_of_few_modules(calls: set[tuple[str, str]]) -> None:
     """All that somebody has to know who follows it line by line."""
     run = {callee for _, callee in calls}
-    assert {"poslock.guard.operations", "poslock.exchange.matching", "poslock.pnl", "poslock.lock.system"} <= run
+    assert {"poslock.guard.operations", "poslock.exchange.matching", "poslock.pnl", "poslock.lock.files.system"} <= run
     assert len(run) <= _MOST_RUN, sorted(run)
 
 

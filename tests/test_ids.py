@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from poslock import InvalidPositionId, PositionGuard, PositionLock
-from poslock.lock.directory import lock_file_name
+from poslock.lock.files.directory import lock_file_name
 from poslock.lock.record import check_position_id
 
 BAD = ["", "x" * 129, "a\nb", "a\0b", "\x1b[31m", "a\x7fb", "a\x85b", "\ud800", None, 7, b"bytes"]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from poslock import LockLost, LockTimeout, PositionLock
-from poslock.lock.system import SYSTEM
+from poslock.lock.files.system import SYSTEM
 from systems import Amiss, elsewhere
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import pytest
 
 from poslock import LockFileError, LockLost, LockTimeout, PositionLock, PositionLockManager
 from poslock.errors import Holder
-from poslock.lock.system import SYSTEM
+from poslock.lock.files.system import SYSTEM
 from systems import Amiss, Clock, elsewhere, failing
 
 if TYPE_CHECKING:

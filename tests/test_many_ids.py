@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 from click.testing import CliRunner
 
 from poslock import PositionLock
-from poslock.lock.directory import LockDirectory
+from poslock.lock.files.directory import LockDirectory
+from poslock.lock.files.system import SYSTEM
 from poslock.lock.record import MAX_LENGTH, check_position_id
-from poslock.lock.system import SYSTEM
 from poslock_cli.main import main
 
 if TYPE_CHECKING:

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from poslock import LockFileError, LockLost, LockTimeout, PositionLock
-from poslock.lock.directory import LockDirectory, open_directory
-from poslock.lock.file import LockFile, let_go
+from poslock.lock.files.directory import LockDirectory, open_directory
+from poslock.lock.files.lock_file import LockFile, let_go
+from poslock.lock.files.system import SYSTEM
 from poslock.lock.record import RECORD_SIZE, Record, Unreadable
-from poslock.lock.system import SYSTEM
 from systems import Amiss, descriptors_of, elsewhere, once_after, once_before
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from poslock import LockAlreadyHeld, LockError, LockFileError, LockLost, LockTimeout, PositionLock
-from poslock.lock.system import SYSTEM
+from poslock.lock.files.system import SYSTEM
 from poslock.lock.transitions import Denied
 from poslock.lock.verdict import Liveness, Sight
 from systems import Clock, descriptors_of, elsewhere, failing, once_after, once_before

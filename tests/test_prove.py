@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from poslock.errors import TokenRefused
 from poslock.guard import first_look
 from poslock.ledger.journal import CloseKey
-from poslock.lock import file as lock_file
-from poslock.lock.system import PosixSystem
+from poslock.lock.files import lock_file
+from poslock.lock.files.system import PosixSystem
 from processes import PATIENCE
 from prove import legs
 from prove.actor import FOLDER, Call, Raised

@@ -18,7 +18,7 @@ from loopback.mexc import Mexc
 from poslock import PaperExchange, PositionLock
 from poslock.database import _BUSY_SECONDS
 from poslock.exchange.port import Leg
-from poslock.lock.directory import ALLOW_NETWORK
+from poslock.lock.files.directory import ALLOW_NETWORK
 from poslock_cli.configuration import load
 from poslock_cli.main import main
 

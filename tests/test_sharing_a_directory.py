@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from poslock import LockFileError, LockTimeout, PositionLock
-from poslock.lock.safety import is_network, mount_of
+from poslock.lock.files.safety import is_network, mount_of
 from systems import Clock
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def shared() -> Iterator[Path]:
 
 BECOME = """
 import os, sys
-import poslock.guard, poslock.lock.inotify  # the interpreter may be where only root can read
+import poslock.guard, poslock.lock.files.inotify  # the interpreter may be where only root can read
 from poslock import *
 from poslock.ledger.ledger import Ledger
 user, locks, groups = int(sys.argv[1]), sys.argv[2], [int(each) for each in sys.argv[3:]]

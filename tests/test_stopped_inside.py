@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from poslock import LockFileError, LockTimeout, PositionLock
-from poslock.lock.directory import LockDirectory
-from poslock.lock.system import SYSTEM
+from poslock.lock.files.directory import LockDirectory
+from poslock.lock.files.system import SYSTEM
 from poslock.lock.transitions import Transitions
 from systems import Amiss, Clock, elsewhere, once_after
 

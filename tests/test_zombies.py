@@ -9,8 +9,8 @@ import pytest
 
 from poslock import PositionLock
 from poslock.exchange.port import Leg
+from poslock.lock.files.system import SYSTEM
 from poslock.lock.record import Record
-from poslock.lock.system import SYSTEM
 from systems import elsewhere
 
 if TYPE_CHECKING:

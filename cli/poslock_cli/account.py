@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from poslock.exchange.port import Exchange
-    from poslock.lock.directory import LockDirectory
+    from poslock.lock.files.directory import LockDirectory
     from poslock.position import ClosedPosition
 
 _LONGEST_AMOUNT = 100

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from poslock.exchange.port import Exchange, Holding, Order
     from poslock.ledger.ledger import Ledger
-    from poslock.lock.directory import LockDirectory
+    from poslock.lock.files.directory import LockDirectory
     from poslock.lock.status import LockStatus
     from poslock.position import TrackedPosition
 

@@ -16,7 +16,7 @@ from poslock_cli.configuration import configuration_of
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from poslock.lock.directory import LockDirectory
+    from poslock.lock.files.directory import LockDirectory
 
 _STALE = {"stale", "corrupt"}
 _NOT_FREE = {"held", "stale", "corrupt"}

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from poslock.exchange.port import Exchange
     from poslock.guard.guard import Recovery
     from poslock.ledger.ledger import Ledger
-    from poslock.lock.directory import LockDirectory
+    from poslock.lock.files.directory import LockDirectory
     from poslock.position import ClosedPosition
 
 SOMETHING_IS_LEFT = 3

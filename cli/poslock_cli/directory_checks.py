@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from poslock.errors import PoslockError
-from poslock.lock.safety import directory_fault, sharing_group
+from poslock.lock.files.safety import directory_fault, sharing_group
 from poslock_cli.findings import Finding, are_safe, ok, refused, warning
 from poslock_cli.mounts import file_system
 
 if TYPE_CHECKING:
-    from poslock.lock.directory import LockDirectory
+    from poslock.lock.files.directory import LockDirectory
 
 _MIB = 2**20
 _TOO_LITTLE = _MIB

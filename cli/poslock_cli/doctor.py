@@ -15,7 +15,7 @@ from poslock_cli.proof import prove
 from poslock_cli.venue_checks import examine_venue
 
 if TYPE_CHECKING:
-    from poslock.lock.directory import LockDirectory
+    from poslock.lock.files.directory import LockDirectory
 
 
 @click.command()

@@ -14,7 +14,7 @@ from poslock_cli.table import table
 
 if TYPE_CHECKING:
     from poslock.ledger.journal import Event
-    from poslock.lock.directory import LockDirectory
+    from poslock.lock.files.directory import LockDirectory
 
 _HEADER = ("TIME", "POSITION", "GENERATION", "TOKEN", "PID", "EVENT", "DETAIL")
 _OF_SEVERAL = (*_HEADER[:2], "ACCOUNT", *_HEADER[2:])

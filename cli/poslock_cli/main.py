@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from poslock.errors import PoslockError, printable
-from poslock.lock.directory import open_directory
+from poslock.lock.files.directory import open_directory
 from poslock_cli.clear import clear
 from poslock_cli.close import close
 from poslock_cli.configuration import load

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from poslock.lock.directory import ALLOW_NETWORK
-from poslock.lock.safety import is_network, mount_of
+from poslock.lock.files.directory import ALLOW_NETWORK
+from poslock.lock.files.safety import is_network, mount_of
 from poslock_cli.findings import Finding, ok, refused, warning
 
 MOUNT_TABLE = "/proc/self/mountinfo"

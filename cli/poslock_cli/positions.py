@@ -15,7 +15,7 @@ from poslock_cli.table import table
 
 if TYPE_CHECKING:
     from poslock.ledger.ledger import Ledger
-    from poslock.lock.directory import LockDirectory
+    from poslock.lock.files.directory import LockDirectory
     from poslock.position import TrackedPosition
 
 _HEADER = ("POSITION", "ACCOUNT", "SYMBOL", "SIDE", "LEFT", "ENTRY", "STATE", "GENERATION", "NET P&L", "HOLDER")

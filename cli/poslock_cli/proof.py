@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import TracebackType
 
-    from poslock.lock.directory import LockDirectory
+    from poslock.lock.files.directory import LockDirectory
 
 _PATIENCE = 30.0
 _AT_ONCE = 5.0

@@ -11,11 +11,11 @@ import sys
 from typing import TYPE_CHECKING
 
 from poslock import LockTimeout, PositionLock, PoslockError
-from poslock.lock.directory import open_directory
+from poslock.lock.files.directory import open_directory
 from poslock.lock.status import lock_status
 
 if TYPE_CHECKING:
-    from poslock.lock.directory import LockDirectory
+    from poslock.lock.files.directory import LockDirectory
 
 
 def main() -> None:

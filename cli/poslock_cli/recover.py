@@ -14,7 +14,7 @@ from poslock_cli.configuration import configuration_of
 if TYPE_CHECKING:
     from poslock.exchange.port import Exchange
     from poslock.guard.guard import Recovery
-    from poslock.lock.directory import LockDirectory
+    from poslock.lock.files.directory import LockDirectory
 
 
 @click.command()

@@ -18,7 +18,7 @@ from poslock_cli.seconds import Seconds
 from poslock_cli.supervisor import Supervisor, block_signals
 
 if TYPE_CHECKING:
-    from poslock.lock.directory import LockDirectory
+    from poslock.lock.files.directory import LockDirectory
 
 BUSY = 75  # EX_TEMPFAIL: try later
 _YEAR = 366 * 86_400.0

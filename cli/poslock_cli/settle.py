@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from poslock.exchange.port import Exchange
     from poslock.guard.guard import Recovery
-    from poslock.lock.directory import LockDirectory
+    from poslock.lock.files.directory import LockDirectory
     from poslock.position import ClosedPosition
 
 _TIMEOUT = 35.0

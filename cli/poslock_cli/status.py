@@ -15,7 +15,7 @@ from poslock_cli.table import duration, table
 from poslock_cli.watch import watch
 
 if TYPE_CHECKING:
-    from poslock.lock.directory import LockDirectory
+    from poslock.lock.files.directory import LockDirectory
 
 _HEADER = ("POSITION", "STATE", "PID", "ALIVE", "AGE", "LEASE", "TOKEN", "PURPOSE")
 _ALIVE = {True: "yes", False: "no", None: "unknown"}

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from poslock.errors import Holder, Intent
     from poslock.ledger.journal import Standing
-    from poslock.lock.directory import LockDirectory
+    from poslock.lock.files.directory import LockDirectory
     from poslock.position import TrackedPosition
 
 _log = logging.getLogger("poslock.guard")

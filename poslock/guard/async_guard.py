@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from poslock.exchange.port import AsyncExchange, Exchange, Sending
     from poslock.ledger.ledger import Ledger
-    from poslock.lock.directory import LockDirectory
+    from poslock.lock.files.directory import LockDirectory
     from poslock.position import ClosedPosition, Fill, Ladder, ModifiedPosition, Number, Position, Side, TrackedPosition
 
 

@@ -34,7 +34,7 @@ from poslock.guard.several import Several
 from poslock.guard.tracking import Tracking
 from poslock.ledger.ledger import Ledger
 from poslock.lock.back_off import BackOffFile
-from poslock.lock.directory import open_directory
+from poslock.lock.files.directory import open_directory
 from poslock.lock.memory import MemoryFile
 from poslock.lock.position_lock import checked_lease_ns, checked_timeout
 from poslock.lock.record import check_position_id
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
     from poslock.bridge import Ports
     from poslock.exchange.port import Sending
-    from poslock.lock.directory import LockDirectory
+    from poslock.lock.files.directory import LockDirectory
     from poslock.position import Fill, Ladder, Number, TrackedPosition
 
 _log = logging.getLogger("poslock.guard")

@@ -18,12 +18,12 @@ from binascii import crc32
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from poslock.lock.file import PLANTED, file_fault
+from poslock.lock.files.lock_file import PLANTED, file_fault
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from poslock.lock.directory import LockDirectory
+    from poslock.lock.files.directory import LockDirectory
 
 _log = logging.getLogger("poslock.lock")
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from poslock.errors import LockFileError, LockTimeout, PoslockError, quoted
+from poslock.lock.files.replacing import BUSY_NS
 from poslock.lock.record import MAX_WAITING, Grant, Record, Waiting
-from poslock.lock.replacing import BUSY_NS
 from poslock.lock.transitions import Denied, Request
 from poslock.lock.verdict import GRACE_NS, Judged, Sight
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
     from poslock.errors import Holder
-    from poslock.lock.directory import LockDirectory
+    from poslock.lock.files.directory import LockDirectory
     from poslock.lock.transitions import Transitions
 
 _log = logging.getLogger("poslock.lock")

@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from poslock.errors import LockLost, LockTimeout
-from poslock.lock.directory import Owner, open_directory
+from poslock.lock.files.directory import Owner, open_directory
 from poslock.lock.position_lock import PositionLock, checked_lease_ns, checked_timeout, was_acquired_by
 from poslock.lock.status import LockStatus, lock_status, lock_statuses
 from poslock.lock.transitions import Transitions
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import os
     from types import EllipsisType
 
-    from poslock.lock.directory import LockDirectory
+    from poslock.lock.files.directory import LockDirectory
 
 _log = logging.getLogger("poslock.lock")
 

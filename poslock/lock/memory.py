@@ -13,10 +13,10 @@ import json
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from poslock.lock.file import file_fault
+from poslock.lock.files.lock_file import file_fault
 
 if TYPE_CHECKING:
-    from poslock.lock.directory import LockDirectory
+    from poslock.lock.files.directory import LockDirectory
 
 _LONGEST = 1 << 16
 _MOST = 256

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Self, TypeGuard
 
 from poslock.errors import LockAlreadyHeld, LockError, LockFileError, LockLost, quoted, shown
 from poslock.lock.contender import Contender
-from poslock.lock.directory import Owner, open_directory
+from poslock.lock.files.directory import Owner, open_directory
 from poslock.lock.keep_alive import Keeper
 from poslock.lock.transitions import Denied, Request, Transitions
 from poslock.lock.waiting import wait_in_task, wait_in_thread
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from poslock.errors import Holder
-    from poslock.lock.directory import LockDirectory
+    from poslock.lock.files.directory import LockDirectory
     from poslock.lock.record import Grant
 
 _log = logging.getLogger("poslock.lock")

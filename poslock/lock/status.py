@@ -7,14 +7,14 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
 from poslock.errors import LockFileError, quoted
-from poslock.lock.file import LockFile
+from poslock.lock.files.lock_file import LockFile
 from poslock.lock.record import Record, Unreadable
 from poslock.lock.transitions import Transitions, judge
 from poslock.lock.verdict import Liveness, Sight
 
 if TYPE_CHECKING:
     from poslock.errors import Holder, Intent
-    from poslock.lock.directory import LockDirectory
+    from poslock.lock.files.directory import LockDirectory
 
 _ALIVE = {Liveness.ALIVE: True, Liveness.DEAD: False, Liveness.UNKNOWN: None}
 

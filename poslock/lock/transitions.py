@@ -9,7 +9,7 @@ close.
 
 If a process dies inside a transition, the kernel drops the OS lock and the record is the old or the new one; a new
 one names a presence that is dead by then. If it is stopped there, the file is replaced by a copy
-(`poslock.lock.replacing`), and the stopped process finds out when it looks at the path again.
+(`poslock.lock.files.replacing`), and the stopped process finds out when it looks at the path again.
 
 Errors: `LockFileError` when the system refuses or somebody planted something; `LockLost` when the record is not
 mine (any more).
@@ -22,7 +22,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
 
 from poslock.errors import Holder, Intent, LockFileError, LockLost, LockStillHeld
-from poslock.lock.file import SYSTEM_REFUSES, Busy, LockFile, Replaced
+from poslock.lock.files.lock_file import SYSTEM_REFUSES, Busy, LockFile, Replaced
+from poslock.lock.files.replacing import BUSY_NS, replace_busy, withdraw_abandoned
 from poslock.lock.record import (
     LAST_TOKEN,
     MAX_WAITING,
@@ -34,14 +35,13 @@ from poslock.lock.record import (
     check_position_id,
     is_of,
 )
-from poslock.lock.replacing import BUSY_NS, replace_busy, withdraw_abandoned
 from poslock.lock.verdict import FREE, Judged, Liveness, Moment, Sight, ahead, is_foreign, still_waiting, verdict, waits
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from poslock.lock.directory import LockDirectory
-    from poslock.lock.file import OpenFile
+    from poslock.lock.files.directory import LockDirectory
+    from poslock.lock.files.lock_file import OpenFile
 
 T = TypeVar("T")
 

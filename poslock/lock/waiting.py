@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from poslock.errors import Holder
     from poslock.lock.contender import Pause
-    from poslock.lock.system import System, Watcher
+    from poslock.lock.files.system import System, Watcher
 
 T = TypeVar("T")
 

@@ -1,7 +1,7 @@
 """A lock file on disk: opened safely, read, and changed under its OS lock.
 
 A file is *current* while its path leads to it and it has no second name. A second name ``<path>.replaced-X`` announces
-that the file is being replaced, see `poslock.lock.replacing`; any other one was planted.
+that the file is being replaced, see `poslock.lock.files.replacing`; any other one was planted.
 
 Files stay open between transitions, because opening one costs more than the transition itself. A descriptor is in the
 hands of one thread at a time: the OS lock belongs to what was opened, so two threads with one descriptor would not
@@ -24,7 +24,7 @@ from poslock.lock.record import MAX_SIZE, RECORD_SIZE, Content, Record, Unreadab
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from poslock.lock.system import System
+    from poslock.lock.files.system import System
 
 T = TypeVar("T")
 

@@ -19,9 +19,9 @@ from typing import Any, NamedTuple, Protocol
 from weakref import ReferenceType, ref
 
 from poslock.errors import LockFileError
-from poslock.lock.file import OpenFiles, file_fault
-from poslock.lock.safety import directory_fault, is_network, mount_of, sharing_group
-from poslock.lock.system import SYSTEM, System
+from poslock.lock.files.lock_file import OpenFiles, file_fault
+from poslock.lock.files.safety import directory_fault, is_network, mount_of, sharing_group
+from poslock.lock.files.system import SYSTEM, System
 from poslock.lock.verdict import Liveness
 
 ALLOW_NETWORK = "POSLOCK_ALLOW_NETWORK"

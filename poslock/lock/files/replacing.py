@@ -26,13 +26,13 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from poslock.errors import LockFileError
-from poslock.lock.file import PLANTED, file_fault, read_all, write_all
+from poslock.lock.files.lock_file import PLANTED, file_fault, read_all, write_all
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from poslock.lock.directory import LockDirectory
-    from poslock.lock.file import LockFile
+    from poslock.lock.files.directory import LockDirectory
+    from poslock.lock.files.lock_file import LockFile
 
 # A transition takes microseconds. Being wrong costs a copy, nothing else.
 BUSY_NS = 500_000_000

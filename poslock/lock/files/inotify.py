@@ -26,7 +26,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class InotifyWatcher:
-    """A `poslock.lock.system.Watcher` over one inotify descriptor.
+    """A `poslock.lock.files.system.Watcher` over one inotify descriptor.
 
     Raises:
         OSError: the system has no inotify, or no descriptor left for it.

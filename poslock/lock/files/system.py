@@ -239,7 +239,7 @@ class PosixSystem:
     def watcher(self) -> Watcher | None:
         try:
             with self._noting:  # as for the boot id: no fork in the middle of an import
-                from poslock.lock.inotify import take_watcher  # noqa: PLC0415  # only who waits pays for it
+                from poslock.lock.files.inotify import take_watcher  # noqa: PLC0415  # only who waits pays for it
 
             return take_watcher()
         except (ImportError, AttributeError, OSError):  # no inotify here, or no descriptor left for it
