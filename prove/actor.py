@@ -82,6 +82,8 @@ class Place:
 class Actor:
     """One process while it runs: what a program is given. It is the process's `System`, too."""
 
+    clock_name, host_name = "boot", "host"
+
     def __init__(self, pid: int) -> None:
         self.pid = pid
         self.directory = LockDirectory(FOLDER, self)
@@ -130,12 +132,6 @@ class Actor:
 
     def mount_table(self) -> str:
         return ""
-
-    def boot_id(self) -> str:
-        return "boot"
-
-    def host_name(self) -> str:
-        return "host"
 
     def process_id(self) -> int:
         return self.pid

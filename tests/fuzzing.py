@@ -88,7 +88,7 @@ def records(draw: st.DrawFn, ids: st.SearchStrategy[str] = valid_ids) -> Record:
     mode = draw(st.sampled_from(["exclusive", "shared"]))
     fewest, most = (1, 1 if mode == "exclusive" else 8) if state == "held" else (0, 8)
     crowd = draw(st.lists(holders, min_size=fewest, max_size=most))
-    boot_id = draw(st.sampled_from([SYSTEM.boot_id(), "", "another boot"]) | any_text)
+    boot_id = draw(st.sampled_from([SYSTEM.clock_name, "", "another boot"]) | any_text)
     return Record(
         draw(ids), state, mode, draw(_numbers), boot_id, draw(_times), tuple(crowd), draw(_waiting)  # type: ignore[arg-type]
     )  # fmt: skip

@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
 
 class Amiss:
-    """The real system, with some calls replaced: ``Amiss(wall_ns=lambda: 0)``."""
+    """The real system, with some calls or names replaced: ``Amiss(wall_ns=lambda: 0)``."""
 
-    def __init__(self, **calls: Callable[..., Any]) -> None:
+    def __init__(self, **calls: Any) -> None:
         self._calls = calls
 
     def __getattr__(self, name: str) -> Any:
-        return self._calls.get(name) or getattr(SYSTEM, name)
+        return self._calls[name] if name in self._calls else getattr(SYSTEM, name)
 
 
 class Clock:
@@ -34,10 +34,10 @@ class Clock:
     def sleep(self, seconds: float) -> None:
         self.now_ns += int(seconds * 1e9)
 
-    def directory(self, path: str | os.PathLike[str], **calls: Callable[..., Any]) -> LockDirectory:
+    def directory(self, path: str | os.PathLike[str], **calls: Any) -> LockDirectory:
         return LockDirectory(
             str(path),
-            Amiss(**{"monotonic_ns": self.monotonic_ns, "sleep": self.sleep, "watcher": lambda: None, **calls}),  # type: ignore[arg-type]
+            Amiss(**{"monotonic_ns": self.monotonic_ns, "sleep": self.sleep, "watcher": lambda: None, **calls}),
         )
 
 

@@ -126,11 +126,11 @@ def test_nobody_can_ask_for_longer_than_an_hour(file_of: Any, clock: Clock) -> N
 
 def test_what_was_written_before_a_boot_counts_for_nothing(file_of: Any) -> None:
     """Its clock is another one."""
-    file_of(boot_id=lambda: "01234567-89ab-cdef-0123-456789abcdef").hold("all", 120)
+    file_of(clock_name="01234567-89ab-cdef-0123-456789abcdef").hold("all", 120)
     assert lefts(file_of()) == {}
     file_of().hold("all", 5)
     assert file_of().left("all") == 5
-    unnamed = {"boot_id": lambda: ""}
+    unnamed = {"clock_name": ""}
     file_of("other", **unnamed).hold("all", 5)
     assert file_of("other", **unnamed).left("all") == 5
 

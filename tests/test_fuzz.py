@@ -182,7 +182,7 @@ def as_read(data: bytes) -> Content:
 
 def someone_holds(record: Record) -> bool:
     """Whether a holder is left who may act: one who is not dead, and whose lease cannot be known to have run out."""
-    foreign = bool(record.boot_id and SYSTEM.boot_id() and record.boot_id != SYSTEM.boot_id())
+    foreign = bool(record.boot_id and SYSTEM.clock_name and record.boot_id != SYSTEM.clock_name)
     now_ns = time.monotonic_ns()
     return record.state == "held" and any(
         holder.presence == LIVING if foreign else now_ns - holder.renewed_ns < holder.lease_ns

@@ -46,12 +46,12 @@ def test_the_next_process_recalls_what_was_remembered(memory_of: Any) -> None:
 
 def test_what_a_process_with_another_clock_remembered_counts_for_nothing(memory_of: Any) -> None:
     """After a reboot, in a container with clocks of its own, and where nobody knows which clock it is."""
-    memory_of(boot_id=lambda: "another boot").remember(clock=[1, 2])
+    memory_of(clock_name="another boot").remember(clock=[1, 2])
     assert memory_of().recall() == {}
-    memory_of(time_namespace=lambda: "time:[1]").remember(clock=[1, 2])
+    memory_of(clock_name="a container").remember(clock=[1, 2])
     assert memory_of().recall() == {}
-    memory_of(boot_id=lambda: "").remember(clock=[1, 2])
-    assert memory_of(boot_id=lambda: "").recall() == {}
+    memory_of(clock_name="").remember(clock=[1, 2])
+    assert memory_of(clock_name="").recall() == {}
 
 
 @pytest.mark.parametrize(

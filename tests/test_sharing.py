@@ -274,7 +274,7 @@ def test_nobody_joins_readers_of_another_boot(tmp_path: Path) -> None:
     """A container with a boot id of its own: their clocks would be mixed up in one record."""
     clock = Clock()
     first = PositionLock("btc-1", lock_dir=clock.directory(tmp_path / "locks"), shared=True, timeout=0)
-    other = clock.directory(tmp_path / "locks", boot_id=lambda: "another")
+    other = clock.directory(tmp_path / "locks", clock_name="another")
     first.acquire()
     with pytest.raises(LockTimeout):
         PositionLock("btc-1", lock_dir=other, shared=True, timeout=0).acquire()

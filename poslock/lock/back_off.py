@@ -105,7 +105,7 @@ class BackOffFile:
 
     @property
     def _boot(self) -> str:
-        return self._system.boot_id() or _NO_BOOT
+        return self._system.clock_name.replace(" ", "_") or _NO_BOOT
 
 
 def _line(scope: str, ends_ns: int, boot: str) -> bytes:

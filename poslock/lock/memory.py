@@ -32,13 +32,13 @@ class MemoryFile:
 
     def recall(self) -> dict[str, Any]:
         """What was remembered last by a process that sees the same clock, by name; empty if nothing was."""
-        boot = self._system.boot_id()
         try:
             said = json.loads(self._read())
         except (OSError, ValueError):
             return {}
         # Without its name nobody knows whether it is the same clock.
-        is_ours = isinstance(said, dict) and boot and said.get("clock_of") == self._clock
+        clock = self._system.clock_name
+        is_ours = isinstance(said, dict) and clock and said.get("clock_of") == clock
         known = said.get("known") if is_ours else None
         return known if isinstance(known, dict) else {}
 
@@ -46,7 +46,7 @@ class MemoryFile:
         """Add what is *known*, which JSON can say; the oldest goes if there is too much. Without a word if it fails."""
         together = {**self.recall(), **known}
         newest = dict([*together.items()][-_MOST:])
-        data = json.dumps({"clock_of": self._clock, "known": newest}).encode()
+        data = json.dumps({"clock_of": self._system.clock_name, "known": newest}).encode()
         if len(data) > _LONGEST:
             return
         with suppress(OSError):
@@ -76,8 +76,3 @@ class MemoryFile:
             raise
         finally:
             system.close(descriptor)
-
-    @property
-    def _clock(self) -> str:
-        """Names the clock that this process sees."""
-        return f"{self._system.boot_id()} {self._system.time_namespace()}"

@@ -88,7 +88,7 @@ def _status(directory: LockDirectory, file: LockFile) -> LockStatus:
 def _holder_status(directory: LockDirectory, record: Record, holder: Holder) -> HolderStatus:
     system = directory.system
     age_s = (system.monotonic_ns() - holder.granted_ns) / 1e9
-    if record.boot_id != system.boot_id():  # that clock is gone; the wall clock will do to show it to people
+    if record.boot_id != system.clock_name:  # that clock is gone; the wall clock will do to show it to people
         age_s = system.wall_ns() / 1e9 - holder.granted_at
     return HolderStatus(
         pid=holder.pid,

@@ -238,7 +238,7 @@ class Transitions:
                 raise LockStillHeld(self.position_id, self.file.path, judged.verdict.living[0])
             holders = content.holders if isinstance(content, Record) else ()
             # A new token, so that the cleared holders' check() fails though their leases may not have run out.
-            token, boot_id = self._next_token(content, 0, self._system.wall_ns()), self._system.boot_id()
+            token, boot_id = self._next_token(content, 0, self._system.wall_ns()), self._system.clock_name
             record = Record(
                 self.position_id, "free", "exclusive", token, boot_id, judged.now_ns, holders, judged.waiting
             )
@@ -262,12 +262,12 @@ class Transitions:
         now_ns = self._system.monotonic_ns()
         wall_ns = self._system.wall_ns()
         token = self._next_token(judged.sight.content, request.token_floor, wall_ns)
-        pid, host, at = self._system.process_id(), self._system.host_name(), wall_ns / 1e9
+        pid, host, at = self._system.process_id(), self._system.host_name, wall_ns / 1e9
         lease_ns, purpose, intent = request.lease_ns, request.purpose, request.intent
         holder = Holder(pid, host, presence, purpose, token, at, now_ns, now_ns, lease_ns, intent)
         mode: Literal["exclusive", "shared"] = "shared" if request.shared else "exclusive"
         holders, waiting = (*judged.verdict.living, holder), still_waiting(judged, place)
-        return Record(self.position_id, "held", mode, token, self._system.boot_id(), 0, holders, waiting)
+        return Record(self.position_id, "held", mode, token, self._system.clock_name, 0, holders, waiting)
 
     def _next_token(self, content: Content, floor: int, wall_ns: int) -> int:
         # Wall-clock microseconds keep tokens growing when the directory was wiped; they never decide who holds.
@@ -367,7 +367,7 @@ def judge(
     if record is not None and record.state == "free" and not record.waiting:  # mostly: there is nobody to judge
         return Judged(sight, FREE, (), (), now_ns, shared, joins=False)
     liveness = _liveness(directory, record) if record else {}
-    moment = Moment(now_ns, directory.system.boot_id(), sight.unchanged_ns, patience_ns, liveness)
+    moment = Moment(now_ns, directory.system.clock_name, sight.unchanged_ns, patience_ns, liveness)
     first = ahead(record, place, moment, shared=shared) if record else ()
     waiting = tuple(each for each in record.waiting if waits(each, moment)) if record else ()
     # Nobody joins readers of another boot: their clock and ours do not go into one record.

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 _SAFE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _STANDARD_ERROR = 2
 _LONGEST_HOST_NAME = 64
+# The one of the boot itself has the same number on every Linux (PROC_TIME_INIT_INO).
+_FIRST_TIME_NAMESPACE = "time:[4026531834]"
 _PRESENCE_HELD = portalocker.LockFlags.EXCLUSIVE | portalocker.LockFlags.NON_BLOCKING
 _PRESENCE_PROBE = portalocker.LockFlags.SHARED | portalocker.LockFlags.NON_BLOCKING
 
@@ -47,7 +49,14 @@ class Watcher(Protocol):
 
 
 class System(Protocol):
-    """What the protocol asks of the operating system. Times are nanoseconds; every method may raise OSError."""
+    """What the protocol asks of the operating system. Times are nanoseconds; every method may raise OSError.
+
+    ``clock_name`` names the monotonic clock, empty where nobody knows which one it is: a boot has one, and a container
+    may have one of its own.
+    """
+
+    clock_name: str
+    host_name: str
 
     def open(self, path: str, *, create: bool = False, write: bool = True) -> int:
         """Open a file, read-only unless *write*; *create* makes it (mode 0600) if it does not exist."""
@@ -117,17 +126,9 @@ class System(Protocol):
     def watcher(self) -> Watcher | None:
         """A new watcher of files, None where there is none to be had."""
 
-    def boot_id(self) -> str:
-        """Names this boot, and so the monotonic clock; empty where the system has no such name."""
-
-    def time_namespace(self) -> str:
-        """Names the clocks of this boot that this process sees: a container may have clocks of its own."""
-
     def user_id(self) -> int: ...
 
     def process_id(self) -> int: ...
-
-    def host_name(self) -> str: ...
 
     def random_name(self) -> str: ...
 
@@ -157,7 +158,8 @@ class PosixSystem:
         # Now, not at the first grant: decoding loads a codec, and a fork in the middle of an import leaves a child that
         # hangs at its own. (test_forks_of_a_threaded_process_inherit_nothing)
         self._boot_id = _read_boot_id()
-        self._host_name = os.uname().nodename[:_LONGEST_HOST_NAME]
+        self.clock_name = _named_clock(self._boot_id)
+        self.host_name = os.uname().nodename[:_LONGEST_HOST_NAME]
         # Another thread forks between our open and our note of it: the child would keep a descriptor that nobody
         # closes, and with it a lock of ours. So a fork waits. (test_forks_of_a_threaded_process_inherit_nothing)
         self._noting = RLock()
@@ -221,6 +223,7 @@ class PosixSystem:
                     os.close(descriptor)
         self._descriptors.clear()
         self._noting = RLock()
+        self.clock_name = _named_clock(self._boot_id)  # the parent may have made a time namespace for its children
 
     def try_lock_presence(self, descriptor: int) -> bool:
         return _portalocked(descriptor, _PRESENCE_HELD)
@@ -245,18 +248,6 @@ class PosixSystem:
         except (ImportError, AttributeError, OSError):  # no inotify here, or no descriptor left for it
             return None
 
-    def boot_id(self) -> str:
-        return self._boot_id
-
-    def time_namespace(self) -> str:
-        try:
-            return os.readlink("/proc/self/ns/time")
-        except OSError:
-            return ""
-
-    def host_name(self) -> str:
-        return self._host_name
-
     def random_name(self) -> str:
         return os.urandom(8).hex()
 
@@ -274,6 +265,14 @@ def _portalocked(descriptor: int, flags: portalocker.LockFlags) -> bool:
 def _identity(descriptor: int) -> tuple[int, int]:
     status = os.fstat(descriptor)
     return status.st_dev, status.st_ino
+
+
+def _named_clock(boot_id: str) -> str:
+    try:
+        namespace = os.readlink("/proc/self/ns/time")
+    except OSError:
+        return boot_id
+    return boot_id if not boot_id or namespace == _FIRST_TIME_NAMESPACE else f"{boot_id} {namespace}"
 
 
 def _read_boot_id() -> str:
