@@ -69,11 +69,6 @@ class Holder(NamedTuple):
     lease_ns: int
     intent: Intent = "other"
 
-    @property
-    def ends_ns(self) -> int:
-        """The monotonic time at which the lease runs out."""
-        return self.renewed_ns + self.lease_ns
-
     def __str__(self) -> str:
         purpose = f" ({printable(self.purpose)})" if self.purpose else ""
         return f"PID {self.pid} on {printable(self.host)}{purpose}"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from poslock.errors import LockLost, LockStillHeld
 from poslock.lock.position_lock import PositionLock
+from poslock.lock.record import ends_ns
 from poslock.lock.transitions import Transitions
 from prove.disk import SECOND, Disk, is_private
 from prove.lock_witness import POSITION, Seen
@@ -90,7 +91,7 @@ def _ends_ns(me: Actor, lock: PositionLock) -> int:
     """When the lease ends as the holder knows it; asked without its clock, which would be another call."""
     grant = lock._grant  # noqa: SLF001  # as above
     assert grant is not None
-    return grant.holder.ends_ns
+    return ends_ns(grant.holder)
 
 
 @dataclass(frozen=True)

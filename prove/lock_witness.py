@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from poslock.lock.files.directory import lock_file_name
-from poslock.lock.record import Content, Record, Unreadable, decode
+from poslock.lock.record import Content, Record, Unreadable, decode, ends_ns
 from prove.actor import FOLDER
 from prove.explore import Violation
 
@@ -184,7 +184,7 @@ def _record(disk: Disk) -> Content:
 def _carries(content: Content, hold: Hold) -> bool:
     if not isinstance(content, Record) or content.state != "held":
         return False
-    return any(holder.token == hold.token and holder.ends_ns >= hold.ends_ns for holder in content.holders)
+    return any(holder.token == hold.token and ends_ns(holder) >= hold.ends_ns for holder in content.holders)
 
 
 def _identity(holder: Holder) -> Hashable:

@@ -61,8 +61,8 @@ MUTANTS = (
     Mutant(
         "no second read under the lock",
         _TRANSITIONS,
-        "            content = file.read()\n            seen =",
-        "            content = sight.content\n            seen =",
+        "            content = file.read()\n            broken:",
+        "            content = sight.content\n            broken:",
         _LOCK,
     ),
     Mutant(
@@ -152,9 +152,8 @@ MUTANTS = (
     Mutant(
         "the grant is dated after it was written",
         _TRANSITIONS,
-        "        token = self._next_token(judged.sight.content, request.token_floor, wall_ns)\n",
-        "        token = self._next_token(judged.sight.content, request.token_floor, wall_ns)\n"
-        "        now_ns += 3 * 10**9\n",
+        "        token = self._next_token(content, request.token_floor, wall_ns)\n",
+        "        token = self._next_token(content, request.token_floor, wall_ns)\n        now_ns += 3 * 10**9\n",
         _LOCK,
     ),
     Mutant(

@@ -16,7 +16,7 @@ from poslock import PaperExchange, Position, PositionGuard, PositionLock
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-_MOST_RUN = 24
+_MOST_RUN = 20
 _MOST_THROUGH = 17
 _MOST_RUN_BY_ACQUIRE = 8
 
@@ -37,7 +37,7 @@ def calls(tmp_path_factory: pytest.TempPathFactory) -> set[tuple[str, str]]:
 def test_a_close_on_paper_runs_code_of_few_modules(calls: set[tuple[str, str]]) -> None:
     """All that somebody has to know who follows it line by line."""
     run = {callee for _, callee in calls}
-    assert {"poslock.guard.operations", "poslock.exchange.matching", "poslock.pnl", "poslock.lock.files.system"} <= run
+    assert {"poslock.guard.operations", "poslock.exchange.matching", "poslock.pnl", "poslock.lock.record"} <= run
     assert len(run) <= _MOST_RUN, sorted(run)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Generator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -194,7 +195,8 @@ def test_who_held_the_lock_last_is_not_named_as_its_holder(tmp_path: Path, ended
 
     closer, first, late = contender(stale_after=5), contender(), contender(timeout=0)
     closer.acquire()
-    waiting = first._contender.contend(first._request, None, first._contender.attempt(first._request))
+    waiting = first._attempt(None)
+    assert isinstance(waiting, Generator)
     next(waiting)  # it says that the lock is still wanted
     next(waiting)
     if ended == "released":

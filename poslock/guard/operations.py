@@ -324,12 +324,11 @@ class OpenClose:
 def log_closed(closed: ClosedPosition) -> None:
     """Say that it is closed, and what is left at the venue."""
     fields = {"position": closed.position_id, "token": closed.token, "pid": os.getpid(), "step": "booked"}
-    label = quoted(closed.position_id)
     if closed.left_at_venue:
         what = "closed position %s, net P&L %s; %s contracts are left at the venue, which are not of it"
-        _log.warning(what, label, closed.net_pnl, closed.left_at_venue, extra=fields)
-    else:
-        _log.info("closed position %s, net P&L %s", label, closed.net_pnl, extra=fields)
+        _log.warning(what, quoted(closed.position_id), closed.net_pnl, closed.left_at_venue, extra=fields)
+    elif _log.isEnabledFor(logging.INFO):
+        _log.info("closed position %s, net P&L %s", quoted(closed.position_id), closed.net_pnl, extra=fields)
 
 
 def _is_done_by_others(error: PoslockError | None) -> bool:
@@ -351,7 +350,8 @@ def _is_at_work(ended: Recovery) -> bool:
 
 def _as_log_text(reason: object) -> str:
     """*reason* as a line for the history: a text for people must never keep a close from happening, so it is cut."""
-    return printable("" if reason is None else str(reason))[:_MAX_REASON]
+    text = "" if reason is None else str(reason)
+    return (text if text.isprintable() else printable(text))[:_MAX_REASON]
 
 
 def _checked_ids(order_ids: Iterable[object]) -> tuple[str, ...]:

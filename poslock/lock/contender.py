@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from poslock.errors import LockFileError, LockTimeout, PoslockError, quoted
 from poslock.lock.files.replacing import BUSY_NS
-from poslock.lock.record import MAX_WAITING, Grant, Record, Waiting
+from poslock.lock.record import MAX_WAITING, Grant, Record, Waiting, ends_ns
 from poslock.lock.transitions import Denied, Request
 from poslock.lock.verdict import GRACE_NS, Judged, Sight
 
@@ -50,7 +50,10 @@ class Handover:
 
 
 class Contender:
-    """One who wants the lock of one position. Remembers what it saw from one `contend` to the next."""
+    """One who wants the lock of one position, and did not get it at once.
+
+    Remembers what it saw from one `contend` to the next, until it is granted.
+    """
 
     def __init__(self, directory: LockDirectory, transitions: Transitions) -> None:
         self._directory = directory
@@ -61,17 +64,12 @@ class Contender:
         self._busy_since_ns: int | None = None
         self._perhaps: Grant | None = None
 
-    def attempt(self, request: Request) -> Grant | Denied:
-        """Try once. Mostly it is free, and a look at it first would be wasted."""
-        self._began_ns = self._system.monotonic_ns()
-        if self._seen is None:
-            return self._acquire(request, Sight(None), None)
-        return self._try(request, self._look(request, None), None)
-
     def contend(
-        self, request: Request, limit: float | None, outcome: Grant | Denied
+        self, request: Request, limit: float | None, began_ns: int, first: Denied | None = None
     ) -> Generator[Pause | Handover, None, Grant]:
-        """From the *outcome* of an attempt until the lock is granted; *limit* in seconds, None for no limit.
+        """Until the lock is granted; *limit* in seconds from *began_ns* on, None for no limit.
+
+        *first* is what came of an attempt without a look before it, if there was one.
 
         Raises:
             LockTimeout: it was not granted in time.
@@ -80,6 +78,8 @@ class Contender:
         judged: Judged | None = None
         known: tuple[str, int] | None = None
         told = False
+        self._began_ns = began_ns
+        outcome = self._try(request, self._look(request, None), None) if first is None else self._noted(first)
         try:
             while isinstance(outcome, Denied):
                 left = self._left(outcome, limit)
@@ -100,12 +100,7 @@ class Contender:
                 self._give_up(place)
                 if told:
                     self._tell("no longer waits for position %s")
-        self._seen = None
         return outcome
-
-    def waited(self, grant: Grant) -> float:
-        """Seconds from the last attempt to the *grant* that came of it."""
-        return (grant.holder.granted_ns - self._began_ns) / 1e9
 
     def _left(self, denied: Denied, limit: float | None) -> float:
         """Seconds to wait at most before the next look; a look that found only a transition gets a moment more.
@@ -148,7 +143,10 @@ class Contender:
 
     def _acquire(self, request: Request, sight: Sight, place: Waiting | None) -> Grant | Denied:
         self._directory.prepare()
-        outcome = self._transitions.acquire(request, sight, place)
+        return self._noted(self._transitions.acquire(request, sight, place))
+
+    def _noted(self, outcome: Grant | Denied) -> Grant | Denied:
+        """*outcome*; what it says of the file is kept for the next attempt."""
         if isinstance(outcome, Denied):
             self._perhaps = outcome.perhaps
         self._replace_if_busy(outcome)
@@ -180,7 +178,7 @@ class Contender:
         record = judged.sight.content
         ends = [_LONGEST_PAUSE * 1e9]
         if isinstance(record, Record):
-            ends += [holder.ends_ns - judged.now_ns for holder in judged.verdict.living]
+            ends += [ends_ns(holder) - judged.now_ns for holder in judged.verdict.living]
             if record.state != "held":
                 ends.append(record.freed_ns + GRACE_NS - judged.now_ns)
         if place is not None:

@@ -23,16 +23,19 @@ from poslock.errors import LockAlreadyHeld, LockError, LockFileError, LockLost, 
 from poslock.lock.contender import Contender
 from poslock.lock.files.directory import Owner, open_directory
 from poslock.lock.keep_alive import Keeper
+from poslock.lock.record import Grant, ends_ns
 from poslock.lock.transitions import Denied, Request, Transitions
+from poslock.lock.verdict import Sight
 from poslock.lock.waiting import wait_in_task, wait_in_thread
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Generator
     from types import TracebackType
 
     from poslock.errors import Holder
+    from poslock.lock.contender import Handover, Pause
     from poslock.lock.files.directory import LockDirectory
-    from poslock.lock.record import Grant
 
 _log = logging.getLogger("poslock.lock")
 
@@ -74,7 +77,7 @@ class PositionLock:
     ) -> None:
         self._directory = open_directory(lock_dir)
         self._transitions = Transitions(self._directory, position_id)
-        self._contender = Contender(self._directory, self._transitions)
+        self._contender: Contender | None = None
         self._timeout = checked_timeout(timeout)
         self._request = Request(checked_lease_ns(stale_after), checked_purpose(purpose), 0, bool(shared))
         self._keep_alive = checked_keep_alive(keep_alive)
@@ -82,6 +85,7 @@ class PositionLock:
         self._is_lost = False
         self._keeper: Keeper | None = None
         self._owner: Owner | None = None
+        self._began_ns = 0
         self._acquiring = threading.Lock()
 
     def acquire(self, timeout: float | EllipsisType | None = ...) -> int:
@@ -95,11 +99,9 @@ class PositionLock:
         limit = self._timeout if isinstance(timeout, EllipsisType) else checked_timeout(timeout)
         self._begin()
         try:
-            request = self._asked()
-            outcome = self._contender.attempt(request)
-            if isinstance(outcome, Denied):
-                contention = self._contender.contend(request, limit, outcome)
-                outcome = wait_in_thread(contention, self._directory.system, self._reconsider)
+            outcome = self._attempt(limit)
+            if not isinstance(outcome, Grant):
+                outcome = wait_in_thread(outcome, self._directory.system, self._reconsider)
             return self._granted(outcome)
         finally:
             self._acquiring.release()
@@ -113,11 +115,9 @@ class PositionLock:
         limit = self._timeout if isinstance(timeout, EllipsisType) else checked_timeout(timeout)
         self._begin()
         try:
-            request = self._asked()
-            outcome = self._contender.attempt(request)
-            if isinstance(outcome, Denied):
-                contention = self._contender.contend(request, limit, outcome)
-                outcome = await wait_in_task(contention, self._directory.system, self._reconsider_async)
+            outcome = self._attempt(limit)
+            if not isinstance(outcome, Grant):
+                outcome = await wait_in_task(outcome, self._directory.system, self._reconsider_async)
             return self._granted(outcome)
         finally:
             self._acquiring.release()
@@ -194,7 +194,7 @@ class PositionLock:
         """Seconds until the lease runs out; 0 when it has, or when nothing is held."""
         if (grant := self._mine) is None:
             return 0.0
-        return max(0, grant.holder.ends_ns - self._directory.system.monotonic_ns()) / 1e9
+        return max(0, ends_ns(grant.holder) - self._directory.system.monotonic_ns()) / 1e9
 
     @property
     def recovered_from(self) -> Holder | None:
@@ -263,12 +263,22 @@ class PositionLock:
         if self._mine is not None or (other is not None and other.held):
             raise LockAlreadyHeld(self.position_id, self.path)
 
-    def _asked(self) -> Request:
+    def _attempt(self, limit: float | None) -> Grant | Generator[Pause | Handover, None, Grant]:
+        """Try once. Mostly it is free, and a look at it first would be wasted. If it is not: how to wait for it."""
+        self._began_ns = self._directory.system.monotonic_ns()
         floor = self._token_floor()
-        return self._request if not floor else self._request._replace(token_floor=floor)
+        request = self._request if not floor else self._request._replace(token_floor=floor)
+        denied: Denied | None = None
+        if self._contender is None:
+            self._directory.prepare()
+            outcome = self._transitions.acquire(request, Sight(None), None)
+            if isinstance(outcome, Grant):
+                return outcome
+            denied, self._contender = outcome, Contender(self._directory, self._transitions)
+        return self._contender.contend(request, limit, self._began_ns, denied)
 
     def _granted(self, grant: Grant) -> int:
-        self._grant, self._is_lost = grant, False
+        self._grant, self._is_lost, self._contender = grant, False, None
         if self._owner is not None:
             self._directory.add_hold(self._owner, self)
         self._tell_acquired(grant)
@@ -295,7 +305,7 @@ class PositionLock:
         self._tell(logging.DEBUG, "renewed position %s", after)
 
     def _tell_acquired(self, grant: Grant) -> None:
-        holder, waited_s = grant.holder, self._contender.waited(grant)
+        holder, waited_s = grant.holder, (grant.holder.granted_ns - self._began_ns) / 1e9
         if (broken := grant.recovered_from) is None:
             what = "acquired position %s with token %d after %.3f s"
             self._tell(logging.DEBUG, what, grant, holder.token, waited_s, waited_s=waited_s)

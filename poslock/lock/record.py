@@ -129,6 +129,16 @@ class Grant(NamedTuple):
     recovered_from: Holder | None
 
 
+def ends_ns(holder: Holder) -> int:
+    """The monotonic time at which the lease of *holder* runs out."""
+    return holder.renewed_ns + holder.lease_ns
+
+
+def is_at_rest(content: Content) -> bool:
+    """Whether nobody holds the lock or waits for it, and the last one gave it back."""
+    return content is None or (isinstance(content, Record) and content.state == "free" and not content.waiting)
+
+
 def is_of(holder: Holder, grant: Grant) -> bool:
     """Whether *holder* is the one whom *grant* made."""
     # Not the token alone: in a wiped directory, under a clock that went back, a token can come a second time.

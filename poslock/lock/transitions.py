@@ -33,9 +33,11 @@ from poslock.lock.record import (
     Waiting,
     carries,
     check_position_id,
+    ends_ns,
+    is_at_rest,
     is_of,
 )
-from poslock.lock.verdict import FREE, Judged, Liveness, Moment, Sight, ahead, is_foreign, still_waiting, verdict, waits
+from poslock.lock.verdict import Judged, Liveness, Moment, Sight, ahead, is_foreign, still_waiting, verdict, waits
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -108,14 +110,20 @@ class Transitions:
             # (test_a_contender_that_saw_a_stale_record_reads_again_under_the_lock)
             nonlocal written
             content = file.read()
-            seen = Sight(content, sight.unchanged_ns if sight.is_same(content) else 0)
-            judged = self.judge(seen, request, place)
-            if not judged.admits:
-                _take_place(file, judged, place)
-                return Denied(judged.why, judged.holder)
-            record = self._granted(judged, request, presence, place)
+            broken: Holder | None = None
+            living: tuple[Holder, ...] = ()
+            waiting: tuple[Waiting, ...] = ()
+            if not is_at_rest(content):  # mostly there is nobody to judge
+                seen = Sight(content, sight.unchanged_ns if sight.is_same(content) else 0)
+                judged = self.judge(seen, request, place)
+                if not judged.admits:
+                    _take_place(file, judged, place)
+                    return Denied(judged.why, judged.holder)
+                broken = seen.holder if judged.verdict.state == "stale" else None
+                living, waiting = judged.verdict.living, still_waiting(judged, place)
+            record = self._granted(content, request, presence, living, waiting)
             file.write(record)
-            written = Grant(record.holders[-1], seen.holder if judged.verdict.state == "stale" else None)
+            written = Grant(record.holders[-1], broken)
             return written
 
         try:
@@ -150,13 +158,13 @@ class Transitions:
 
         # When a close is booked, all who waited for it leave at the same time. A place of somebody who lives and does
         # not come would hold up the next ones. (test_who_gives_up_waiting_holds_nobody_up)
-        ends_ns = self._system.monotonic_ns() + _LEAVING_NS
+        until_ns = self._system.monotonic_ns() + _LEAVING_NS
         with suppress(FileNotFoundError):
             while True:
                 try:
                     return self.file.change(left)
                 except Busy:
-                    if self._system.monotonic_ns() >= ends_ns:
+                    if self._system.monotonic_ns() >= until_ns:
                         return None
                 self._system.sleep(_PAUSE)
 
@@ -238,10 +246,8 @@ class Transitions:
                 raise LockStillHeld(self.position_id, self.file.path, judged.verdict.living[0])
             holders = content.holders if isinstance(content, Record) else ()
             # A new token, so that the cleared holders' check() fails though their leases may not have run out.
-            token, boot_id = self._next_token(content, 0, self._system.wall_ns()), self._system.clock_name
-            record = Record(
-                self.position_id, "free", "exclusive", token, boot_id, judged.now_ns, holders, judged.waiting
-            )
+            token, clock = self._next_token(content, 0, self._system.wall_ns()), self._system.clock_name
+            record = Record(self.position_id, "free", "exclusive", token, clock, judged.now_ns, holders, judged.waiting)
             file.write(record)
             who = ", ".join(map(str, holders))
             written = token
@@ -257,17 +263,23 @@ class Transitions:
         except OSError as error:
             raise self.file.failed(error) from error
 
-    def _granted(self, judged: Judged, request: Request, presence: str, place: Waiting | None) -> Record:
+    def _granted(
+        self,
+        content: Content,
+        request: Request,
+        presence: str,
+        living: tuple[Holder, ...],
+        waiting: tuple[Waiting, ...],
+    ) -> Record:
         # The clock is read before the write: stopped in between, the record says how old the grant really is.
         now_ns = self._system.monotonic_ns()
         wall_ns = self._system.wall_ns()
-        token = self._next_token(judged.sight.content, request.token_floor, wall_ns)
+        token = self._next_token(content, request.token_floor, wall_ns)
         pid, host, at = self._system.process_id(), self._system.host_name, wall_ns / 1e9
         lease_ns, purpose, intent = request.lease_ns, request.purpose, request.intent
         holder = Holder(pid, host, presence, purpose, token, at, now_ns, now_ns, lease_ns, intent)
         mode: Literal["exclusive", "shared"] = "shared" if request.shared else "exclusive"
-        holders, waiting = (*judged.verdict.living, holder), still_waiting(judged, place)
-        return Record(self.position_id, "held", mode, token, self._system.clock_name, 0, holders, waiting)
+        return Record(self.position_id, "held", mode, token, self._system.clock_name, 0, (*living, holder), waiting)
 
     def _next_token(self, content: Content, floor: int, wall_ns: int) -> int:
         # Wall-clock microseconds keep tokens growing when the directory was wiped; they never decide who holds.
@@ -334,7 +346,7 @@ class Transitions:
         return self._lost("it was taken over or cleared since")
 
     def _check_lease(self, grant: Grant) -> None:
-        if self._system.monotonic_ns() >= grant.holder.ends_ns:
+        if self._system.monotonic_ns() >= ends_ns(grant.holder):
             raise self._lost(f"the lease of {grant.holder.lease_ns / 1e9:g} s has run out")
 
     def _lost(self, why: str, holder: Holder | None = None) -> LockLost:
@@ -364,8 +376,6 @@ def judge(
     now_ns = directory.system.monotonic_ns()
     content = sight.content
     record = content if isinstance(content, Record) else None
-    if record is not None and record.state == "free" and not record.waiting:  # mostly: there is nobody to judge
-        return Judged(sight, FREE, (), (), now_ns, shared, joins=False)
     liveness = _liveness(directory, record) if record else {}
     moment = Moment(now_ns, directory.system.clock_name, sight.unchanged_ns, patience_ns, liveness)
     first = ahead(record, place, moment, shared=shared) if record else ()
