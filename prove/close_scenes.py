@@ -212,6 +212,13 @@ SCENES = (
         {"rounds": "up", "behind_ms": 400},
     ),
     Scene(
+        "a blocked close and a re-entry",
+        ("closer",),
+        Bounds(crashes=1, deeds=(ALL, OTHER), acts=2, lags=1),
+        {"blocks_covered": True},
+        share=0.25,
+    ),
+    Scene(
         "a close of all that is held",
         ("closer_of_all", "closer"),
         Bounds(crashes=1, deeds=(FOUR, MORE), acts=2, lags=1, preemptions=1),

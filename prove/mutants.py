@@ -54,6 +54,7 @@ _ADMISSION, _TRACKING = "poslock/guard/admission.py", "poslock/guard/tracking.py
 _FIRST_LOOK = "poslock/guard/first_look.py"
 _SETTLING = "poslock/guard/settling.py"
 _HANDS = ("a close and a re-entry", "a close and a hand")
+_BLOCKED = ("a blocked close and a re-entry",)
 _LEFT = ("a reduce and a re-entry", "a change and a re-entry")
 _NEXT = ("the next one is tracked", "the next at the same price", "the next after an unsettled")
 
@@ -383,6 +384,18 @@ MUTANTS = (
         'if each.family != "stop_loss" or is_protected]',
         "if True]",
         ("a change and a larger leg",),
+    ),
+    Mutant(
+        "what blocks a close is given up by the holding alone",
+        _LEG,
+        "        self.blocking = await self._session.ask(self._session.exchange.open_orders, self._session.leg)\n",
+        """        session, exchange = self._session, self._session.exchange
+        resting = await session.ask(exchange.open_orders, session.leg)
+        holding = await session.ask(exchange.holding, session.leg)
+        if holding is None or holding.contracts <= session.tracked.left:
+            await session.cancel(*([each for each in resting if each.family != "stop_loss"] or resting))
+""",
+        _BLOCKED,
     ),
     Mutant(
         "what is left is not told",

@@ -13,6 +13,7 @@ import pytest
 from faults import Strike
 from poslock import (
     CloseUnsettled,
+    ExchangeUnavailable,
     InvalidChange,
     InvalidPosition,
     LockLost,
@@ -184,6 +185,45 @@ def test_a_stop_loss_is_the_last_that_makes_room(account: Account) -> None:
     venue.instead["place"] = covered
     venue.guard.close_position("btc-1")
     assert account.exchange.held(LEG) == 0
+
+
+@pytest.mark.parametrize("urgent", [False, True])
+def test_the_orders_of_a_later_position_make_no_room(account: Account, *, urgent: bool) -> None:
+    """Closed by hand and entered again, as many at the same price, while the order was under way: refused, it waits.
+
+    The first look could not read the trades, or there was none: whose the contracts are has not been seen yet.
+    """
+    account.open()
+    venue = Venue(account, Strike("trades", "before", ExchangeUnavailable("429")), settles_within=0.3)
+
+    def covered(_: CloseOrder) -> Order:
+        del venue.instead["place"]
+        account.exchange.place(CloseOrder(LEG, Decimal(10), "byhand", account.exchange.time_ms(), 5000))
+        account.exchange.set_price(SYMBOL, 60_000)
+        account.exchange.open_position(SYMBOL, "long", 10)
+        account.exchange.protect(SYMBOL, "long", "stop_loss", 10, 50_000)
+        raise ReduceOnlyBlocked("covered", code="-4118")
+
+    venue.instead["place"] = covered
+    closed = venue.guard.close_position("btc-1", urgent=urgent)
+    assert (closed.ended_by, closed.left_at_venue, account.exchange.held(LEG)) == ("other", 10, 10)
+    assert [order.trigger_price for order in account.exchange.open_orders(LEG)] == [57_000, 66_000, 50_000]
+
+
+def test_the_orders_of_what_is_to_be_adopted_make_no_room_before_it_is(account: Account) -> None:
+    """5 are added while an order for the whole leg is under way: whoever dies now leaves them with their stop."""
+    account.open()
+    venue = Venue(account, writes=(Strike("sending", "before", DIED, nth=2),))
+
+    def covered(_: CloseOrder) -> Order:
+        account.exchange.open_position(SYMBOL, "long", 5)
+        account.exchange.protect(SYMBOL, "long", "stop_loss", 5, 50_000)
+        raise ReduceOnlyBlocked("covered", code="-4118")
+
+    venue.instead["place"] = covered
+    with pytest.raises(LockLost):
+        venue.guard.close_position("btc-1", whole=True)
+    assert [order.trigger_price for order in account.exchange.open_orders(LEG)] == [57_000, 66_000, 50_000]
 
 
 def test_a_close_that_fails_without_its_stop_loss_says_so(account: Account) -> None:

@@ -14,6 +14,8 @@ from poslock.exchange.port import CloseOrder, Leg
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from poslock.exchange.port import Order
+
 LEG = Leg("BTC_USDT", "long")
 
 
@@ -82,3 +84,25 @@ def test_a_stop_whose_owner_died_replaces_none_of_others_that_came_since(venue: 
     stop = venue.protect(LEG.symbol, LEG.side, "stop_loss", 5, 95)
     assert [each.error for each in guard.recover()] == [None]
     assert stop in [each.order_id for each in venue.open_orders(LEG)]
+
+
+@pytest.mark.parametrize("listing", [1, 2])
+def test_a_stop_that_comes_while_ours_is_replaced_stays(venue: PaperExchange, tmp_path: Path, listing: int) -> None:
+    """10 with a stop of a hand's are ours, and 5 more are added with a stop of their own before one of the lists."""
+    old = venue.protect(LEG.symbol, LEG.side, "stop_loss", 10, 80)
+    struck: Any = StruckExchange(venue)
+    guard = PositionGuard(struck, lock_dir=tmp_path / "locks")
+    guard.track(Position("p", LEG.symbol, LEG.side, 10, 100))
+    lists: list[str] = []
+
+    def open_orders(leg: Leg) -> list[Order]:
+        lists.append("")
+        if len(lists) == listing:
+            venue.open_position(LEG.symbol, LEG.side, 5)
+            lists[-1] = venue.protect(LEG.symbol, LEG.side, "stop_loss", 5, 85)
+        return venue.open_orders(leg)
+
+    struck.instead["open_orders"] = open_orders
+    guard.modify_position("p", stop_loss=90)
+    rest = [order.order_id for order in venue.open_orders(LEG)]
+    assert (lists[listing - 1] in rest, old in rest, len(rest)) == (True, listing == 1, 3 if listing == 1 else 2)

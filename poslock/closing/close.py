@@ -117,7 +117,7 @@ class Close:
 
     async def _gone_on(self, first: First, version: int, placed: Order | ExchangeError) -> ClosedPosition:
         watch, attempt = first.watch, first.dispatch.attempt
-        order = await self._followed(watch, await self._judged(first.request, attempt, placed), first.decision)
+        order = await self._followed(watch, await self._judged(attempt, placed), first.decision)
         return await self._end(watch, await self._flatten(watch, version, attempt, order, sent=1))
 
     async def _run(self, watch: Watch, standing: Standing) -> ClosedPosition:
@@ -184,6 +184,10 @@ class Close:
                 fruitless += 1
                 if fruitless == _FRUITLESS_ORDERS:
                     break
+                # The look that has just granted this order began after they were listed: whoever has closed the
+                # position by hand and entered again before keeps what protects that.
+                # (test_the_orders_of_a_later_position_make_no_room)
+                session.aside = await self._sweep.make_room(watch, decision) or session.aside
                 await session.wait(LONGEST_PAUSE)
             if sent == _MOST_ORDERS:
                 break
@@ -192,7 +196,7 @@ class Close:
             # comes next knows that an order may be out.
             version = await session.tell(self._ledger.sending, dispatch)
             attempt = dispatch.attempt
-            placed = await self._judged(request, attempt, await self.placed(request))
+            placed = await self._judged(attempt, await self.placed(request))
             order = await self._followed(watch, placed, decision)
             sent += 1
         why = f"{decision.contracts} contracts were left after the last order{self._refusal}"
@@ -300,9 +304,9 @@ class Close:
             session.hurries = False
         return order
 
-    async def _judged(self, request: CloseOrder, attempt: Attempt, placed: Order | ExchangeError) -> Order | None:
+    async def _judged(self, attempt: Attempt, placed: Order | ExchangeError) -> Order | None:
         """The order that a request has become, None if the venue does not have it."""
-        session, self._is_put_off = self._session, False
+        session, self._is_put_off, self._sweep.blocking = self._session, False, ()
         await session.standing()  # it may have grown by the order
         if not isinstance(placed, ExchangeError):
             return placed
@@ -318,7 +322,7 @@ class Close:
             return None
         if isinstance(placed, ReduceOnlyBlocked):
             # Only for this reason are protective orders given up before the position is gone.
-            session.aside = await self._sweep.make_room(request.contracts) or session.aside
+            await self._sweep.list_blocking()
         elif not isinstance(placed, NothingToReduce | RequestExpired | NotServed):
             raise session.unsettled("sending", f"the venue refused the order: {placed}") from placed
         # This request was not taken. An earlier one with the same id may have been, and may have closed it all.

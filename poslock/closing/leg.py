@@ -252,10 +252,15 @@ async def enlarged(session: Session, watch: Watch) -> tuple[Position, Decimal]:
 
 
 class Sweep:
-    """The sweep of one position's leg. ``listed`` is what rested at the last read, None before the first one."""
+    """The sweep of one position's leg.
+
+    ``listed`` is what rested at the last read, None before the first one. ``blocking`` is what rested when the venue
+    refused the last order because of that, empty if it did not.
+    """
 
     def __init__(self, session: Session) -> None:
         self.listed: list[Order] | None = None
+        self.blocking: Sequence[Order] = ()
         self._session = session
         self._ledger = session.means.ledger
 
@@ -294,16 +299,19 @@ class Sweep:
             await session.cancel(*orders)
         raise session.unsettled("filled", f"orders still rest: {named(orders)}")
 
-    async def make_room(self, contracts: Decimal) -> str:
-        """Cancel resting orders that keep an order for *contracts* out; what to say of it.
+    async def list_blocking(self) -> None:
+        """Note what rests when the venue has refused an order because of it; `make_room` follows after a look."""
+        self.blocking = await self._session.ask(self._session.exchange.open_orders, self._session.leg)
+
+    async def make_room(self, watch: Watch, granted: Decision) -> str:
+        """Cancel what keeps an order out that *watch* has just *granted*; what to say of it.
 
         Those of others only if nothing else is held: they may protect that. A stop-loss only if no other order is left.
         """
-        session = self._session
-        listed = await session.ask(session.exchange.open_orders, session.leg)
-        holding: Holding | None = await session.ask(session.exchange.holding, session.leg)
-        is_all_ours = holding is None or holding.contracts <= contracts
-        resting = listed if is_all_ours else await session.own_stops(listed)
+        session, holding = self._session, watch.holding
+        # What is to be adopted is no part of the position before that is journaled: its closer may die.
+        is_all_ours = holding is not None and holding.contracts <= granted.contracts and not granted.adopted
+        resting = self.blocking if is_all_ours or not self.blocking else await session.own_stops(self.blocking)
         others = [order for order in resting if order.family != "stop_loss"]
         await session.cancel(*(others or resting))
         return "; its stop-loss was cancelled for that, protect it" if resting and not others else ""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from decimal import Decimal, localcontext
 from typing import TYPE_CHECKING
 
-from poslock.closing.leg import Watch
+from poslock.closing.leg import Watch, named
 from poslock.closing.session import Session, may_rest, pauses
 from poslock.exchange.port import Order
 from poslock.position import EXACT, ModifiedPosition
@@ -34,23 +34,27 @@ class Resting:
 
         Where more is held than the position, or another one, only ours: the others may protect that.
         """
-        session, others, first = self._session, list[Order](), changes[0]
-        is_all_ours = not first.follows and (await self._is_all_ours())
+        session, old, first = self._session, list[Order](), changes[0]
         ids = {order.order_id for order in new.values()}
         for pause in (0.0, *pauses(session.exchange.settles_within)):
             await session.wait(pause)
             resting = await session.ask(session.exchange.open_orders, session.leg)
             ours = await session.own_stops(resting, but=new, kind=first.kind)
-            same = [each for each in ([*resting, *ours] if is_all_ours else ours) if each.family == first.kind]
-            others = [*{each.order_id: each for each in same if each.order_id not in ids}.values()]
-            if not others:
+            old = [each for each in ours if each.order_id not in ids]
+            known = {*ids, *(each.order_id for each in old)}
+            others = [each for each in resting if each.family == first.kind and each.order_id not in known]
+            # Looked at after the list: whoever adds to the position, with a stop of his own, may come before any of
+            # them. (test_a_stop_that_comes_while_ours_is_replaced_stays)
+            if others and not first.follows and await self._is_all_ours():
+                old += others
+            if not old:
                 return
             # New ones that cannot be seen protect nobody yet.
             shown = {each.order_id for each in resting}
             unseen = [each for each in changes if each.number in new and new[each.number].order_id not in shown]
             if all([await self._has_triggered(each) for each in unseen]):
-                await session.cancel(*others)
-        raise session.unsettled("sending", f"orders still rest: {', '.join(order.order_id for order in others)}")
+                await session.cancel(*old)
+        raise session.unsettled("sending", f"orders still rest: {named(old)}")
 
     async def targets_of_others(self) -> list[Order]:
         """The take-profits that would be cancelled with ours, and that poslock has not placed.
