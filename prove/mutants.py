@@ -440,8 +440,8 @@ MUTANTS = (
     Mutant(
         "a holding from before the newest trades is tracked",
         _FIRST_LOOK,
-        "_fits(look.holding, trades) and not _may_be_old(look.holding, trades)",
-        "_fits(look.holding, trades)",
+        "may_be_another = _may_lack_an_exit(look.holding, trades) or _may_be_old(look.holding, trades)",
+        "may_be_another = _may_lack_an_exit(look.holding, trades)",
         _LEGS,
     ),
     Mutant(
@@ -452,17 +452,31 @@ MUTANTS = (
         _LEGS,
     ),
     Mutant(
+        "an exit that does not show yet is not waited for",
+        _FIRST_LOOK,
+        "may_be_another = _may_lack_an_exit(look.holding, trades) or _may_be_old(look.holding, trades)",
+        "may_be_another = _may_be_old(look.holding, trades)",
+        _LEGS,
+    ),
+    Mutant(
+        "the venue's tick is not looked at",
+        _EXITS,
+        "(min(last, tick) if tick else last)",
+        "last",
+        _TABLE,
+    ),
+    Mutant(
         "trades that give another price are tracked",
         _FIRST_LOOK,
-        "return average == price or (not exactly and",
-        "return average == price or (True and",
+        "    if exactly or average is None:\n",
+        "    if average is None:\n",
         _LEGS,
     ),
     Mutant(
         "any average is tracked",
         _FIRST_LOOK,
-        "and is_as_reported(average, price, prices))",
-        "and True)",
+        "    return is_as_reported(average, price, prices, holding.tick)",
+        "    return True",
         _LEGS,
     ),
     Mutant(
@@ -587,7 +601,7 @@ MUTANTS = (
     Mutant(
         "the trades explain any price",
         _EXITS,
-        "    return average is not None and is_as_reported(average, holding.entry_price, [price, *_prices(trades)])",
+        "    return average is not None and is_as_reported(average, holding.entry_price, read, holding.tick)",
         "    return True",
         _LEGS,
     ),
