@@ -466,16 +466,9 @@ MUTANTS = (
         _TABLE,
     ),
     Mutant(
-        "trades that give another price are tracked",
-        _FIRST_LOOK,
-        "    if exactly or average is None:\n",
-        "    if average is None:\n",
-        _LEGS,
-    ),
-    Mutant(
         "any average is tracked",
         _FIRST_LOOK,
-        "    return is_as_reported(average, price, prices, holding.tick)",
+        "    return average is not None and is_as_reported(average, price, prices, holding.tick)",
         "    return True",
         _LEGS,
     ),

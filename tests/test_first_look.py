@@ -117,7 +117,7 @@ def test_what_was_added_next_is_held_at_the_venues_price() -> None:
     assert [each.fill.trade_id for each in leg.baseline] == ["t0", "t1"]
 
 
-def test_a_price_that_the_older_trades_give_exactly() -> None:
+def test_a_price_that_the_older_trades_give_as_well() -> None:
     """Where idle zeros are left out, 100 may be something near it; the holding may be from before the last two."""
     shown = [*trades(3, -2), _trade(2, 2, 101)]
     assert not is_complete(first_look(holding(3), shown, (), 0), ())

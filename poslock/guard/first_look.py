@@ -88,7 +88,7 @@ def unverified(look: FirstLook) -> FirstLook:
     return replace(look, leg=replace(look.leg, entry_known=False))
 
 
-def _fits(holding: Holding, trades: Sequence[Trade], *, exactly: bool = False) -> bool:
+def _fits(holding: Holding, trades: Sequence[Trade]) -> bool:
     size, start, price = holding.contracts, len(trades), holding.entry_price
     with localcontext(EXACT):
         while size > 0 and start:
@@ -100,9 +100,7 @@ def _fits(holding: Holding, trades: Sequence[Trade], *, exactly: bool = False) -
     first, *rest = trades[start:]
     average = averaged(EXACT.add(first.fill.contracts, size), first.fill.price, rest, inverse=holding.inverse)
     prices = [each.fill.price for each in trades[start:] if each.effect == "entry"]
-    if exactly or average is None:
-        return average == price
-    return is_as_reported(average, price, prices, holding.tick)
+    return average is not None and is_as_reported(average, price, prices, holding.tick)
 
 
 def _began(holding: Holding, trades: Sequence[Trade]) -> Decimal:
@@ -126,13 +124,11 @@ def _may_be_old(holding: Holding, trades: Sequence[Trade]) -> bool:
     Between them something may be that neither shows.
     (test_a_holding_that_may_be_from_before_the_newest_trades)
     """
-    is_exact = _fits(holding, trades, exactly=True)
     with localcontext(EXACT):
         began, since = _began(holding, trades), Decimal(0)
         for last in range(len(trades) - 1, 0, -1):
             since += _signed(trades[last])
-            differs = began or not since
-            if (differs or not is_exact) and _fits(holding, trades[:last], exactly=not differs):
+            if (began or not since) and _fits(holding, trades[:last]):
                 return True
     return False
 
