@@ -115,7 +115,7 @@ class Judged:
         Raises:
             Violation: no cause is known.
         """
-        name = self._residual(wanted)
+        name = self._residual(kind, wanted)
         if not name:
             raise Violation(what)
         if wanted:
@@ -123,7 +123,7 @@ class Judged:
         self._tell(f"{what}: {name}")
         self._counts.residuals[f"{kind}: {name}"] += 1
 
-    def _residual(self, wanted: int) -> str:
+    def _residual(self, kind: str, wanted: int) -> str:
         venue, sight = self._venue, self._sight
         newest, seen = sight.newest, set(sight.seen)
         hidden = [each for each in range(self._from, newest) if each not in seen and venue.amounts[each]]
@@ -131,7 +131,7 @@ class Judged:
             name = _NEWER
         elif self._misread:
             name = self._misread
-        elif self._is_mistaken and any(venue.amounts[each] > 0 for each in hidden):
+        elif kind == "over" and self._is_mistaken and any(venue.amounts[each] > 0 for each in hidden):
             name = EMPTY
         elif not wanted and self._blamed and self._whole:
             name = self._blamed  # it adopted what it sold too much

@@ -617,14 +617,14 @@ MUTANTS = (
         _EXITS,
         "    if not seen.held or _is_same(tracked, reads) or _explains(tracked, rest, reads):",
         "    if True:",
-        _LEGS,
+        _TABLE,
     ),
     Mutant(
         "no entry shows late of a position that has ended",
         _EXITS,
         "return tuple(late) if settled and _viewed(tracked, rest, seen.held).ended else ()",
         "return ()",
-        _LEGS,
+        _TABLE,
     ),
     Mutant(
         "a flip is not explained",
