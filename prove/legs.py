@@ -65,7 +65,7 @@ def rows(counts: Counts, shown: int = 3, *, unverified: bool = False) -> list[st
         ("decisions", counts.rows),
         ("ends", counts.ends),
         (f"failures that the table grants: {sum(granted.values()):,}", granted),
-        (f"failures for reads that another world gives as well, found here: {sum(others.values()):,}", others),
+        (f"failures by the other names on the design page: {sum(others.values()):,}", others),
     ):
         lines.append(f"  {title}:")
         lines += [f"    {number:>10,}  {name}" for name, number in sorted(counted.items())]
