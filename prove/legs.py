@@ -10,9 +10,9 @@ What comes of it is compared with the truth at the venue:
 - a whole close ends flat; a plain one sends all at the first look and has ended at the second;
 - all come to an end, and once both reads show everything, nothing is unsettled without a reason.
 
-A failure whose cause is recognised by the truth of the sequence is counted by name: what the design grants, for no rule
-can know it from two such reads, and apart from that what it does not. Everything else is a violation, which ``--seed N
---sequences 1`` repeats with its history.
+A failure whose cause is recognised by the truth of the sequence is counted by name: what the table grants, for no rule
+can know it from two such reads, and apart from that what was found here. Everything else is a violation, which
+``--seed N --sequences 1`` repeats with its history.
 """
 
 from __future__ import annotations
@@ -64,8 +64,8 @@ def rows(counts: Counts, shown: int = 3, *, unverified: bool = False) -> list[st
     for title, counted in (
         ("decisions", counts.rows),
         ("ends", counts.ends),
-        (f"failures that the design grants: {sum(granted.values()):,}", granted),
-        (f"failures of a known cause that the design does NOT grant: {sum(others.values()):,}", others),
+        (f"failures that the table grants: {sum(granted.values()):,}", granted),
+        (f"failures by the other names on the design page: {sum(others.values()):,}", others),
     ):
         lines.append(f"  {title}:")
         lines += [f"    {number:>10,}  {name}" for name, number in sorted(counted.items())]

@@ -7,7 +7,7 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from poslock.closing.exits import Decision, Reads, Tracked, decide
-from poslock.guard.first_look import first_look, is_complete, unverified
+from poslock.guard.first_look import first_look, is_complete, unverified, verified
 from prove.legs_truth import Counts, Judged, Violation
 from prove.legs_venue import AMOUNTS, NEVER, Rules, Sight, Venue
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _LIMIT = 120  # ticks: far more than any sequence needs
 _TIMEOUTS = 2
+_NO_TICK = Decimal(0)
 _PLACES = tuple(Decimal(1).scaleb(-places) for places in (2, 4, 8))
 
 
@@ -33,6 +34,7 @@ class Run(Judged):
             smallest=2 if luck() < 0.15 else 0,
             places=rng.choice(_PLACES),
             idle_zeros=luck() < 0.5,
+            tick=rng.choice((_NO_TICK, Decimal(1), _PLACES[0])),
             newest=rng.randint(1, 3) if luck() < 0.03 else NEVER,
         )
         venue = Venue(rng, rules)
@@ -165,28 +167,29 @@ class Run(Judged):
         """Look until the trades explain what is held, for as long as the venue may take to show a change."""
         venue, sight = self._venue, self._sight
         orders = ("entry",) if self._how == "orders" else ()
-        look, fitted, last, left = None, False, None, self._settles
+        look, fitted, last, left, first = None, False, None, self._settles, 0
         while left:
             venue.now += 1
             self._hands("look")
             holding = sight.read()
             now_seen = holding, len(sight.seen)
-            last, left = now_seen, left - 1 if now_seen == last else self._settles
+            last, left, first = now_seen, *((left - 1, first) if now_seen == last else (self._settles, sight.newest))
             look = None
             if holding is None:
                 continue
             look = first_look(holding, sight.trades, orders, 0)
             if fitted := is_complete(look, orders, AMOUNTS[self._contracts]):
+                look = verified(look)
                 break
             look = unverified(look)
             if self._how == "unverified":
                 break
         if look is None or (self._how != "unverified" and look.leg.held < self._contracts):
             return False
-        self._take(look.leg, fitted=fitted)
+        self._take(look.leg, fitted=fitted, first=first)
         return True
 
-    def _take(self, leg: LegAtTracking, *, fitted: bool) -> None:
+    def _take(self, leg: LegAtTracking, *, fitted: bool, first: int) -> None:
         """Track what this look shows; notes where it is the truth of no moment."""
         names = {trade.fill.trade_id for trade in leg.baseline}
         held = leg.held, leg.entry_price, leg.position_id
@@ -195,7 +198,7 @@ class Run(Judged):
         if moments:
             self._misread = "tracked unverified, with less held than tracked" if leg.held < self._contracts else ""
         else:
-            self._misread = "tracked unverified" if self._how == "unverified" else self._misread_as(fitted=fitted)
+            self._misread = self._misread_as(first, fitted=fitted)
         self._baseline = frozenset(names)
         self._tracked = Tracked(
             AMOUNTS[self._contracts], leg.held, leg.entry_price, leg.position_id, self._baseline,
@@ -211,19 +214,29 @@ class Run(Judged):
     def _is_of(self, facts: int, names: set[str], held: tuple[Decimal, Decimal | None, str | None]) -> bool:
         """Whether the venue held that after the first *facts* facts, and *names* are of these, all exits among them.
 
-        Entries may show later than that.
+        Entries may show later than that. The price may be one that the venue gave to what exits had left of it.
         """
         venue, holding = self._venue, self._venue.holdings[facts]
         contracts, price, position_id = held
         if holding is None or holding.contracts != contracts:
             return False
-        if price is not None and (holding.entry_price, holding.position_id) != (price, position_id):
+        if price is not None and (price, position_id) not in self._named(facts):
             return False
         for number, trade in enumerate(venue.trades):
             is_in = trade is not None and trade.fill.trade_id in names
             if is_in if number >= facts else venue.amounts[number] < 0 and venue.shows[number] < NEVER and not is_in:
                 return False
         return True
+
+    def _named(self, facts: int) -> set[tuple[Decimal | None, str | None]]:
+        """The prices and ids of what was held after *facts* facts, up to the next entry."""
+        venue, found = self._venue, set()
+        for number in range(facts, len(venue.holdings)):
+            holding = venue.holdings[number]
+            if holding is None or (number > facts and venue.amounts[number - 1] > 0):
+                break
+            found.add((holding.entry_price, holding.position_id))
+        return found
 
     # The close.
 
@@ -289,7 +302,6 @@ class Run(Judged):
             self._send(decision, is_held=reads.holding is not None)
         elif decision.act == "rebase":
             self._rebased = frozenset(decision.late)
-            self._took_for_late = self._is_no_late_entry(self._rebased)
             self._baseline |= self._rebased
             self._retrack(baseline=self._baseline)
         elif decision.act == "unsettled":

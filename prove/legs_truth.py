@@ -2,10 +2,11 @@
 
 A failure of a check is *blamed* on a cause that is recognised from the truth of the sequence: which facts are newer
 than both reads, which entries do not show, at which prices. The first name that fits is counted; without one the
-failure is a violation. `GRANTED` are the causes that the design names, which no rule can know. The others were found
-here: they are open questions to the rule, to `track` or to the function, and are shown apart. What was tracked counts
-from the newest moment at which the venue held that, and the trades were these. If there is none, the sequence is not
-judged any further; but then the reads must have fitted each other, for a cause that the truth shows.
+failure is a violation. `GRANTED` are the causes that the table grants. Those `APART` were found here: each has two
+worlds that read the same and need another answer (test_two_worlds_that_read_the_same). What ``verify=False`` costs
+begins with its name. What was tracked counts from the newest moment at which the venue held that, and the trades were
+these. If there is none, the sequence is not judged any further; but then the reads must have fitted each other, or
+stayed the same for long enough, for a cause that the truth shows.
 """
 
 from __future__ import annotations
@@ -27,9 +28,10 @@ _NEWER = "a fact newer than both reads, or between look and send"
 _SAME_PRICE = "entries at the very same price, whose trades do not show"
 _NEVER_SHOWN = "trades that the venue never shows, with a lag"
 GRANTED = (_NEWER, _SAME_PRICE, _NEVER_SHOWN)
-_TAKEN_FOR_LATE = "an entry taken for a late one, while an exit of its size does not show"
-_LATE_AND_WHOLE = "a whole close, and an entry that showed late and equals what a read does not show"
-_AVERAGE_TO_THE_SAME = "entries that average to the very same price, whose trades do not show"
+REPLACED = "an exit that the venue never shows, where what shows leads to what is held without it"
+EMPTY = "an empty list of positions by mistake, while an entry does not show"
+APART = (REPLACED, EMPTY)
+_LATE_AND_WHOLE = "tracked unverified, a whole close, and a late entry that equals what a read does not show"
 
 
 class Violation(AssertionError):
@@ -80,7 +82,7 @@ class Judged:
         self._misread = ""  # what the reads of `track` did not show
         self._is_mistaken = False  # this look saw an empty list
         self._blamed = ""  # an order that sold too much
-        self._took_for_late = False  # an entry joined the baseline because an exit of its size did not show
+        self._how = ""  # it was tracked
 
     def _tell(self, *words: object) -> None:
         if self._story is not None:
@@ -113,7 +115,7 @@ class Judged:
         Raises:
             Violation: no cause is known.
         """
-        name = self._residual(wanted)
+        name = self._residual(kind, wanted)
         if not name:
             raise Violation(what)
         if wanted:
@@ -121,7 +123,7 @@ class Judged:
         self._tell(f"{what}: {name}")
         self._counts.residuals[f"{kind}: {name}"] += 1
 
-    def _residual(self, wanted: int) -> str:
+    def _residual(self, kind: str, wanted: int) -> str:
         venue, sight = self._venue, self._sight
         newest, seen = sight.newest, set(sight.seen)
         hidden = [each for each in range(self._from, newest) if each not in seen and venue.amounts[each]]
@@ -129,43 +131,48 @@ class Judged:
             name = _NEWER
         elif self._misread:
             name = self._misread
-        elif self._is_mistaken:
-            name = "an empty list of positions by mistake"
+        elif kind == "over" and self._is_mistaken and any(venue.amounts[each] > 0 for each in hidden):
+            name = EMPTY
         elif not wanted and self._blamed and self._whole:
             name = self._blamed  # it adopted what it sold too much
         elif any(venue.shows[each] >= NEVER for each in hidden):
             lags = len(venue.trades) > min(newest, sight.holding_at) or any(venue.shows[n] < NEVER for n in hidden)
             # Without a lag it is what one of them hid from an order: that one is booked, and should not have been sent.
-            name = _NEVER_SHOWN if lags else self._blamed or "trades that the venue never shows, no lag"
-        elif not wanted and self._took_for_late:
-            name = _TAKEN_FOR_LATE
+            name = _NEVER_SHOWN if lags else self._blamed or self._replaced([n for n in hidden if venue.amounts[n] < 0])
+        elif self._how == "unverified" and self._whole and self._has_late_entry():
+            name = _LATE_AND_WHOLE
         else:
-            name = (
-                self._same_price([each for each in hidden if venue.amounts[each] > 0 and each < sight.holding_at])
-                or self._looks_late([each for each in hidden if venue.amounts[each] < 0])
-                or self._nearly_explained()
-                or (_LATE_AND_WHOLE if self._whole and self._has_late_entry() else "")
-            )
+            name = self._same_price([n for n in hidden if venue.amounts[n] > 0 and n < sight.holding_at])
         return name
 
-    def _misread_as(self, *, fitted: bool) -> str:
+    def _replaced(self, exits: list[int]) -> str:
+        """Whether *exits* do not show in the holding either: it is what the trades that show lead to."""
+        venue, sight = self._venue, self._sight
+        late = {n for n in sight.seen if (trade := venue.trades[n]) and trade.fill.trade_id in self._baseline}
+        net = int(self._tracked.held) + sum(venue.amounts[n] for n in sight.seen if n >= self._from and n not in late)
+        held = 0 if self._is_mistaken else venue.sizes[sight.holding_at]
+        return REPLACED if exits and max(0, net) == max(0, held) else ""
+
+    def _misread_as(self, first: int, *, fitted: bool) -> str:
         """Why the reads of `track` *fitted* each other, or stayed the same till its end, and are of no one moment.
 
-        Empty if they did not fit in truth, or the holding was older, and the trades told: it is read again then.
+        *first* is how many facts the newest one in either read made when they had become the same. Empty if they did
+        not fit in truth, or the holding was older, and the trades told: it is read again then.
         """
         venue, sight = self._venue, self._sight
+        if self._how == "unverified":
+            return "tracked unverified"
         holding, seen = venue.holdings[sight.holding_at], set(sight.seen)
         assert holding is not None
         hidden = [n for n in range(sight.newest) if venue.trades[n] and n not in seen]
         if any(venue.shows[each] >= NEVER for each in hidden):
             return _NEVER_SHOWN
+        if not fitted and hidden and hidden[0] >= first:  # it left the reads that were waited on as they were
+            return _NEWER
         if not hidden or (fitted and not self._give(sight.trades, holding.contracts, holding.entry_price)):
             return ""
-        if any(each >= sight.holding_at for each in hidden):
-            return "tracked by an old holding, before one of the newer trades showed"
-        if entries := [each for each in hidden if venue.amounts[each] > 0]:
-            return _SAME_PRICE if self._are_at(holding.entry_price, entries) else _AVERAGE_TO_THE_SAME
-        return "tracked before an exit showed"
+        is_in_holding = any(venue.amounts[each] > 0 and each < sight.holding_at for each in hidden)
+        return _SAME_PRICE if fitted and is_in_holding else ""
 
     def _give(self, shown: Sequence[Trade], held: Decimal, price: Decimal | None) -> bool:
         """Whether *shown*, run back from *held*, reach flat, and give *price* within the last place of those read."""
@@ -177,9 +184,8 @@ class Judged:
             return size <= 0
         first, *rest = shown[start:]
         average = averaged(first.fill.contracts + size, first.fill.price, rest, inverse=False)
-        read = [price, *(each.fill.price for each in shown[start:] if each.effect == "entry")]
-        last = Decimal(1).scaleb(min(int(each.as_tuple().exponent) for each in read))
-        return average is not None and abs(average - price) < last * (len(read) - 1)
+        read = [each.fill.price for each in shown[start:] if each.effect == "entry"]
+        return average is not None and self._is_near(average, price, read)
 
     def _is_wrong_at(self, facts: int, wanted: int) -> bool:
         """Whether an order for *wanted* would have been wrong already at the newest fact that was read."""
@@ -187,22 +193,11 @@ class Judged:
         allowed = truth.ours if not self._whole else 0 if truth.ended else size
         return min(wanted, max(0, size)) > allowed
 
-    def _nearly_explained(self) -> str:
-        """Whether the trades that show give another price than the venue's, written as this venue writes prices.
-
-        The function knows only the places of the prices that it read; a venue that leaves out idle zeros has more.
-        """
-        holding, tracked = self._venue.holdings[self._sight.holding_at], self._tracked
-        if holding is None or holding.entry_price is None or tracked.entry_price is None:
-            return ""
-        new = [trade for trade in self._sight.trades if trade.fill.trade_id not in tracked.baseline]
-        average = averaged(tracked.held, tracked.entry_price, new, inverse=False)
-        if average is None or holding.entry_price == tracked.entry_price:
-            return ""
-        read = (holding.entry_price, tracked.entry_price, *(each.fill.price for each in new if each.effect == "entry"))
-        last = Decimal(1).scaleb(min(int(price.as_tuple().exponent) for price in read))
-        is_other = self._venue.rules.places < abs(average - holding.entry_price) < last * (len(read) - 1)
-        return "an average that is not the venue's, but within the last place of the prices read" if is_other else ""
+    def _is_near(self, average: Decimal, named: Decimal, read: Sequence[Decimal]) -> bool:
+        """Whether the venue may mean *average* by *named*: off by the last place that is known for each *read*."""
+        tick = self._venue.rules.tick
+        last = Decimal(1).scaleb(min(int(each.as_tuple().exponent) for each in (named, *read)))
+        return abs(average - named) < (min(last, tick) if tick else last) * len(read)
 
     def _has_late_entry(self) -> bool:
         """Whether an entry that B contained has not joined the baseline."""
@@ -213,40 +208,20 @@ class Judged:
         )
 
     def _same_price(self, entries: list[int]) -> str:
-        """Whether *entries* that do not show left the price as it was, or as the trades that show explain it."""
-        venue, sight, tracked = self._venue, self._sight, self._tracked
-        holding = venue.holdings[sight.holding_at]
+        """Whether *entries* do not show in the price either: it is the tracked one, or what the trades seen give."""
+        holding, tracked = self._venue.holdings[self._sight.holding_at], self._tracked
         if not entries or holding is None or holding.position_id != tracked.position_id:
             return ""
-        if self._are_at(holding.entry_price, entries):
-            return _SAME_PRICE
-        if tracked.entry_price is None:
-            return "entries whose trades do not show, on a leg whose price at the entry is not known"
-        if holding.entry_price == tracked.entry_price and len(entries) > 1:
-            return _AVERAGE_TO_THE_SAME
-        return ""
-
-    def _looks_late(self, exits: list[int]) -> str:
-        """Whether the oldest new entries show, left the price as it was, and equal *exits* that do not show."""
-        venue, sight = self._venue, self._sight
-        holding, total, oldest = venue.holdings[sight.holding_at], sum(venue.amounts[each] for each in exits), []
-        for each in sight.seen:
-            if each >= self._from and venue.amounts[each] > 0 and total < 0:
-                oldest.append(each)
-                total += venue.amounts[each]
-        if exits and oldest and total == 0 and holding is not None and self._are_at(holding.entry_price, oldest):
-            return _TAKEN_FOR_LATE
-        return ""
-
-    def _is_no_late_entry(self, names: frozenset[str]) -> bool:
-        """Whether entries of these *names* are the position's own, and make up for exits that do not show."""
-        venue, seen, facts = self._venue, set(self._sight.seen), range(self._from, len(self._venue.trades))
-        late = [each for each in facts if (trade := venue.trades[each]) and trade.fill.trade_id in names]
-        missing = sum(venue.amounts[each] for each in facts if each not in seen and venue.amounts[each] < 0)
-        return len(late) == len(names) and sum(venue.amounts[each] for each in late) == -missing
-
-    def _are_at(self, price: Decimal | None, entries: list[int]) -> bool:
-        return {trade.fill.price for each in entries if (trade := self._venue.trades[each])} == {price}
+        named, price = holding.entry_price, tracked.entry_price
+        if price is None:  # an exit and an entry came behind the named orders
+            trades = [trade for each in entries if (trade := self._venue.trades[each])]
+            return _SAME_PRICE if all(trade.fill.price == named for trade in trades) else ""
+        if named is None or named == price:
+            return _SAME_PRICE if named else ""
+        new = [each for each in self._sight.trades if each.fill.trade_id not in tracked.baseline]
+        average = averaged(tracked.held, price, new, inverse=False)
+        read = [price, *(each.fill.price for each in new if each.effect == "entry")]
+        return _SAME_PRICE if average is not None and self._is_near(average, named, read) else ""
 
     def _check_over(self, decision: Decision) -> None:
         """Nothing of the position is left, and what is held is named."""
@@ -291,7 +266,7 @@ class Judged:
         elif self._has_late_entry() and min(venue.sizes[self._from :]) < 0:
             reason = "an entry that showed late, and the leg crossed to the other side"
         elif self._has_late_entry() and self._tracked.entry_known:
-            reason = "an entry that showed late, though the orders were named and shown"
+            reason = "an entry that showed late, though the reads of `track` explained all that was held"
         elif self._later:
             reason = "a later position, and an entry that showed late"
         elif (

@@ -40,6 +40,7 @@ class Rules:
     smallest: int = 0
     places: Decimal = Decimal("1e-8")  # averages are kept exactly, and shown rounded to this
     idle_zeros: bool = False  # 100.00 rather than 100
+    tick: Decimal = Decimal(0)  # of prices, 0 if it says none; never less than `places`
     newest: int = NEVER  # so many trades are shown, older ones are forgotten
 
 
@@ -99,7 +100,9 @@ class Venue:
             price = short if (short := price.to_integral_value()) == price else price.normalize()
         name = f"p{self._position}" if self.rules.ids else None
         self.holdings.append(
-            Holding(LEG, AMOUNTS[size], price, _ONE, False, "USDT", name, AMOUNTS[self.rules.smallest])
+            Holding(
+                LEG, AMOUNTS[size], price, _ONE, False, "USDT", name, AMOUNTS[self.rules.smallest], tick=self.rules.tick
+            )
             if size > 0
             else None
         )

@@ -456,8 +456,8 @@ MUTANTS = (
     Mutant(
         "a holding from before the newest trades is tracked",
         _FIRST_LOOK,
-        "_fits(look.holding, trades) and not _may_be_old(look.holding, trades)",
-        "_fits(look.holding, trades)",
+        "may_be_another = _may_lack_an_exit(look.holding, trades) or _may_be_old(look.holding, trades)",
+        "may_be_another = _may_lack_an_exit(look.holding, trades)",
         _LEGS,
     ),
     Mutant(
@@ -468,17 +468,24 @@ MUTANTS = (
         _LEGS,
     ),
     Mutant(
-        "trades that give another price are tracked",
+        "an exit that does not show yet is not waited for",
         _FIRST_LOOK,
-        "return average == price or (not exactly and",
-        "return average == price or (True and",
+        "may_be_another = _may_lack_an_exit(look.holding, trades) or _may_be_old(look.holding, trades)",
+        "may_be_another = _may_be_old(look.holding, trades)",
         _LEGS,
+    ),
+    Mutant(
+        "the venue's tick is not looked at",
+        _EXITS,
+        "(min(last, tick) if tick else last)",
+        "last",
+        _TABLE,
     ),
     Mutant(
         "any average is tracked",
         _FIRST_LOOK,
-        "and is_as_reported(average, price, prices))",
-        "and True)",
+        "    return average is not None and is_as_reported(average, price, prices, holding.tick)",
+        "    return True",
         _LEGS,
     ),
     Mutant(
@@ -603,7 +610,7 @@ MUTANTS = (
     Mutant(
         "the trades explain any price",
         _EXITS,
-        "    return average is not None and is_as_reported(average, holding.entry_price, [price, *_prices(trades)])",
+        "    return average is not None and is_as_reported(average, holding.entry_price, read, holding.tick)",
         "    return True",
         _LEGS,
     ),
@@ -626,14 +633,14 @@ MUTANTS = (
         _EXITS,
         "    if not seen.held or _is_same(tracked, reads) or _explains(tracked, rest, reads):",
         "    if True:",
-        _LEGS,
+        _TABLE,
     ),
     Mutant(
         "no entry shows late of a position that has ended",
         _EXITS,
         "return tuple(late) if settled and _viewed(tracked, rest, seen.held).ended else ()",
         "return ()",
-        _LEGS,
+        _TABLE,
     ),
     Mutant(
         "a flip is not explained",

@@ -40,6 +40,7 @@ class Seen(NamedTuple):
     smallest: int = 0
     spot: bool = False
     later: int | None = None
+    tick: Decimal = Decimal(0)
 
 
 # The table, as the design says it.
@@ -143,8 +144,11 @@ def unchanged(c: Seen) -> bool:
 
 
 def explained(c: Seen, trades: tuple[int, ...]) -> bool:
+    """The mean to the last place that the venue is known to write, once for each price in it."""
     mean = average(c.held_then, trades)
-    return c.held > 0 and same_id(c) and mean is not None and rounded(mean) == c.price
+    place = min(Decimal(1).scaleb(int(c.price.as_tuple().exponent)), c.tick or Decimal(1))
+    most = Fraction(place) * (1 + sum(each > 0 for each in trades))
+    return c.held > 0 and same_id(c) and mean is not None and (mean == c.price or abs(mean - Fraction(c.price)) < most)
 
 
 @cache
@@ -207,7 +211,7 @@ def decided(c: Seen, *, mine: int = 0) -> tuple[Decision, Tracked, Reads]:
         Decimal(S), Decimal(c.held_then), Decimal(TRACKED_AT), c.tracked_id, frozenset({"t0"}),
         entry_known=c.entry_known, spot=c.spot, ours=ours, later=later,
     )  # fmt: skip
-    holding = Holding(LEG, Decimal(c.held), c.price, Decimal(1), False, "USDT", c.id, Decimal(c.smallest))
+    holding = Holding(LEG, Decimal(c.held), c.price, Decimal(1), False, "USDT", c.id, Decimal(c.smallest), tick=c.tick)
     reads = Reads(holding if c.held else None, trades_of(c.trades, mine))
     return decide(tracked, reads, settled=c.settled, whole=c.whole), tracked, reads
 
@@ -276,14 +280,14 @@ def orders(entries: int, exits: int) -> set[tuple[int, ...]]:
 
 
 def prices(held: int, trades: tuple[int, ...]) -> set[Decimal]:
-    """Unchanged, changed, explained by all trades, and by those without the oldest one, or two."""
-    means = [average(held, trades[count:]) for count in range(3)]
-    return {Decimal(TRACKED_AT), OTHER, *(rounded(mean) for mean in means if mean is not None)}
+    """Unchanged, changed, explained by all trades, and by those without the oldest one, or two; that without places."""
+    means = [mean for count in range(3) if (mean := average(held, trades[count:])) is not None]
+    return {Decimal(TRACKED_AT), OTHER, *map(rounded, means), *(Decimal(int(mean)) for mean in means[:1])}
 
 
 @pytest.mark.parametrize("held_then", HELD_THEN)
 def test_every_combination_is_decided_as_the_table_says(held_then: int) -> None:
-    """Sizes below, at and above S; reads that agree or not; prices and ids; late entries; and no row is left out."""
+    """Sizes below, at and above S; reads that agree or not; prices, ticks, ids; late entries; no row is left out."""
     counts: Counter[str] = Counter()
     for entries, exits, held in itertools.product(AMOUNTS, AMOUNTS, HELD):
         for trades in orders(entries, exits):
@@ -295,6 +299,8 @@ def test_every_combination_is_decided_as_the_table_says(held_then: int) -> None:
                         check(c._replace(unseen=2), counts)
                     if not known:
                         check(c._replace(smallest=3), counts)
+                    if price == int(price) != TRACKED_AT:
+                        check(c._replace(tick=Decimal("0.01")), counts)
     acts = {2: "ended left look unsettled", 3: "send left look unsettled", 4: "send look"}
     acts[5] = "send left look rebase unsettled"
     reached = {f"{row} {act}" for row, some in acts.items() for act in some.split()}
@@ -408,3 +414,24 @@ def test_an_average_that_the_venue_rounds_at_every_entry_is_the_same(off: Decima
     assert exact - average > Decimal("0.05")  # off by several cents
     holding = Holding(LEG, held, average - off, Decimal(1), False, "USDT")
     assert is_explained(tracked, holding, entries) is (not off)
+
+
+@pytest.mark.parametrize(
+    ("reported", "tick", "same"),
+    [
+        ("102", "0", True),  # it may be a venue of whole numbers
+        ("102", "1", True),
+        ("102", "0.01", False),
+        ("102.67", "0.01", True),
+        ("102.66", "0.01", True),
+        ("102.6", "0.01", False),
+        ("102.66666667", "1", True),  # averages may have more places than prices
+        ("102.66666600", "1", False),
+    ],
+)
+def test_an_average_is_written_in_as_many_places_as_prices_are(reported: str, tick: str, same: bool) -> None:
+    """Three and six contracts at whole prices; where a tick says how many places those have, fewer do not do."""
+    tracked = Tracked(Decimal(3), Decimal(3), Decimal(100))
+    entry = Trade("entry", None, Fill("t", None, Decimal(104), Decimal(6), Decimal(0), "USDT", 0))
+    holding = Holding(LEG, Decimal(9), Decimal(reported), Decimal(1), False, "USDT", tick=Decimal(tick))
+    assert is_explained(tracked, holding, [entry]) is same

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import pytest
 
 from poslock.exchange.port import Holding, Leg
-from poslock.guard.first_look import entry_fee, first_look, is_complete
+from poslock.guard.first_look import entry_fee, first_look, is_complete, verified
 from poslock.position import Fill, Trade
 
 if TYPE_CHECKING:
@@ -40,14 +40,17 @@ def holding(contracts: int, price: str = "100", position_id: str | None = None) 
         (6, (10, -4), (), True, 6),
         (10, (3, -3, 10), (), True, 10),
         (5, (-5, 10), (), True, 5),  # it came from the other side of flat
+        (4, (-10, 4), (), True, 4),  # and this one from what was held before the trades that were asked for
         (10, (), (), False, 10),
         (10, (4,), (), False, 10),
         (10, (4,), ("o0",), False, 10),  # the rest is older than the trades that were asked for, or does not show yet
         (10, (10,), ("o9",), False, 10),
-        (15, (10, 5), ("o0",), True, 10),
+        (15, (10, 5), ("o0",), True, 15),
+        (12, (10, 5, -3), ("o0",), True, 15),
+        (12, (10, -3, 5), ("o0",), True, 10),
         (6, (10, -4), ("o0",), True, 10),
         (10, (10, -4), ("o0",), False, 14),  # the holding is from before the exit
-        (10, (10, 5), ("o0",), False, 5),  # or from before the entry
+        (10, (10, 5), ("o0",), False, 10),  # or from before the entry
     ],
 )
 def test_when_holding_and_trades_fit(
@@ -65,20 +68,56 @@ def test_when_holding_and_trades_fit(
         (5, (1, 4, -3, 6), None, False),  # from before the last two; else the leg would have begun with -3
         (8, (3, 1, 4, -4, 5), None, False),
         (8, (1, 4, -3, 6), None, True),
-        (10, (10, -10, 10), None, True),  # whichever it is from, the same is held
-        (10, (10, -10, 10), "p1", False),  # but not the same position
+        (10, (10, -10, 10), None, False),  # the same is held, but what is between them may not show yet
+        (10, (10, -10, 10), "p1", False),  # nor is it the same position
+        (10, (10, 3, -3), None, False),
         (10, (3, -3, 10), "p1", True),
     ],
 )
 def test_a_holding_that_may_be_from_before_the_newest_trades(
     held: int, shown: Sequence[int], position_id: str | None, complete: bool
 ) -> None:
-    """It fits without them, and another size or position would be tracked: it is read again."""
+    """It fits without them, and another size or position would be tracked, or other trades: it is read again."""
     look = first_look(holding(held, position_id=position_id), trades(*shown), (), 0)
     assert is_complete(look, ()) is complete
 
 
-def test_a_price_that_the_older_trades_give_exactly() -> None:
+@pytest.mark.parametrize(
+    ("held", "shown"),
+    [(6, (3, 4)), (4, (1, 4)), (3, (3, -3, 5)), (4, (1, 2, -3, 5)), (3, (-10, 4)), (4, (-10, 1, 4))],
+)
+def test_an_exit_that_does_not_show_is_waited_for(held: int, shown: Sequence[int]) -> None:
+    """The trades reach flat all the same, but only if the leg had been on its other side."""
+    assert not is_complete(first_look(holding(held), trades(*shown), (), 0), ())
+
+
+@pytest.mark.parametrize(
+    ("held", "shown", "named", "known"),
+    [
+        (10, (10,), (), True),
+        (5, (-5, 10), (), True),
+        (4, (-10, 4), (), False),  # 10 were held before: one of the entries that led to them may show late
+        (4, (-10, 4), ("o1",), True),
+    ],
+)
+def test_no_entry_shows_late_where_the_trades_lead_from_flat(
+    held: int, shown: Sequence[int], named: Sequence[str], known: bool
+) -> None:
+    """All that is held is explained; a trade that shows later came later."""
+    look = first_look(holding(held), trades(*shown), named, 0)
+    assert is_complete(look, named)
+    assert verified(look).leg.entry_known is known
+
+
+def test_what_was_added_next_is_held_at_the_venues_price() -> None:
+    """The price at the entry alone is nowhere to be read; without it any price would do later."""
+    shown = [_trade(0, 10, 100), _trade(1, 5, 103), _trade(2, -3, 100)]
+    leg = first_look(holding(12, "101"), shown, ("o0",), 0).leg
+    assert (leg.held, leg.entry_price) == (Decimal(15), Decimal(101))
+    assert [each.fill.trade_id for each in leg.baseline] == ["t0", "t1"]
+
+
+def test_a_price_that_the_older_trades_give_as_well() -> None:
     """Where idle zeros are left out, 100 may be something near it; the holding may be from before the last two."""
     shown = [*trades(3, -2), _trade(2, 2, 101)]
     assert not is_complete(first_look(holding(3), shown, (), 0), ())

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
+from random import Random
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -27,6 +28,8 @@ from prove.actor import FOLDER, Call, Raised
 from prove.close_scenes import SCENES as CLOSE_SCENES
 from prove.disk import Disk
 from prove.explore import Violation, explore, walk
+from prove.legs_truth import APART, EMPTY, GRANTED, REPLACED
+from prove.legs_venue import NEVER, Rules, Sight, Venue
 from prove.market import ID
 from prove.mutants import MUTANTS, ROOT, Mutant, caught, copied
 from prove.report import mutant, scene
@@ -303,6 +306,39 @@ def test_no_cause_that_a_leg_is_excused_by_hides_a_broken_look(
     assert legs.caught(2_000) == ""
     monkeypatch.setattr(first_look, name, broken)
     assert legs.caught(2_000)
+
+
+LATE = 1
+
+
+def read_of(*facts: tuple[int, int], is_empty: bool = False) -> tuple[object, ...]:
+    """What both reads show after trades of so many contracts, each with how late it shows."""
+    luck = Random(0)  # noqa: S311  # to be repeated
+    venue = Venue(luck, Rules(one_way=True))
+    for contracts, shows in facts:
+        venue.trade(contracts, 100, shows=shows)
+    sight = Sight(venue, luck)
+    holding = sight.read()
+    shown = [(each.effect, each.fill.contracts, each.fill.price) for each in sight.trades]
+    return None if is_empty else holding, shown
+
+
+@pytest.mark.parametrize(
+    ("one", "another"),
+    [
+        pytest.param(read_of((6, 0), (-6, 0)), read_of((6, 0), (2, LATE), (-6, 0), is_empty=True), id=EMPTY),
+        pytest.param(read_of((1, 0), (-1, 0)), read_of((1, 0), (-1, NEVER), (1, NEVER), (-1, 0)), id=REPLACED),
+        pytest.param(read_of((1, 0), (-2, 0)), read_of((1, 0), (-1, NEVER), (-2, 0)), id=f"{REPLACED}, and a flip"),
+    ],
+)
+def test_two_worlds_that_read_the_same(one: tuple[object, ...], another: tuple[object, ...]) -> None:
+    """Flat, or not; the exit that shows is the position's, or is not. All of it happened between two looks."""
+    assert one == another
+
+
+def test_each_cause_that_a_leg_is_excused_by_is_on_the_design_page() -> None:
+    page = " ".join((ROOT / "docs/design.md").read_text("utf-8").lower().split())
+    assert [cause for cause in (*GRANTED, *APART) if cause not in page] == []
 
 
 def test_what_an_unverified_track_costs_is_counted_apart() -> None:

@@ -10,7 +10,8 @@ Purpose: no contract is sold that came after the position ended, none that someb
 while some of it is held.
 
 Not protected: a fact that is newer than both reads; entries at the very same price whose trades do not show; trades
-that the venue never shows, together with a holding that lags. The model in `prove.legs` counts them.
+that the venue never shows, together with a holding that lags, or in whose place others show; an empty list by mistake
+while an entry does not show. The model in `prove.legs` counts them, and the design page says why no rule can tell.
 
 Trades are told apart by their ids. No clock of ours and no time of the venue's is looked at.
 """
@@ -41,9 +42,9 @@ class Tracked:
 
     ``contracts`` is S and ``held`` is B. ``entry_price`` and ``position_id`` are the venue's own at that time, None if
     it said none. ``baseline`` holds the ids of trades that B contains, and of those that another position has booked.
-    ``entry_known`` says that no entry can show late: the bot named its entry orders, and B was verified. ``ours`` is
-    what the orders of this close, and reduces before it, have filled so far, by client order id. ``later`` is what the
-    venue held when a later position was tracked on the leg, None if there is none.
+    ``entry_known`` says that no entry can show late: B was verified, and the bot named its entry orders, or the trades
+    led from flat to B. ``ours`` is what the orders of this close, and reduces before it, have filled so far, by client
+    order id. ``later`` is what the venue held when a later position was tracked on the leg, None if there is none.
     """
 
     contracts: Decimal
@@ -348,7 +349,8 @@ def _explains(tracked: Tracked, trades: Sequence[Trade], reads: Reads) -> bool:
     if price is None or holding.entry_price is None:
         return True
     average = averaged(tracked.held, price, trades, inverse=tracked.inverse)
-    return average is not None and is_as_reported(average, holding.entry_price, [price, *_prices(trades)])
+    read = [price, *_prices(trades)]
+    return average is not None and is_as_reported(average, holding.entry_price, read, holding.tick)
 
 
 def _late_entry(tracked: Tracked, reads: Reads, seen: LegView, *, settled: bool) -> tuple[str, ...]:
@@ -415,18 +417,19 @@ def averaged(contracts: Decimal, price: Decimal, trades: Sequence[Trade], *, inv
     return price
 
 
-def is_as_reported(average: Decimal, reported: Decimal, prices: Sequence[Decimal]) -> bool:
+def is_as_reported(average: Decimal, reported: Decimal, prices: Sequence[Decimal], tick: Decimal) -> bool:
     """Whether *reported* is *average* in as many places as the venue writes prices; *prices* are those averaged.
 
-    Venues round averages, and JSON leaves out idle zeros: the most places of any price on the market count. A venue
-    that goes on from an average that it has rounded is off by up to one of the last place for each of them.
+    Venues round averages, and JSON leaves out idle zeros: the most places of any price on the market count, or those of
+    the *tick*, 0 if there is none. A venue that goes on from an average that it has rounded is off by up to one of the
+    last place for each of them.
     (test_an_average_that_the_venue_rounds_at_every_entry_is_the_same)
     """
     if average == reported:
         return True
-    last = min(int(price.as_tuple().exponent) for price in (reported, *prices))
+    last = Decimal(1).scaleb(min(int(price.as_tuple().exponent) for price in (reported, *prices)))
     with localcontext(Context(prec=_AVERAGE_DIGITS)):
-        return abs(average - reported) < Decimal(len(prices)).scaleb(last)
+        return abs(average - reported) < len(prices) * (min(last, tick) if tick else last)
 
 
 def _prices(trades: Sequence[Trade]) -> list[Decimal]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, replace
 from decimal import Context, Decimal, localcontext
 from typing import TYPE_CHECKING
@@ -39,7 +40,7 @@ def first_look(
     trades_since_ms: int,
     booked: frozenset[str] = frozenset(),
 ) -> FirstLook:
-    """What is held and which trades led to it. With entry orders, later trades than theirs are not in it.
+    """What is held and which trades led to it. With entry orders, the first exit behind them and what follows is not.
 
     Those that another position has *booked* are: no later look counts them for this one.
     """
@@ -47,6 +48,10 @@ def first_look(
     shown = _orders(trades)
     if entry_order_ids and all(each in shown for each in entry_order_ids):
         last, known = 1 + max(number for number, trade in enumerate(trades) if _is_of(trade, entry_order_ids)), True
+        # What was added next is in B: O is min(S, B + N) - E either way, and the price of B is the venue's own then.
+        # (test_what_was_added_next_is_held_at_the_venues_price)
+        while last < len(trades) and trades[last].effect == "entry":
+            last += 1
     # Added to by hand, then its take-profit filled, then booked; what is left is tracked with the order that added it:
     # the take-profit came after that, and is not this position's. (test_what_was_added_is_tracked_after_the_rest_ended)
     later = [trade for trade in trades[last:] if trade.fill.trade_id not in booked]
@@ -62,13 +67,20 @@ def first_look(
 def is_complete(look: FirstLook, entry_order_ids: Sequence[str], contracts: Decimal = Decimal(0)) -> bool:
     """Whether the holding and the trades fit: run back from what is held, they reach flat and give the entry price.
 
-    They do not if the holding may be from before the newest trades. One of less than *contracts*, which are to be
-    tracked, is; and a leg that did not begin flat may be read as one that did, without these.
+    They do not if the holding may be from before the newest trades: one of less than *contracts*, which are to be
+    tracked, is. Nor if the leg had been on its other side before: it was not, where an exit does not show yet.
     """
     held, trades = look.leg.held, [*look.trades, *look.later]
     if held <= 0 or held < contracts or (entry_order_ids and not look.leg.entry_known):
         return False
-    return _fits(look.holding, trades) and not _may_be_old(look.holding, trades)
+    may_be_another = _may_lack_an_exit(look.holding, trades) or _may_be_old(look.holding, trades)
+    return _fits(look.holding, trades) and not may_be_another
+
+
+def verified(look: FirstLook) -> FirstLook:
+    """*look* where holding and trades fit: no entry can show late if they lead from flat to all that is held."""
+    leads_from_flat = _began(look.holding, [*look.trades, *look.later]) == 0
+    return replace(look, leg=replace(look.leg, entry_known=look.leg.entry_known or leads_from_flat))
 
 
 def unverified(look: FirstLook) -> FirstLook:
@@ -76,7 +88,7 @@ def unverified(look: FirstLook) -> FirstLook:
     return replace(look, leg=replace(look.leg, entry_known=False))
 
 
-def _fits(holding: Holding, trades: Sequence[Trade], *, exactly: bool = False) -> bool:
+def _fits(holding: Holding, trades: Sequence[Trade]) -> bool:
     size, start, price = holding.contracts, len(trades), holding.entry_price
     with localcontext(EXACT):
         while size > 0 and start:
@@ -88,22 +100,35 @@ def _fits(holding: Holding, trades: Sequence[Trade], *, exactly: bool = False) -
     first, *rest = trades[start:]
     average = averaged(EXACT.add(first.fill.contracts, size), first.fill.price, rest, inverse=holding.inverse)
     prices = [each.fill.price for each in trades[start:] if each.effect == "entry"]
-    return average == price or (not exactly and average is not None and is_as_reported(average, price, prices))
+    return average is not None and is_as_reported(average, price, prices, holding.tick)
+
+
+def _began(holding: Holding, trades: Sequence[Trade]) -> Decimal:
+    """What the leg had held before *trades*, below 0 on its other side."""
+    return EXACT.subtract(holding.contracts, _sum(trades))
+
+
+def _may_lack_an_exit(holding: Holding, trades: Sequence[Trade]) -> bool:
+    """Whether the leg would have come from its other side, and not from flat; so it looks without an exit as well.
+
+    (test_an_exit_that_does_not_show_is_waited_for)
+    """
+    began = _began(holding, trades)
+    with localcontext(EXACT):
+        return began != 0 and min(itertools.accumulate(map(_signed, trades), initial=began)) < 0
 
 
 def _may_be_old(holding: Holding, trades: Sequence[Trade]) -> bool:
-    """Whether the holding fits as well without the newest *trades*, and that would make a difference.
+    """Whether the holding fits as well without the newest *trades*: they sum to 0, or the leg had not begun flat.
 
-    It would if the leg had begun with another size then; or if the venue has ids, and the position another one now.
+    Between them something may be that neither shows.
     (test_a_holding_that_may_be_from_before_the_newest_trades)
     """
-    is_exact = _fits(holding, trades, exactly=True)
     with localcontext(EXACT):
-        began, since = holding.contracts - _sum(trades), Decimal(0)
+        began, since = _began(holding, trades), Decimal(0)
         for last in range(len(trades) - 1, 0, -1):
             since += _signed(trades[last])
-            differs = began if since else holding.position_id
-            if (differs or not is_exact) and _fits(holding, trades[:last], exactly=not differs):
+            if (began or not since) and _fits(holding, trades[:last]):
                 return True
     return False
 

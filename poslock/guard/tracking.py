@@ -29,7 +29,7 @@ from poslock.errors import (
 )
 from poslock.exchange.port import Holding, Leg
 from poslock.guard.admission import NoHold
-from poslock.guard.first_look import FirstLook, entry_fee, first_look, is_complete, unverified
+from poslock.guard.first_look import FirstLook, entry_fee, first_look, is_complete, unverified, verified
 from poslock.ledger.journal import CloseKey, LegAtTracking
 from poslock.position import EXACT, Position
 
@@ -285,7 +285,7 @@ class Tracking:
                 booked = await self._booked_on(leg, trades) if entry_order_ids else frozenset[str]()
                 look = first_look(holding, trades, entry_order_ids, now_ms - _HOUR_MS, booked)
                 if is_complete(look, entry_order_ids, contracts):
-                    return look
+                    return verified(look)
             is_enough = holding is not None and (not verify or self._exchange.spot)
             seen = holding, [each.fill.trade_id for each in trades]
             last, unchanged = seen, unchanged if seen == last else 0.0

@@ -30,7 +30,8 @@ class LegAtTracking:
 
     ``held`` are its contracts, ``entry_price`` and ``position_id`` the venue's own, None if it said none. ``baseline``
     are the trades that ``held`` contains, as far as they were asked for: from ``trades_since_ms`` on, in venue time.
-    ``entry_known`` says that the bot named its entry orders, and that they are in the baseline.
+    ``entry_known`` says that no entry of ``held`` can show later: the orders that the bot named are in the baseline, or
+    its trades lead from flat to ``held``.
     """
 
     held: Decimal
