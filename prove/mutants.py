@@ -289,6 +289,13 @@ MUTANTS = (
         _CLOSES,
     ),
     Mutant(
+        "an order that shows in part counts as filled whole",
+        _MACHINE,
+        "if watch.shown(client_id) >= order.contracts:",
+        "if watch.shown(client_id):",
+        ("two closes, partial fills",),
+    ),
+    Mutant(
         "a change that was under way is not waited for",
         _TALK,
         "if change.number in self._shown or may_be_denied_for <= 0:",

@@ -72,6 +72,18 @@ def test_a_close_asks_sends_sweeps_and_books(account: Account) -> None:
     account.assert_closed_once(position)
 
 
+def test_an_order_that_shows_in_part_is_asked_for_before_the_next_one(account: Account) -> None:
+    """Until it has ended it may still fill, so what was seen beside it is no reason for another one."""
+    position = account.open()
+    venue = Venue(account, liquidity=6, remainder_rests=0.2)
+    venue.guard.close_position("btc-1")
+    first, second = [number for number, name in enumerate(venue.calls) if name == "place"]
+    between = venue.calls[first + 1 : second]
+    assert between[:4] == ["open_orders", "holding", "trades", "order"]
+    assert between[-2:] == ["holding", "trades"]
+    account.assert_closed_once(position, orders=2)
+
+
 def test_a_short_position_closes_too(account: Account) -> None:
     """Bought back, gained by the fall."""
     position = account.open(side="short")

@@ -76,6 +76,12 @@ class Watch:
         """Whether the venue has shown a trade that the ledger does not have."""
         return len(self.trades) + len(self.late) > len(self._history.trades)
 
+    def shown(self, client_order_id: str) -> Decimal:
+        """How many contracts an order of ours has filled, as far as the trades show."""
+        with localcontext(EXACT):
+            fills = [each.fill for each in self.trades if each.fill.client_order_id == client_order_id]
+            return sum((each.contracts for each in fills), Decimal(0))
+
     @property
     def request(self) -> Call:
         """The question for the trades of the leg."""
