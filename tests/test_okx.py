@@ -11,7 +11,14 @@ import pytest
 from loopback.desk import LONG, SHORT, SYMBOL, Desk
 from loopback.server import Reply
 from poslock import UnsupportedMarket
-from poslock.errors import ExchangeUnavailable, NothingToReduce, OrderRefused, OutcomeUnknown, RequestExpired
+from poslock.errors import (
+    ExchangeUnavailable,
+    NothingToReduce,
+    OrderRefused,
+    OutcomeUnknown,
+    RateLimited,
+    RequestExpired,
+)
 from poslock.exchange.port import Leg
 from venue_cases import OKX, okx_failed, okx_refusal, okx_said, opened
 
@@ -124,6 +131,46 @@ def test_an_order_with_two_triggers_is_swept(desk: Desk) -> None:
     pair(desk)
     guard.close_position("btc-1")
     desk.assert_closed_once(guard, leg)
+
+
+def several(desk: Desk, count: int) -> list[Any]:
+    """So many stop orders of the bot's, as they were asked for."""
+    desk.hold()
+    stops = [desk.stop("stop_loss", f"s{number}", at=57_000 - number, contracts=1) for number in range(count)]
+    for each in stops:
+        desk.exchange.place_stop(each)
+    return stops
+
+
+def test_several_conditional_orders_are_cancelled_by_one_request(desk: Desk) -> None:
+    """Ten, which is the most that one may be for; plain orders by one each."""
+    several(desk, 11)
+    desk.hand.rest(LONG, 2)
+    desk.exchange.cancel_all(desk.exchange.open_orders(LONG))
+    assert sorted(len(each.params) for each in desk.sent("cancel") if "algos" in each.path) == [1, 10]
+    assert len(desk.sent("cancel")) == 3
+    assert desk.exchange.open_orders(LONG) == []
+
+
+def test_of_several_cancels_each_is_judged_by_itself(desk: Desk) -> None:
+    """One order has ended: that is no error, and the others are cancelled."""
+    several(desk, 3)
+    resting = desk.exchange.open_orders(LONG)
+    desk.exchange.cancel_all(resting[1:2])
+    desk.exchange.cancel_all(resting)
+    desk.exchange.cancel_all(resting)
+    assert desk.exchange.open_orders(LONG) == []
+
+
+@pytest.mark.parametrize("top", ["1", "2"])
+def test_of_several_cancels_the_worst_is_told(desk: Desk, top: str) -> None:
+    """Beside one that has ended, and perhaps one that was carried out, one that was turned away for rate."""
+    several(desk, 3)
+    rows = [{"algoId": "", "algoClOrdId": "", "sCode": code, "sMsg": ""} for code in ("51400", "50011", "51400")]
+    rows[2]["sCode"] = {"1": "51400", "2": "0"}[top]
+    desk.strike("cancel", Reply(200, {"code": top, "msg": "", "data": rows}))
+    with pytest.raises(RateLimited):
+        desk.exchange.cancel_all(desk.exchange.open_orders(LONG))
 
 
 def test_a_conditional_order_that_is_triggering_cannot_be_cancelled(desk: Desk) -> None:
