@@ -50,6 +50,7 @@ _ADMISSION, _TRACKING = "poslock/guard/admission.py", "poslock/guard/tracking.py
 _FIRST_LOOK = "poslock/guard/first_look.py"
 _SETTLING = "poslock/guard/settling.py"
 _HANDS = ("a close and a re-entry", "a close and a hand")
+_UNLISTED = ("a close and a change, unlisted", "a close and a re-entry, unlisted")
 _LEFT = ("a reduce and a re-entry", "a change and a re-entry")
 _NEXT = ("the next one is tracked", "the next at the same price", "the next after an unsettled")
 
@@ -294,6 +295,20 @@ MUTANTS = (
         "if watch.shown(client_id) >= order.contracts:",
         "if watch.shown(client_id):",
         ("two closes, partial fills",),
+    ),
+    Mutant(
+        "what is cancelled unlisted is cancelled before the position is over",
+        _LEG,
+        "        if not self._session.cancels_unlisted:\n",
+        "        await self.cancel()\n        if not self._session.cancels_unlisted:\n",
+        _UNLISTED,
+    ),
+    Mutant(
+        "what the venue denies at an unlisted cancel counts as cancelled",
+        _TALK,
+        "self._listed.update(numbers[each.client_order_id] for each in taken)",
+        "self._listed.update(numbers[each.client_order_id] for each in orders)",
+        _UNLISTED[:1],
     ),
     Mutant(
         "a change that was under way is not waited for",

@@ -152,25 +152,66 @@ def test_several_conditional_orders_are_cancelled_by_one_request(desk: Desk) -> 
     assert desk.exchange.open_orders(LONG) == []
 
 
-def test_of_several_cancels_each_is_judged_by_itself(desk: Desk) -> None:
+@pytest.mark.parametrize("unlisted", [False, True])
+def test_of_several_cancels_each_is_judged_by_itself(desk: Desk, *, unlisted: bool) -> None:
     """One order has ended: that is no error, and the others are cancelled."""
-    several(desk, 3)
+    stops = several(desk, 3)
     resting = desk.exchange.open_orders(LONG)
-    desk.exchange.cancel_all(resting[1:2])
-    desk.exchange.cancel_all(resting)
-    desk.exchange.cancel_all(resting)
+    ended = [each for each in resting if each.client_order_id == "s1"]
+    desk.exchange.cancel_all(ended)
+    if unlisted:
+        assert desk.exchange.cancel_stops(stops) == [stops[0], stops[2]]
+        assert desk.exchange.cancel_stops(stops) == []
+    else:
+        desk.exchange.cancel_all(resting)
+        desk.exchange.cancel_all(resting)
     assert desk.exchange.open_orders(LONG) == []
 
 
 @pytest.mark.parametrize("top", ["1", "2"])
-def test_of_several_cancels_the_worst_is_told(desk: Desk, top: str) -> None:
+@pytest.mark.parametrize("unlisted", [False, True])
+def test_of_several_cancels_the_worst_is_told(desk: Desk, top: str, *, unlisted: bool) -> None:
     """Beside one that has ended, and perhaps one that was carried out, one that was turned away for rate."""
-    several(desk, 3)
+    stops = several(desk, 3)
     rows = [{"algoId": "", "algoClOrdId": "", "sCode": code, "sMsg": ""} for code in ("51400", "50011", "51400")]
     rows[2]["sCode"] = {"1": "51400", "2": "0"}[top]
     desk.strike("cancel", Reply(200, {"code": top, "msg": "", "data": rows}))
     with pytest.raises(RateLimited):
-        desk.exchange.cancel_all(desk.exchange.open_orders(LONG))
+        if unlisted:
+            desk.exchange.cancel_stops(stops)
+        else:
+            desk.exchange.cancel_all(desk.exchange.open_orders(LONG))
+
+
+def test_stop_orders_are_cancelled_by_their_client_order_ids(desk: Desk) -> None:
+    """By nothing else; the rows of the answer need not repeat them, unless some have failed."""
+    stops = several(desk, 2)
+
+    def without_names(body: Any) -> Any:
+        return {**body, "data": [{**row, "algoClOrdId": ""} for row in body["data"]]}
+
+    desk.answer_otherwise("cancel", without_names, times=2)
+    assert desk.exchange.cancel_stops(stops[:1]) == stops[:1]
+    assert desk.exchange.cancel_stops(stops) == []
+    assert desk.sent("cancel")[0].params == [{"instId": "BTC-USDT-SWAP", "algoClOrdId": "s0"}]
+    assert desk.exchange.open_orders(LONG) == []
+
+
+def test_a_stop_order_that_is_denied_is_not_said_to_be_cancelled(desk: Desk) -> None:
+    """The venue has it all the same."""
+    stops = several(desk, 2)
+    desk.venue.denies = 60.0
+    assert desk.exchange.cancel_stops(stops) == []
+    assert len(desk.exchange.open_orders(LONG)) == 2
+
+
+def test_a_server_that_knows_no_client_order_ids_at_a_cancel(desk: Desk) -> None:
+    """It refuses them; what rests is found and cancelled by its id."""
+    guard, leg = desk.tracked(exits=True)
+    desk.strike("cancel", okx_failed(51000, "Parameter algoId error"))
+    guard.close_position("btc-1")
+    assert [list(each.params[0]) for each in desk.sent("cancel")] == [["instId", "algoClOrdId"], ["instId", "algoId"]]
+    desk.assert_closed_once(guard, leg)
 
 
 def test_a_conditional_order_that_is_triggering_cannot_be_cancelled(desk: Desk) -> None:

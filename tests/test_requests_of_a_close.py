@@ -33,8 +33,7 @@ pytestmark = [
 in_each_state = pytest.mark.parametrize("state", ["warm", "idle", "new"])
 
 LOOK = 2  # requests: the position and its trades
-# OKX answers each of six kinds of conditional orders by itself, and the last read asks for all of them.
-MOST_REQUESTS = {"mexc": 18, "binance": 16, "bybit": 16, "okx": 18}
+MOST_REQUESTS = {"mexc": 18, "binance": 16, "bybit": 16, "okx": 16}
 IDLE_MS = 600_000
 LONGEST, LEASE = 10, 60
 

@@ -6,10 +6,10 @@ Purpose: whatever happened before, and wherever the last closer died, running it
 close, one booking and no order left; it only ever goes forward, because a venue cannot undo an accepted order.
 
 Sequence: look at the leg; journal the order (`sending`, with the token, and with it the intent) and only then send it;
-list what rests; look again, and if the trades do not show the order whole, wait for its end and look once more; what is
-left goes out as the next attempt under its own id; when the table says that the position is over, journal that
-(`filled`), cancel what was listed before, look once more, book. If one look does not decide, the intent is journaled by
-itself.
+list what rests, unless the venue cancels ours without; look again, and if the trades do not show the order whole, wait
+for its end and look once more; what is left goes out as the next attempt under its own id; when the table says that the
+position is over, journal that (`filled`), cancel what was listed before or is ours, look once more, book. If one look
+does not decide, the intent is journaled by itself.
 
 Crash behaviour: each step is journaled before the next begins, so the next owner enters at the journaled step. An order
 that may have been sent is asked for by its client order id, never sent blindly; its id is the same in every process.
@@ -253,9 +253,7 @@ class Close:
         if order is None:
             return None, None
         if order.contracts >= decision.contracts:
-            # Nothing may be left by this order.
-            [listed] = await self._session.ask_together(self._sweep.request, hurries=True)
-            await self._sweep.take(listed)
+            await self._sweep.prepare()  # nothing may be left by this order
         if order.state == "open":
             await self._session.wait(FIRST_PAUSE)
             seen = await self._seen(watch, first=False)
@@ -362,7 +360,7 @@ class Close:
             if over.act == "left":
                 await sweep.own()
                 return await self._book(watch, over, await self._received(watch))
-            await session.cancel(*(sweep.listed or ()))
+            await sweep.cancel()
             await session.wait(pause)
             funding = self._funding(watch)
             now, (listed, received) = await watch.glance(beside=(sweep.request, funding))

@@ -270,6 +270,22 @@ class Sweep:
         """The question for what rests, to be asked beside others."""
         return self._session.exchange.open_orders, (self._session.leg,)
 
+    async def prepare(self) -> None:
+        """List what rests before the leg is seen to be over, so that it may be cancelled at once then.
+
+        Not where ours are cancelled unlisted: of what others have rested there the last read tells.
+        """
+        if not self._session.cancels_unlisted:
+            [listed] = await self._session.ask_together(self.request, hurries=True)
+            await self.take(listed)
+
+    async def cancel(self) -> None:
+        """Cancel what was listed before the leg was seen to be over; what is ours, if nothing was."""
+        # Ours were placed before that, so they protect nothing that came later.
+        if self.listed is None and self._session.cancels_unlisted:
+            await self._session.cancel_stops()
+        await self._session.cancel(*(self.listed or ()))
+
     async def take(self, listed: Sequence[Order]) -> list[Order]:
         """What is to be cancelled, by the answer to `request`."""
         # By their ids too: a venue that denies a new order for a while denies it in its list.

@@ -4,9 +4,12 @@ Sizes are contracts. An order must name the margin mode of the position that it 
 reduce-only; in long/short mode the side of the position and that of the order say that it closes. Either way the venue
 refuses a size beyond what is held instead of cutting it down, also when a stop order triggers: one that was placed
 before a part of the position was taken off is too large for the rest. Conditional orders ("algos") have ids and lists
-of their own; up to ten of them are cancelled by one request.
+of their own; up to ten of them are cancelled by one request, which may name each by its id or by its client's.
 
-Source: the venue's documentation of its API v5. What it leaves open is said where it matters.
+Source: the venue's documentation of its API v5. What it leaves open is said where it matters. That a conditional order
+is cancelled by ``algoClOrdId`` is documented of late ("Either algoId or algoClOrdId is required", as the client library
+OKX.Api quotes it; ccxt sends it, too); before, ``algoId`` was the only one. A server that does not know it refuses the
+request, and what rests is listed and cancelled by its ids then.
 """
 
 from __future__ import annotations
@@ -66,6 +69,7 @@ class Okx(Swap):
 
     # The documentation names no length.
     denies_for: ClassVar[float] = 10.0
+    cancels_unlisted: ClassVar = True
     public: ClassVar = ("public",)
     private: ClassVar = ("private",)
     symbol: ClassVar = "instId"
@@ -132,6 +136,11 @@ class Okx(Swap):
         )
         if refused is not None:
             raise refused
+
+    async def cancel_stops(self, orders: Sequence[StopOrder]) -> list[StopOrder]:
+        names = [{"instId": self._id(each.leg), "algoClOrdId": each.client_order_id} for each in orders]
+        taken = [each for part in await self.client.together(*self._cancels(names)) for each in part]
+        return [order for order, name in zip(orders, names, strict=True) if name in taken]
 
     async def funding(self, leg: Leg, since_ms: int, until_ms: int) -> Decimal:
         """Funding received by *leg*. Bills do not name the leg: a long one receives when the rate is below zero."""
@@ -228,17 +237,20 @@ class Okx(Swap):
         signed_at_ms += window_ms - _TIMESTAMP_MS
         return await super()._post(path, body, read, signed_at_ms, _TIMESTAMP_MS)
 
-    def _cancels(self, asked: Sequence[dict[str, str]]) -> list[Coroutine[Any, Any, None]]:
-        """Requests that cancel conditional orders."""
+    def _cancels(self, asked: Sequence[dict[str, str]]) -> list[Coroutine[Any, Any, list[dict[str, str]]]]:
+        """Requests that cancel conditional orders; of each those that it *asked* for and the venue had."""
         return [self._cancel_algos(asked[start : start + _CANCELS]) for start in range(0, len(asked), _CANCELS)]
 
-    async def _cancel_algos(self, asked: Sequence[dict[str, str]]) -> None:
-        def read(found: list[dict[str, Any]]) -> None:
-            for row in found:
-                if row["sCode"] not in codes.KNOWN.ended:
-                    rows.done(row)
+    async def _cancel_algos(self, asked: Sequence[dict[str, str]]) -> list[dict[str, str]]:
+        def read(found: list[dict[str, Any]]) -> list[dict[str, str]]:
+            taken = [row for row in found if row["sCode"] not in codes.KNOWN.ended and rows.done(row)]
+            if len(taken) == len(asked):
+                return [*asked]
+            # Whether the rows come in the order of the request is not documented, nor whether they repeat this id.
+            names = {row["algoClOrdId"] for row in taken}
+            return [each for each in asked if each.get("algoClOrdId") in names]
 
-        await self._cancel("trade/cancel-algos", [*asked], read)
+        return await self._cancel("trade/cancel-algos", [*asked], read) or []
 
     async def _plain(self, leg: Leg, number: str, wanted: str) -> Order | None:
         """A plain order by an id of it, None if the venue says that there is none."""
