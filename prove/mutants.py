@@ -299,8 +299,8 @@ MUTANTS = (
     Mutant(
         "what is cancelled unlisted is cancelled before the position is over",
         _LEG,
-        "        if not self._session.cancels_unlisted:\n",
-        "        await self.cancel()\n        if not self._session.cancels_unlisted:\n",
+        "        if session.cancels_unlisted and may_rest(",
+        "        await self.cancel()\n        if session.cancels_unlisted and may_rest(",
         _UNLISTED,
     ),
     Mutant(

@@ -110,6 +110,16 @@ def test_orders_of_others_are_swept_after_the_own_ones(account: Account) -> None
     account.assert_closed_once(position)
 
 
+def test_where_nothing_of_ours_rests_the_orders_of_others_are_listed_before(account: Account) -> None:
+    """So they go at once when the leg is flat."""
+    position = account.open()
+    venue = Venue(account, cancels_unlisted=True)
+    venue.guard.close_position("btc-1")
+    swept = [each for each in venue.calls if each.startswith(("cancel", "open_orders"))]
+    assert swept == ["open_orders", "cancel", "cancel", "open_orders"]
+    account.assert_closed_once(position)
+
+
 @pytest.mark.parametrize(
     "error", [OrderRefused("no such parameter"), OutcomeUnknown("cut"), ExchangeUnavailable("cut")]
 )

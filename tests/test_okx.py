@@ -130,6 +130,7 @@ def test_an_order_with_two_triggers_is_swept(desk: Desk) -> None:
     guard, leg = desk.tracked()
     pair(desk)
     guard.close_position("btc-1")
+    assert [len(each.params) for each in desk.sent("cancel")] == [1]
     desk.assert_closed_once(guard, leg)
 
 
@@ -181,6 +182,14 @@ def test_of_several_cancels_the_worst_is_told(desk: Desk, top: str, *, unlisted:
             desk.exchange.cancel_stops(stops)
         else:
             desk.exchange.cancel_all(desk.exchange.open_orders(LONG))
+
+
+def test_a_list_that_succeeded_in_part_is_no_list(desk: Desk) -> None:
+    """Only operations have outcomes of their own; what is missing of a list may rest."""
+    desk.hold()
+    desk.strike("algos", Reply(200, {"code": "2", "msg": "", "data": []}))
+    with pytest.raises(ExchangeUnavailable):
+        desk.exchange.open_orders(LONG)
 
 
 def test_stop_orders_are_cancelled_by_their_client_order_ids(desk: Desk) -> None:

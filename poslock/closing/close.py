@@ -6,7 +6,7 @@ Purpose: whatever happened before, and wherever the last closer died, running it
 close, one booking and no order left; it only ever goes forward, because a venue cannot undo an accepted order.
 
 Sequence: look at the leg; journal the order (`sending`, with the token, and with it the intent) and only then send it;
-list what rests, unless the venue cancels ours without; look again, and if the trades do not show the order whole, wait
+list what rests, unless ours is cancelled without; look again, and if the trades do not show the order whole, wait
 for its end and look once more; what is left goes out as the next attempt under its own id; when the table says that the
 position is over, journal that (`filled`), cancel what was listed before or is ours, look once more, book. If one look
 does not decide, the intent is journaled by itself.

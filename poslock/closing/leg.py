@@ -20,7 +20,7 @@ from decimal import Decimal, localcontext
 from typing import TYPE_CHECKING
 
 from poslock.closing.exits import Decision, LegView, Reads, Tracked, averaged, blind, decide, view
-from poslock.closing.session import LONGEST_PAUSE, Session, pauses
+from poslock.closing.session import LONGEST_PAUSE, Session, may_rest, pauses
 from poslock.errors import ExchangeUnavailable
 from poslock.exchange.port import Order, RecentTrades
 from poslock.position import EXACT, grown
@@ -273,11 +273,13 @@ class Sweep:
     async def prepare(self) -> None:
         """List what rests before the leg is seen to be over, so that it may be cancelled at once then.
 
-        Not where ours are cancelled unlisted: of what others have rested there the last read tells.
+        Not where some are ours and cancelled unlisted: if there are any others the last read tells.
         """
-        if not self._session.cancels_unlisted:
-            [listed] = await self._session.ask_together(self.request, hurries=True)
-            await self.take(listed)
+        session = self._session
+        if session.cancels_unlisted and may_rest((await session.standing()).changes):
+            return
+        [listed] = await session.ask_together(self.request, hurries=True)
+        await self.take(listed)
 
     async def cancel(self) -> None:
         """Cancel what was listed before the leg was seen to be over; what is ours, if nothing was."""
