@@ -200,6 +200,19 @@ SCENES = (
     Scene("three closes", ("closer", "closer", "closer"), Bounds(crashes=2, jumps=1, preemptions=2)),
     Scene("a close and a change", ("closer", "changer"), Bounds(crashes=1, jumps=1, faults=1, preemptions=2)),
     Scene(
+        "a close and a change, unlisted",
+        ("closer", "changer"),
+        Bounds(crashes=1, jumps=1, faults=1, preemptions=2),
+        {"cancels_unlisted": True},
+    ),
+    Scene(
+        "a close and a re-entry, unlisted",
+        ("closer", "closer"),
+        Bounds(crashes=1, faults=1, deeds=(ALL, SAME), acts=2, preemptions=1),
+        {"cancels_unlisted": True},
+        before=("changer",),
+    ),
+    Scene(
         "a close and a hand",
         ("closer", "closer"),
         Bounds(crashes=1, deeds=(FOUR, ALL, MORE), acts=2, lags=1, preemptions=1),

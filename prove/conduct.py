@@ -17,6 +17,8 @@ from prove.account import held, number, run
 from prove.explore import Violation
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from poslock.exchange.port import Order, StopOrder
     from poslock.position import Trade
     from prove.account import Account, Kept
@@ -55,6 +57,17 @@ def expect_not_anothers(market: Market, process: int, order: Order, mind: Mind) 
     contracts, _ = held(told)
     if contracts and (run(told, start, kept.contracts).ended or contracts > kept.contracts):
         raise Violation(f"process {process} cancels order {order.order_id}, and {contracts} contracts are held")
+
+
+def expect_over(market: Market, process: int, orders: Sequence[StopOrder], mind: Mind) -> None:
+    """Orders were cancelled unlisted: the position's own, after both reads had shown that it is over."""
+    kept, start = _of(market, mind)
+    if not {each.client_order_id for each in orders} <= kept.own:
+        raise Violation(f"process {process} cancels unlisted, and not all of it is its position's own")
+    shown = [each for each in market.account.until(mind.trades) if number(each) not in market.unseen]
+    contracts, _ = held(_told(market.account, mind))
+    if contracts or not run(shown, start, kept.contracts).ended:
+        raise Violation(f"process {process} cancels unlisted, and it was not shown that the position is over")
 
 
 def expect_swept(market: Market, process: int, mind: Mind) -> None:

@@ -44,7 +44,7 @@ ENTRY_PRICE = 60_000
 LATER_PRICE = 59_000
 FUNDING = Decimal(-3)  # paid while the position is open
 ORDERS = frozenset({"place", "place_stop"})
-WRITES = ORDERS | {"cancel"}
+WRITES = ORDERS | {"cancel", "cancel_stops"}
 FAULTS = ("answer lost", "request lost", "request late")
 LAGS = ("the holding is late", "the trades are late", "both are late")
 SETTLES_WITHIN = 2.0
@@ -216,6 +216,8 @@ class Market(Disk):
             conduct.expect_its_own(self, self.books.account_at(before), process, args[0], mind)
         if method == "cancel" and self.venue != before:
             conduct.expect_not_anothers(self, process, args[0], mind)
+        if method == "cancel_stops" and self.venue != before:
+            conduct.expect_over(self, process, args[0], mind)
         return answer
 
     def _shows(self, trade: Trade, lag: Lag | None) -> bool:

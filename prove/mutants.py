@@ -55,6 +55,7 @@ _FIRST_LOOK = "poslock/guard/first_look.py"
 _SETTLING = "poslock/guard/settling.py"
 _HANDS = ("a close and a re-entry", "a close and a hand")
 _BLOCKED = ("a blocked close and a re-entry",)
+_UNLISTED = ("a close and a change, unlisted", "a close and a re-entry, unlisted")
 _LEFT = ("a reduce and a re-entry", "a change and a re-entry")
 _NEXT = ("the next one is tracked", "the next at the same price", "the next after an unsettled")
 
@@ -291,6 +292,27 @@ MUTANTS = (
         "        self.listed = ours if self._session.exchange.spot else [*listed, *more]\n",
         "        self.listed = []\n",
         _CLOSES,
+    ),
+    Mutant(
+        "an order that shows in part counts as filled whole",
+        _MACHINE,
+        "if watch.shown(client_id) >= order.contracts:",
+        "if watch.shown(client_id):",
+        ("two closes, partial fills",),
+    ),
+    Mutant(
+        "what is cancelled unlisted is cancelled before the position is over",
+        _LEG,
+        "        if session.cancels_unlisted and may_rest(",
+        "        await self.cancel()\n        if session.cancels_unlisted and may_rest(",
+        _UNLISTED,
+    ),
+    Mutant(
+        "what the venue denies at an unlisted cancel counts as cancelled",
+        _TALK,
+        "self._listed.update(numbers[each.client_order_id] for each in taken)",
+        "self._listed.update(numbers[each.client_order_id] for each in orders)",
+        _UNLISTED[:1],
     ),
     Mutant(
         "a change that was under way is not waited for",

@@ -57,7 +57,7 @@ _CANCEL_TRAVELS_NS = 3 * 10**9
 _ALL_ARRIVED = 10.0
 LOOKS = ("order", "stop")
 ORDERS = ("place", "place_stop")
-WRITES = (*ORDERS, "cancel", "cancel_all")
+WRITES = (*ORDERS, "cancel", "cancel_all", "cancel_stops")
 _KILLS = ("killed before", "killed, request late", "killed after")
 
 Operation: TypeAlias = "Callable[[Operations], Coroutine[Any, Any, object]]"
@@ -144,15 +144,16 @@ class Door:
 
     def ask(self, exchange: Any, method: str, *args: Any) -> Any:
         """What the account answers now."""
+        if method == "cancel_stops":
+            args = ([each for each in args[0] if not self._denies(each.client_order_id)],)
         try:
             answer = getattr(exchange, method)(*args)
         except DuplicateClientOrderId as error:  # not every venue would have noticed
             raise AssertionError("an order was sent again that the venue has") from error
         if method in ORDERS:
             self._taken_ns[args[0].client_order_id] = self.world.now_ns
-        if method in LOOKS and answer is not None:
-            denied_until_ns = self._taken_ns.get(answer.client_order_id, 0) + self.world.exchange.denies_for * 1e9
-            return None if self.world.now_ns < denied_until_ns else answer
+        if method in LOOKS and answer is not None and self._denies(answer.client_order_id):
+            return None
         return answer
 
     def ask_in_vain(self, kind: Kind, exchange: Any, method: str, *args: Any) -> Any:
@@ -177,6 +178,10 @@ class Door:
         method, args = request
         with suppress(ExchangeError):
             self.ask(self.world.exchange, method, *args)
+
+    def _denies(self, client_order_id: str | None) -> bool:
+        denied_until_ns = self._taken_ns.get(client_order_id or "", 0) + self.world.exchange.denies_for * 1e9
+        return self.world.now_ns < denied_until_ns
 
     def resting(self, leg: Leg) -> list[tuple[str, Decimal | None]]:
         """The kinds and prices of all orders that rest and would reduce *leg*."""

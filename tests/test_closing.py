@@ -72,6 +72,92 @@ def test_a_close_asks_sends_sweeps_and_books(account: Account) -> None:
     account.assert_closed_once(position)
 
 
+def test_an_order_that_shows_in_part_is_asked_for_before_the_next_one(account: Account) -> None:
+    """Until it has ended it may still fill, so what was seen beside it is no reason for another one."""
+    position = account.open()
+    venue = Venue(account, liquidity=6, remainder_rests=0.2)
+    venue.guard.close_position("btc-1")
+    first, second = [number for number, name in enumerate(venue.calls) if name == "place"]
+    between = venue.calls[first + 1 : second]
+    assert between[:4] == ["open_orders", "holding", "trades", "order"]
+    assert between[-2:] == ["holding", "trades"]
+    account.assert_closed_once(position, orders=2)
+
+
+# Where the venue cancels by client order ids.
+
+
+def test_own_orders_are_cancelled_before_anything_is_listed(account: Account) -> None:
+    """After the look that shows flat; the list comes once, in the end."""
+    position = protected(account)
+    venue = Venue(account, cancels_unlisted=True)
+    venue.guard.close_position("btc-1")
+    look = ["holding", "trades"]
+    asked = ["prepare", *look, "place", *look, "cancel_stops", *look, "open_orders", "funding"]
+    assert venue.calls == asked
+    account.assert_closed_once(position)
+
+
+def test_orders_of_others_are_swept_after_the_own_ones(account: Account) -> None:
+    """The last read finds them, and there is another one after it."""
+    position = account.open()
+    venue = Venue(account, cancels_unlisted=True)
+    venue.guard.modify_position("btc-1", take_profit=65_000)
+    venue.guard.close_position("btc-1")
+    after = venue.calls[venue.calls.index("place") :]
+    swept = [each for each in after if each.startswith(("cancel", "open_orders"))]
+    assert swept == ["cancel_stops", "open_orders", "cancel", "open_orders"]
+    account.assert_closed_once(position)
+
+
+def test_where_nothing_of_ours_rests_the_orders_of_others_are_listed_before(account: Account) -> None:
+    """So they go at once when the leg is flat."""
+    position = account.open()
+    venue = Venue(account, cancels_unlisted=True)
+    venue.guard.close_position("btc-1")
+    after, look = venue.calls[venue.calls.index("place") + 1 :], ["holding", "trades"]
+    assert after == ["open_orders", *look, "cancel", "cancel", *look, "open_orders", "funding"]
+    account.assert_closed_once(position)
+
+
+@pytest.mark.parametrize(
+    "error", [OrderRefused("no such parameter"), OutcomeUnknown("cut"), ExchangeUnavailable("cut")]
+)
+def test_own_orders_that_are_not_cancelled_unlisted_are_listed(account: Account, error: Exception) -> None:
+    """The reads decide: what the last one shows is cancelled by its id."""
+    position = protected(account)
+    venue = Venue(account, Strike("cancel_stops", "before", error), cancels_unlisted=True)
+    venue.guard.close_position("btc-1")
+    assert [each for each in venue.calls if each.startswith("cancel")] == ["cancel_stops", "cancel", "cancel"]
+    account.assert_closed_once(position)
+
+
+def test_an_own_order_is_not_cancelled_unlisted_while_something_is_held(account: Account) -> None:
+    """A position that was entered again by the time of the look keeps the stop-loss; the take-profit goes."""
+    protected(account)
+    venue = Venue(account, cancels_unlisted=True)
+
+    def place(order: CloseOrder) -> Order:
+        placed = venue.exchange.place(order)
+        account.exchange.open_position(order.leg.symbol, order.leg.side, 3)
+        return placed
+
+    venue.instead["place"] = place
+    closed = venue.guard.close_position("btc-1")
+    assert closed.left_at_venue == 3
+    assert "cancel_stops" not in venue.calls
+    assert [each.family for each in account.exchange.open_orders(Leg("BTC/USDT:USDT", "long"))] == ["stop_loss"]
+
+
+def protected(account: Account) -> Position:
+    """An open position with a stop-loss and a take-profit of its own, and none of others."""
+    position = account.open()
+    for order in account.exchange.open_orders(leg_of(position)):
+        account.exchange.cancel(order)
+    account.guard.modify_position("btc-1", stop_loss=57_000, take_profit=66_000)
+    return position
+
+
 def test_a_short_position_closes_too(account: Account) -> None:
     """Bought back, gained by the fall."""
     position = account.open(side="short")

@@ -13,6 +13,7 @@ from poslock import ClosedPosition, InvalidChange, PaperExchange, Position, Posi
 from venue import LEG, SYMBOL
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from poslock.exchange.port import Leg, Order, StopOrder
@@ -24,22 +25,30 @@ class Account:
     """A paper account, in which 15 contracts are held and 10 of them tracked, on a clock that runs as anybody sleeps.
 
     Its stop orders have no client order id in the list, and are not found for ten seconds after they were placed; if it
-    *lists* none of those either.
+    *lists* none of those either. If it *cancels_unlisted*, it does not do so either.
     """
 
-    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, *, lists: bool, held: int = 15) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        *,
+        lists: bool,
+        cancels_unlisted: bool = False,
+        held: int = 15,
+    ) -> None:
         self.now = 1e9
         self.denies_for = _DENIES_FOR
         monkeypatch.setattr("poslock.bridge.time.sleep", self._sleep)
-        self.paper = PaperExchange(
-            folder / "venue.db", denies_for=_DENIES_FOR, settles_within=1.0, clock=lambda: self.now
-        )
+        terms: Any = {"settles_within": 1.0, "clock": lambda: self.now, "cancels_unlisted": cancels_unlisted}
+        self.paper = PaperExchange(folder / "venue.db", denies_for=_DENIES_FOR, **terms)
         self.paper.set_price(SYMBOL, 60_000)
         self.paper.open_position(SYMBOL, "long", held)
         self._lists = lists
         self._placed_at: dict[str, float] = {}
         venue: Any = StruckExchange(self.paper)
         venue.instead.update(place_stop=self._place_stop, stop=self._stop, open_orders=self._open_orders)
+        venue.instead["cancel_stops"] = self._cancel_stops
         self.guard = PositionGuard(venue, lock_dir=folder / "locks")
         self.guard.track(Position("btc-1", SYMBOL, "long", 10, 60_000))
 
@@ -62,6 +71,9 @@ class Account:
     def _open_orders(self, leg: Leg) -> list[Order]:
         listed = self.paper.open_orders(leg)
         return [replace(each, client_order_id=None) for each in listed if self._lists or not self._is_denied(each)]
+
+    def _cancel_stops(self, orders: Sequence[StopOrder]) -> list[StopOrder]:
+        return self.paper.cancel_stops([each for each in orders if self._stop(each) is not None])
 
     def _is_denied(self, order: Order) -> bool:
         return self.now < self._placed_at.get(order.order_id, 0) + self.denies_for
@@ -113,9 +125,12 @@ def test_a_stop_loss_that_was_just_placed_protects_the_position(account: Account
     assert account.paper.held(LEG) == 15
 
 
-def test_on_a_leg_of_its_own_what_was_just_placed_goes_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not listed, and not found: replaced, and swept."""
-    account = Account(tmp_path, monkeypatch, lists=False, held=10)
+@pytest.mark.parametrize("unlisted", [False, True])
+def test_on_a_leg_of_its_own_what_was_just_placed_goes_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, unlisted: bool
+) -> None:
+    """Not listed, and not found, nor cancelled by its id: replaced, and swept."""
+    account = Account(tmp_path, monkeypatch, lists=False, cancels_unlisted=unlisted, held=10)
     account.guard.modify_position("btc-1", stop_loss=57_000)
     account.guard.modify_position("btc-1", stop_loss=58_000)
     account.now += _DENIES_FOR

@@ -53,6 +53,16 @@ def test_a_close(stage: Stage) -> None:
     stage.tell(Story(close, (close, recover), finish), opened(stage.folder))
 
 
+def test_a_close_that_cancels_unlisted(stage: Stage) -> None:
+    """By their client order ids, as soon as the leg is flat; the venue denies none of them any more, or all."""
+    for settles in (True, False):
+        world = opened(stage.folder, cancels_unlisted=True)
+        Owner(world).run(modify(stop_loss=58_000, take_profit=64_000))
+        if settles:
+            world.settle()
+        stage.tell(Story(close, (recover, close), finish_close, one_in=4), world)
+
+
 def test_a_close_in_parts(stage: Stage) -> None:
     """The venue fills a part, and the rest of the order stays for a while: no part is sent twice."""
     story = Story(close, (recover, close), finish_close, one_in=6)
@@ -87,7 +97,9 @@ def test_a_change_of_both_prices(stage: Stage) -> None:
 
 def test_a_close_after_a_change_that_was_stopped(stage: Stage) -> None:
     """The close drops what the change has left to do, and leaves nothing of it."""
-    stage.tell(Story(_SET, (close,), finish_close, one_in=4), opened(stage.folder))
+    for unlisted in (False, True):
+        world = opened(stage.folder, cancels_unlisted=unlisted)
+        stage.tell(Story(_SET, (close,), finish_close, one_in=4), world)
 
 
 def test_a_removal(stage: Stage) -> None:

@@ -11,7 +11,14 @@ import pytest
 from loopback.desk import LONG, SHORT, SYMBOL, Desk
 from loopback.server import Reply
 from poslock import UnsupportedMarket
-from poslock.errors import ExchangeUnavailable, NothingToReduce, OrderRefused, OutcomeUnknown, RequestExpired
+from poslock.errors import (
+    ExchangeUnavailable,
+    NothingToReduce,
+    OrderRefused,
+    OutcomeUnknown,
+    RateLimited,
+    RequestExpired,
+)
 from poslock.exchange.port import Leg
 from venue_cases import OKX, okx_failed, okx_refusal, okx_said, opened
 
@@ -123,6 +130,96 @@ def test_an_order_with_two_triggers_is_swept(desk: Desk) -> None:
     guard, leg = desk.tracked()
     pair(desk)
     guard.close_position("btc-1")
+    assert [len(each.params) for each in desk.sent("cancel")] == [1]
+    desk.assert_closed_once(guard, leg)
+
+
+def several(desk: Desk, count: int) -> list[Any]:
+    """So many stop orders of the bot's, as they were asked for."""
+    desk.hold()
+    stops = [desk.stop("stop_loss", f"s{number}", at=57_000 - number, contracts=1) for number in range(count)]
+    for each in stops:
+        desk.exchange.place_stop(each)
+    return stops
+
+
+def test_several_conditional_orders_are_cancelled_by_one_request(desk: Desk) -> None:
+    """Ten, which is the most that one may be for; plain orders by one each."""
+    several(desk, 11)
+    desk.hand.rest(LONG, 2)
+    desk.exchange.cancel_all(desk.exchange.open_orders(LONG))
+    assert sorted(len(each.params) for each in desk.sent("cancel") if "algos" in each.path) == [1, 10]
+    assert len(desk.sent("cancel")) == 3
+    assert desk.exchange.open_orders(LONG) == []
+
+
+@pytest.mark.parametrize("unlisted", [False, True])
+def test_of_several_cancels_each_is_judged_by_itself(desk: Desk, *, unlisted: bool) -> None:
+    """One order has ended: that is no error, and the others are cancelled."""
+    stops = several(desk, 3)
+    resting = desk.exchange.open_orders(LONG)
+    ended = [each for each in resting if each.client_order_id == "s1"]
+    desk.exchange.cancel_all(ended)
+    if unlisted:
+        assert desk.exchange.cancel_stops(stops) == [stops[0], stops[2]]
+        assert desk.exchange.cancel_stops(stops) == []
+    else:
+        desk.exchange.cancel_all(resting)
+        desk.exchange.cancel_all(resting)
+    assert desk.exchange.open_orders(LONG) == []
+
+
+@pytest.mark.parametrize("top", ["1", "2"])
+@pytest.mark.parametrize("unlisted", [False, True])
+def test_of_several_cancels_the_worst_is_told(desk: Desk, top: str, *, unlisted: bool) -> None:
+    """Beside one that has ended, and perhaps one that was carried out, one that was turned away for rate."""
+    stops = several(desk, 3)
+    rows = [{"algoId": "", "algoClOrdId": "", "sCode": code, "sMsg": ""} for code in ("51400", "50011", "51400")]
+    rows[2]["sCode"] = {"1": "51400", "2": "0"}[top]
+    desk.strike("cancel", Reply(200, {"code": top, "msg": "", "data": rows}))
+    with pytest.raises(RateLimited):
+        if unlisted:
+            desk.exchange.cancel_stops(stops)
+        else:
+            desk.exchange.cancel_all(desk.exchange.open_orders(LONG))
+
+
+def test_a_list_that_succeeded_in_part_is_no_list(desk: Desk) -> None:
+    """Only operations have outcomes of their own; what is missing of a list may rest."""
+    desk.hold()
+    desk.strike("algos", Reply(200, {"code": "2", "msg": "", "data": []}))
+    with pytest.raises(ExchangeUnavailable):
+        desk.exchange.open_orders(LONG)
+
+
+def test_stop_orders_are_cancelled_by_their_client_order_ids(desk: Desk) -> None:
+    """By nothing else; the rows of the answer need not repeat them, unless some have failed."""
+    stops = several(desk, 2)
+
+    def without_names(body: Any) -> Any:
+        return {**body, "data": [{**row, "algoClOrdId": ""} for row in body["data"]]}
+
+    desk.answer_otherwise("cancel", without_names, times=2)
+    assert desk.exchange.cancel_stops(stops[:1]) == stops[:1]
+    assert desk.exchange.cancel_stops(stops) == []
+    assert desk.sent("cancel")[0].params == [{"instId": "BTC-USDT-SWAP", "algoClOrdId": "s0"}]
+    assert desk.exchange.open_orders(LONG) == []
+
+
+def test_a_stop_order_that_is_denied_is_not_said_to_be_cancelled(desk: Desk) -> None:
+    """The venue has it all the same."""
+    stops = several(desk, 2)
+    desk.venue.denies = 60.0
+    assert desk.exchange.cancel_stops(stops) == []
+    assert len(desk.exchange.open_orders(LONG)) == 2
+
+
+def test_a_server_that_knows_no_client_order_ids_at_a_cancel(desk: Desk) -> None:
+    """It refuses them; what rests is found and cancelled by its id."""
+    guard, leg = desk.tracked(exits=True)
+    desk.strike("cancel", okx_failed(51000, "Parameter algoId error"))
+    guard.close_position("btc-1")
+    assert [list(each.params[0]) for each in desk.sent("cancel")] == [["instId", "algoClOrdId"], ["instId", "algoId"]]
     desk.assert_closed_once(guard, leg)
 
 

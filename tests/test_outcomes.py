@@ -283,6 +283,7 @@ def test_a_cancel_that_comes_after_the_fill_is_no_error(account: Account, refusa
     venue.scripted.update(
         place=lambda order: as_seen(venue.real.place(order)),
         order=lambda *args: as_seen(venue.real.order(*args)),
+        trades=lambda *args: venue.real.trades(*args) if canceled else [],
         cancel=cancel,
     )
     closed = venue.guard.close_position("btc-1")

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 NAMES = {"mexc": "MEXC", "binance": "Binance USD-M", "bybit": "Bybit", "okx": "OKX"}
 _STATES = {"warm": "warm", "idle": "idle for 10 min", "new": "new process"}
-_MOST_REQUESTS = {"mexc": 18, "okx": 20}
+_MOST_REQUESTS = {"mexc": 18}
 _USUALLY_MOST_REQUESTS, _MOST_ROUND_TRIPS, _MOST_COMMITS = 16, 8, 3
 _LEGEND = (
     "Closes at servers of the venues on this machine, with a stop-loss and a take-profit resting.",

@@ -6,9 +6,10 @@ Purpose: whatever happened before, and wherever the last closer died, running it
 close, one booking and no order left; it only ever goes forward, because a venue cannot undo an accepted order.
 
 Sequence: look at the leg; journal the order (`sending`, with the token, and with it the intent) and only then send it;
-wait for its end, and list what rests; look again, and what is left goes out as the next attempt under its own id; when
-the table says that the position is over, journal that (`filled`), cancel what was listed before, look once more, book.
-If one look does not decide, the intent is journaled by itself.
+list what rests, unless ours is cancelled without; look again, and if the trades do not show the order whole, wait
+for its end and look once more; what is left goes out as the next attempt under its own id; when the table says that the
+position is over, journal that (`filled`), cancel what was listed before or is ours, look once more, book. If one look
+does not decide, the intent is journaled by itself.
 
 Crash behaviour: each step is journaled before the next begins, so the next owner enters at the journaled step. An order
 that may have been sent is asked for by its client order id, never sent blindly; its id is the same in every process.
@@ -22,7 +23,7 @@ Errors: `CloseUnsettled` when the venue does not explain what became of the posi
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -117,8 +118,8 @@ class Close:
 
     async def _gone_on(self, first: First, version: int, placed: Order | ExchangeError) -> ClosedPosition:
         watch, attempt = first.watch, first.dispatch.attempt
-        order = await self._followed(watch, await self._judged(attempt, placed), first.decision)
-        return await self._end(watch, await self._flatten(watch, version, attempt, order, sent=1))
+        order, seen = await self._followed(watch, await self._judged(attempt, placed), first.decision)
+        return await self._end(watch, await self._flatten(watch, version, attempt, order, sent=1, seen=seen))
 
     async def _run(self, watch: Watch, standing: Standing) -> ClosedPosition:
         session, journal = self._session, standing.close
@@ -131,7 +132,7 @@ class Close:
         unseen = self._unseen(watch, standing)
         if unseen is not None and session.side_by_side:
             await session.ask(session.exchange.refresh)
-        return await self._end(watch, await self._flatten(watch, standing.version, attempt, order, unseen=unseen))
+        return await self._end(watch, await self._flatten(watch, standing.version, attempt, order, seen=unseen))
 
     async def look(self) -> Decision:
         """What follows for a close that was begun, with nothing sent; the reason is in the ledger if it cannot end."""
@@ -159,17 +160,17 @@ class Close:
         order: Order | None,
         *,
         sent: int = 0,
-        unseen: Decision | None = None,
+        seen: Decision | None = None,
     ) -> Decision:
         """Close what the leg shows of the position until the table says that it is over.
 
         *attempt* is the last one, *order* what became of it, None if the venue has none; *version* is what is known of
-        the position. *unseen* is to be sent without a look.
+        the position. *seen* is what follows, where no look is needed for that.
         """
         session, fruitless = self._session, 0
         while True:
-            decision, unseen = unseen or await self._decided(watch, first=attempt is None), None
-            if decision is None:
+            decision = seen or await self._seen(watch, first=attempt is None)
+            if decision.act in {"look", "rebase"}:
                 # It may take a while: whoever comes next is to know that it is wanted.
                 version = await self._begun(version)
                 decision = await watch.decision(whole=self._whole, first=attempt is None)
@@ -197,17 +198,17 @@ class Close:
             version = await session.tell(self._ledger.sending, dispatch)
             attempt = dispatch.attempt
             placed = await self._judged(attempt, await self.placed(request))
-            order = await self._followed(watch, placed, decision)
+            order, seen = await self._followed(watch, placed, decision)
             sent += 1
         why = f"{decision.contracts} contracts were left after the last order{self._refusal}"
         raise session.unsettled("sending", why)
 
-    async def _decided(self, watch: Watch, *, first: bool) -> Decision | None:
-        """What follows from one look, None if it takes more of them. As long as nothing is sent, it hurries."""
+    async def _seen(self, watch: Watch, *, first: bool) -> Decision:
+        """What follows from one look. As long as nothing is sent, it hurries."""
         self._session.hurries = first
         decision, _ = await watch.glance(whole=self._whole, first=first)
         self._session.hurries = False
-        return None if decision.act in {"look", "rebase"} else decision
+        return decision
 
     async def _begun(self, version: int) -> int:
         """The version that follows *version*, with the position closing."""
@@ -249,20 +250,24 @@ class Close:
         watch.ours[order.client_order_id or ""] = order.filled
         return order
 
-    async def _followed(self, watch: Watch, order: Order | None, decision: Decision) -> Order | None:
-        """As `_ended`; what rests is listed on the way, because it is swept next if nothing is left by this order."""
-        session, sweep = self._session, self._sweep
-        if order is None or order.contracts < decision.contracts:
-            return await self._ended(watch, order)
-        asked: Call = (session.exchange.order, (session.leg, order.client_order_id or ""))
-        if order.state != "open":
-            [listed] = await session.ask_together(sweep.request, hurries=True)
-        else:
-            await session.wait(FIRST_PAUSE)
-            later, listed = await session.ask_together(asked, sweep.request, hurries=True)
-            order = later or order
-        await sweep.take(listed)
-        return await self._ended(watch, order)
+    async def _followed(
+        self, watch: Watch, order: Order | None, decision: Decision
+    ) -> tuple[Order | None, Decision | None]:
+        """As `_ended`; and what follows, if a look has told by its trades that the order is filled whole."""
+        if order is None:
+            return None, None
+        if order.contracts >= decision.contracts:
+            await self._sweep.prepare()  # nothing may be left by this order
+        if order.state == "open":
+            await self._session.wait(FIRST_PAUSE)
+            seen = await self._seen(watch, first=False)
+            # Of an order that shows in part only it is not known what it may still fill, so what was seen is no reason
+            # for another one. (test_an_order_that_shows_in_part_is_asked_for_before_the_next_one)
+            client_id = order.client_order_id or ""
+            if watch.shown(client_id) >= order.contracts:
+                watch.ours[client_id] = order.contracts
+                return replace(order, state="filled", filled=order.contracts), seen
+        return await self._ended(watch, order), None
 
     async def _dispatch(
         self, watch: Watch, last: Attempt | None, ended: Order | None, decision: Decision, version: int
@@ -359,7 +364,7 @@ class Close:
             if over.act == "left":
                 await sweep.own()
                 return await self._book(watch, over, await self._received(watch))
-            await session.cancel(*(sweep.listed or ()))
+            await sweep.cancel()
             await session.wait(pause)
             funding = self._funding(watch)
             now, (listed, received) = await watch.glance(beside=(sweep.request, funding))

@@ -20,7 +20,7 @@ from decimal import Decimal, localcontext
 from typing import TYPE_CHECKING
 
 from poslock.closing.exits import Decision, LegView, Reads, Tracked, averaged, blind, decide, view
-from poslock.closing.session import LONGEST_PAUSE, Session, pauses
+from poslock.closing.session import LONGEST_PAUSE, Session, may_rest, pauses
 from poslock.errors import ExchangeUnavailable
 from poslock.exchange.port import Order, RecentTrades
 from poslock.position import EXACT, grown
@@ -75,6 +75,12 @@ class Watch:
     def has_news(self) -> bool:
         """Whether the venue has shown a trade that the ledger does not have."""
         return len(self.trades) + len(self.late) > len(self._history.trades)
+
+    def shown(self, client_order_id: str) -> Decimal:
+        """How many contracts an order of ours has filled, as far as the trades show."""
+        with localcontext(EXACT):
+            fills = [each.fill for each in self.trades if each.fill.client_order_id == client_order_id]
+            return sum((each.contracts for each in fills), Decimal(0))
 
     @property
     def request(self) -> Call:
@@ -268,6 +274,24 @@ class Sweep:
     def request(self) -> Call:
         """The question for what rests, to be asked beside others."""
         return self._session.exchange.open_orders, (self._session.leg,)
+
+    async def prepare(self) -> None:
+        """List what rests before the leg is seen to be over, so that it may be cancelled at once then.
+
+        Not where some are ours and cancelled unlisted: if there are any others the last read tells.
+        """
+        session = self._session
+        if session.cancels_unlisted and may_rest((await session.standing()).changes):
+            return
+        [listed] = await session.ask_together(self.request, hurries=True)
+        await self.take(listed)
+
+    async def cancel(self) -> None:
+        """Cancel what was listed before the leg was seen to be over; what is ours, if nothing was."""
+        # Ours were placed before that, so they protect nothing that came later.
+        if self.listed is None and self._session.cancels_unlisted:
+            await self._session.cancel_stops()
+        await self._session.cancel(*(self.listed or ()))
 
     async def take(self, listed: Sequence[Order]) -> list[Order]:
         """What is to be cancelled, by the answer to `request`."""

@@ -123,7 +123,7 @@ class Session:
 
     ``change`` is the kind of change that is under way, empty in a close. ``aside`` is to be said of any end that does
     not come. ``hurries`` as long as a closing order waits for what is asked. ``side_by_side`` says that the exchange is
-    a `poslock.exchange.port.SideBySide`.
+    a `poslock.exchange.port.SideBySide`, ``cancels_unlisted`` that it is a `poslock.exchange.port.CancelsUnlisted`.
     """
 
     def __init__(self, means: Means, hold: Hold, standing: Standing, token: int) -> None:
@@ -135,12 +135,14 @@ class Session:
         self.hurries = False
         # By name: isinstance does not see what an exchange that stands for another one passes on.
         self.side_by_side = getattr(means.exchange, "side_by_side", False) is True
+        self.cancels_unlisted = getattr(means.exchange, "cancels_unlisted", False) is True
         self.exchange: Any = means.exchange  # for threads or for tasks: `Ports.venue` knows what to do with either
         self._standing: Standing | None = standing
         self._hold = hold
         self._patience = Patience(means.longest_look)
         self._shown: set[int] = set()  # the changes whose orders the venue has shown, and does not deny any more
-        self._listed: set[int] = set()  # those that its list has shown: what is not there any more does not rest
+        # Those that its list has shown, or whose cancel it has taken: what is not in a later list does not rest.
+        self._listed: set[int] = set()
 
     @property
     def leg(self) -> Leg:
@@ -341,12 +343,19 @@ class Session:
         together = self.side_by_side
         method = self.exchange.cancel_all if together else self.exchange.cancel
         for which in [orders] if together and orders else orders:
-            try:
-                await self.venue(method, which)
-            except RateLimited as error:
-                await self.wait_out(error)
-            except (OrderRefused, OutcomeUnknown, ExchangeUnavailable):
-                pass  # filled or gone meanwhile, or not
+            await self._cancelled(method, which)
+
+    async def cancel_stops(self) -> None:
+        """The same for all exit orders that changes have placed, unlisted, where the exchange `cancels_unlisted`."""
+        may = may_rest((await self.standing()).changes)
+        numbers = {each.client_order_id: each.number for each in may}
+        orders = tuple(
+            self.stop_order(each, each.trigger_price, 0, 0) for each in may if each.trigger_price is not None
+        )
+        if orders:
+            self.log(f"cancels {', '.join(each.client_order_id for each in orders)}", step="cancel")
+            taken = await self._cancelled(self.exchange.cancel_stops, orders) or ()
+            self._listed.update(numbers[each.client_order_id] for each in taken)
 
     async def own_stops(
         self,
@@ -378,6 +387,16 @@ class Session:
         return found
 
     # Inside.
+
+    async def _cancelled(self, method: Callable[..., Any], what: object) -> Any:
+        """The answer to a cancel, None if there was no good one."""
+        try:
+            return await self.venue(method, what)
+        except RateLimited as error:
+            await self.wait_out(error)
+        except (OrderRefused, OutcomeUnknown, ExchangeUnavailable):
+            pass  # filled or gone meanwhile, or not
+        return None
 
     async def _tried(self, method: Callable[..., Any], args: tuple[object, ...]) -> Any:
         try:

@@ -52,6 +52,7 @@ class PaperExchange:
         liquidity: contracts a market order can take at once; None for any number.
         remainder_rests: seconds for which what did not fill at once stays open before it is cancelled.
         blocks_covered: whether a close is refused while resting orders cover all of the leg, as some venues do.
+        cancels_unlisted: whether it is a `poslock.exchange.port.CancelsUnlisted`, as some venues are.
         smallest: the fewest contracts that an order can close.
         latency: seconds each request travels before the account sees it.
         denies_for, settles_within: as in `poslock.exchange.port.Exchange`.
@@ -73,6 +74,7 @@ class PaperExchange:
         liquidity: Number | None = None,
         remainder_rests: float = 0.0,
         blocks_covered: bool = False,
+        cancels_unlisted: bool = False,
         smallest: Number = 0,
         latency: float = 0.0,
         denies_for: float = 0.5,
@@ -86,6 +88,7 @@ class PaperExchange:
         contract = Contract(positive("contract_size", contract_size), inverse, name("settle", settle))
         self._terms = Terms(exact("fee_rate", fee_rate), int(remainder_rests * 1000), hedge, contract)
         self._blocks_covered = blocks_covered
+        self.cancels_unlisted = cancels_unlisted
         self._smallest = exact("smallest", smallest)
         self._liquidity = None if liquidity is None else positive("liquidity", liquidity)
         self._latency = latency
@@ -193,6 +196,15 @@ class PaperExchange:
         """Cancel *order* if it is still open."""
         with self._request() as account:
             account.cancel(order.order_id)
+
+    def cancel_stops(self, orders: Sequence[StopOrder]) -> list[StopOrder]:
+        """Cancel *orders* by their client order ids; those that were open."""
+        with self._request() as account:
+            found = [(order, account.order_by_client_id(order.client_order_id)) for order in orders]
+            taken = {order: each.order_id for order, each in found if each is not None and each.state == "open"}
+            for order_id in taken.values():
+                account.cancel(order_id)
+            return list(taken)
 
     def trades(self, leg: Leg, since_ms: int) -> list[Trade]:
         """Entries and exits of *leg*, oldest first."""

@@ -264,6 +264,18 @@ class SideBySide(Protocol):
         """As `Exchange.cancel`, all of them at once; raises what one of them has raised."""
 
 
+class CancelsUnlisted(Protocol):
+    """An exchange that cancels stop orders by their client order ids, so that nothing has to be listed before."""
+
+    cancels_unlisted: bool
+
+    def cancel_stops(self, orders: Sequence[StopOrder]) -> list[StopOrder]:
+        """Cancel *orders*; those of them whose cancel the venue has taken, so that it had them.
+
+        No error for another one: it has ended, or the venue denies it still.
+        """
+
+
 class AsyncRequests(Protocol):
     """The requests of an `AsyncExchange`."""
 

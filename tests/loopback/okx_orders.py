@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from loopback.okx_rows import ALGO, ELSE, ORDER, algo, fail, good, judged, operation, order, order_id, page
+from loopback.okx_rows import ALGO, ELSE, ORDER, WORDS, algo, fail, good, judged, operation, order, order_id, page
 from loopback.samples import sample
 from loopback.server import Routes
 from loopback.swaps import plain
@@ -144,13 +144,29 @@ def algos_pending(books: Account, said: dict[str, Any]) -> Any:
 
 @ORDERS.on("POST", "/api/v5/trade/cancel-algos")
 def cancel_algos(books: Account, wanted: list[dict[str, Any]]) -> Any:
-    [said] = wanted
-    found = [row for row in _algos(books) if row["algoId"] == said["algoId"] and row["state"] == "live"]
-    if not found or found[0]["instId"] != said["instId"]:
-        fail(51400)
-    books.cancel(str(int(said["algoId"]) - ALGO))
-    books.venue.algos = [row for row in books.venue.algos if row["algoId"] != said["algoId"]]
-    return good({"algoId": said["algoId"], "sCode": "0", "sMsg": ""})
+    """Ten at most, each by one of its ids, and each with an outcome of its own."""
+    if not 1 <= len(wanted) <= 10:
+        books.venue.refuse(51000)
+    told = [_cancel_algo(books, each) for each in wanted]
+    failed = sum(row["sCode"] != "0" for row in told)
+    code = "0" if not failed else "1" if failed == len(told) else "2"
+    words = {"0": "", "1": "All operations failed", "2": "Bulk operation partially succeeded."}
+    return {"code": code, "msg": words[code], "data": told}
+
+
+def _cancel_algo(books: Account, said: dict[str, Any]) -> dict[str, Any]:
+    name = "algoId" if said.get("algoId") else "algoClOrdId"
+    found = [row for row in _algos(books) if row["state"] == "live" and row["instId"] == said.get("instId")]
+    found = [row for row in found if row[name] == said.get(name)]
+    told = {"algoClOrdId": "", "algoId": "", name: said.get(name, ""), "clOrdId": "", "tag": ""}
+    if not told[name] or not said.keys() <= {"instId", "algoId", "algoClOrdId"}:
+        return {**told, "sCode": "51000", "sMsg": f"Parameter {name} error"}
+    if not found or (name == "algoClOrdId" and not _is_shown(books, found[0])):
+        return {**told, "sCode": "51400", "sMsg": WORDS[51400].words}
+    number = found[0]["algoId"]
+    books.cancel(str(int(number) - ALGO))
+    books.venue.algos = [row for row in books.venue.algos if row["algoId"] != number]
+    return {**told, "algoId": number, "sCode": "0", "sMsg": ""}
 
 
 def _algos(books: Account) -> list[dict[str, Any]]:

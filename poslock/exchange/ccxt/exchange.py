@@ -67,6 +67,7 @@ class _Account:
         self._client = Client(client, venue.dialect)
         self._venue: Venue = venue(self._client)
         self._venue.trigger = _trigger(trigger, spot=self.spot)
+        self.cancels_unlisted = self._venue.cancels_unlisted
         self.denies_for = self._venue.denies_for if denies_for is None else denies_for
         self.settles_within = settles_within
 
@@ -167,6 +168,10 @@ class CcxtExchange(_Account):
         """Cancel *orders* at once; no error for one that has ended."""
         finished(self._venue.cancel_all(orders))
 
+    def cancel_stops(self, orders: Sequence[StopOrder]) -> list[StopOrder]:
+        """Cancel *orders* by their client order ids, where `cancels_unlisted`; those whose cancel the venue took."""
+        return finished(self._venue.cancel_stops(orders))
+
     def trades(self, leg: Leg, since_ms: int) -> list[Trade]:
         """Entries and exits of *leg* at or after *since_ms*, in the venue's own order, oldest first."""
         return finished(self._venue.trades(leg, since_ms))
@@ -239,6 +244,10 @@ class AsyncCcxtExchange(_Account):
     async def cancel_all(self, orders: Sequence[Order]) -> None:
         """Cancel *orders* at once; no error for one that has ended."""
         await self._venue.cancel_all(orders)
+
+    async def cancel_stops(self, orders: Sequence[StopOrder]) -> list[StopOrder]:
+        """Cancel *orders* by their client order ids, where `cancels_unlisted`; those whose cancel the venue took."""
+        return await self._venue.cancel_stops(orders)
 
     async def trades(self, leg: Leg, since_ms: int) -> list[Trade]:
         """Entries and exits of *leg* at or after *since_ms*, in the venue's own order, oldest first."""

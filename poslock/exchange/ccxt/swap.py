@@ -184,6 +184,19 @@ class Swap(Account):
             number = order.order_id.rpartition(":")[2]
             raise OrderRefused(f"order {number} of the venue holds both prices; cancel it there")
 
+    async def _cancellable(self, orders: Sequence[Order]) -> tuple[list[Order], OrderRefused | None]:
+        """Those of *orders* that may be cancelled, and why another one may not."""
+        whole: list[Order] = []
+        refused: OrderRefused | None = None
+        for order in orders:
+            try:
+                await self._expect_whole(order)
+            except OrderRefused as refusal:
+                refused = refusal
+            else:
+                whole.append(order)
+        return whole, refused
+
     async def _still_holds(self, leg: Leg) -> bool:
         """Whether *leg* holds something, as far as the venue says."""
         try:

@@ -67,6 +67,11 @@ class Venue(AsyncRequests, Protocol):
     async def cancel_all(self, orders: Sequence[Order]) -> None:
         """As `poslock.exchange.port.SideBySide` says."""
 
+    cancels_unlisted: ClassVar[bool]
+
+    async def cancel_stops(self, orders: Sequence[StopOrder]) -> list[StopOrder]:
+        """As `poslock.exchange.port.CancelsUnlisted` says; at a venue that does not, none."""
+
 
 class Account(ABC):
     """An account at a venue. Subclasses know its endpoints; here is in which order they are asked, and what if not."""
@@ -85,6 +90,8 @@ class Account(ABC):
     """Where a price is asked for, and its field there."""
     rounded_ms: ClassVar[int] = 0
     """By how much the times of trades may be rounded down or up, if it is less than that."""
+    cancels_unlisted: ClassVar[bool] = False
+    """Whether stop orders are cancelled by their client order ids, and a list of what rests takes more requests."""
     may_be_cut: ClassVar[bool] = True
     """Whether in a hurry the newest trades will do, because what is held says the rest."""
     must_list: ClassVar[str | None] = None
@@ -123,6 +130,10 @@ class Account(ABC):
     async def cancel_all(self, orders: Sequence[Order]) -> None:
         """Cancel *orders*, side by side."""
         await self.client.together(*[self.cancel(each) for each in orders])
+
+    async def cancel_stops(self, orders: Sequence[StopOrder]) -> list[StopOrder]:  # noqa: ARG002  # as `Venue` says
+        """Cancel stop orders by their client order ids; those whose cancel the venue has taken."""
+        return []
 
     async def inspect(self) -> Inspection:
         """The clock, the mode, and what the key may do, where it may ask that."""

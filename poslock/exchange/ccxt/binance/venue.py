@@ -144,11 +144,13 @@ class BinanceUsdm(Swap):
             "newOrderRespType": "RESULT",
         }
         try:
-            return await self._send("order", params, order, lambda row: rows.order(row, order.leg))
+            placed = await self._send("order", params, order, lambda row: rows.order(row, order.leg))
         except NothingToReduce as refusal:
             if await self._still_holds(order.leg):
                 raise ReduceOnlyBlocked(str(refusal), code=refusal.code) from None
             raise
+        self._client_ids.note(order.leg, placed.order_id.rpartition(":")[2], placed.client_order_id)
+        return placed
 
     async def _rest(self, order: StopOrder, position: Held) -> Order:
         contracts = await self._size(order, position)

@@ -98,13 +98,8 @@ class Mexc(Swap):
     async def cancel_all(self, orders: Sequence[Order]) -> None:
         """Cancel *orders*, those of a family in one request, if the venue takes several there."""
         requests: dict[str, Any] = {}
-        refused: OrderRefused | None = None
-        for order in orders:
-            try:
-                await self._expect_whole(order)
-            except OrderRefused as refusal:
-                refused = refusal
-                continue
+        whole, refused = await self._cancellable(orders)
+        for order in whole:
             symbol, number = self._id(order.leg), order.order_id.rpartition(":")[2]
             path, one = {
                 "plan": ("planorder/cancel", {"symbol": symbol, "orderId": number}),

@@ -28,11 +28,18 @@ _NO_SUCH_ORDER = "51603"
 
 class _Codes(Codes):
     def read(self, body: Mapping[str, Any]) -> tuple[str | None, str]:
-        """The code of the first row that failed, else that of the whole answer."""
+        """The code of the first row that failed, else that of the whole answer.
+
+        Of several cancels that an order has ended is said only if nothing worse has befallen another one.
+        """
         rows = body.get("data")
-        for row in rows if isinstance(rows, list) else ():
-            if isinstance(row, dict) and row.get("sCode", "0") not in {"0", ""}:
-                return Codes.read(self, {"code": row["sCode"], "msg": row.get("sMsg", "")})
+        failed = [
+            row
+            for row in (rows if isinstance(rows, list) else ())
+            if isinstance(row, dict) and row.get("sCode", "0") not in {"0", ""}
+        ]
+        for row in sorted(failed, key=lambda row: row["sCode"] in self.ended):
+            return Codes.read(self, {"code": row["sCode"], "msg": row.get("sMsg", "")})
         return Codes.read(self, body)
 
 

@@ -39,11 +39,19 @@ _TRADE = TradeFields("tradeId", "ordId", "clOrdId", "fillPx", "fillSz", "fee", "
 
 
 def data(answer: dict[str, Any]) -> Any:
-    """The rows of a good answer, none of which may be an error of its own."""
+    """The rows of a good answer. Of operations each row says by itself what became of it: `done` judges that."""
     # ccxt lets through what succeeded in part.
-    if answer["code"] != "0" or any(row.get("sCode", "0") != "0" for row in answer["data"]):
+    tells_each = answer["data"] and all("sCode" in row for row in answer["data"])
+    if answer["code"] != "0" and not (answer["code"] == "2" and tells_each):
         raise ValueError(json.dumps(answer))
     return answer["data"]
+
+
+def done(row: dict[str, Any]) -> dict[str, Any]:
+    """*row*, if it is of an operation that was carried out, or of none."""
+    if row.get("sCode", "0") != "0":
+        raise ValueError(json.dumps({"data": [row]}))
+    return row
 
 
 def accepted(row: dict[str, Any], client_order_id: str, number: str, client_id: str) -> str:

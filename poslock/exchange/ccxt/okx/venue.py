@@ -4,9 +4,12 @@ Sizes are contracts. An order must name the margin mode of the position that it 
 reduce-only; in long/short mode the side of the position and that of the order say that it closes. Either way the venue
 refuses a size beyond what is held instead of cutting it down, also when a stop order triggers: one that was placed
 before a part of the position was taken off is too large for the rest. Conditional orders ("algos") have ids and lists
-of their own.
+of their own; up to ten of them are cancelled by one request, which may name each by its id or by its client's.
 
-Source: the venue's documentation of its API v5. What it leaves open is said where it matters.
+Source: the venue's documentation of its API v5. What it leaves open is said where it matters. That a conditional order
+is cancelled by ``algoClOrdId`` is documented of late ("Either algoId or algoClOrdId is required", as the client library
+OKX.Api quotes it; ccxt sends it, too); before, ``algoId`` was the only one. A server that does not know it refuses the
+request, and what rests is listed and cancelled by its ids then.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ from poslock.exchange.ccxt.swap import Held, Swap
 from poslock.exchange.port import hurried
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine, Sequence
     from decimal import Decimal
 
     from poslock.exchange.port import CloseOrder, Leg, Order, StopOrder
@@ -43,6 +46,8 @@ _SAME_FUNDING_MS = _HOUR_MS // 2
 _ALGO_TYPES = ("conditional,oco", "trigger", "move_order_stop", "chase", "twap", "smart_iceberg")
 # Whatever is sent, the venue refuses it this long after its timestamp.
 _TIMESTAMP_MS = 30_000
+# So many conditional orders are cancelled by one request.
+_CANCELS = 10
 
 
 def _list(path: str, number: str) -> Listing:
@@ -64,6 +69,7 @@ class Okx(Swap):
 
     # The documentation names no length.
     denies_for: ClassVar[float] = 10.0
+    cancels_unlisted: ClassVar = True
     public: ClassVar = ("public",)
     private: ClassVar = ("private",)
     symbol: ClassVar = "instId"
@@ -113,12 +119,28 @@ class Okx(Swap):
         return [order for rows_of in found for orders in rows_of for order in orders if order.state == "open"]
 
     async def cancel(self, order: Order) -> None:
-        await self._expect_whole(order)
-        symbol, number = self._id(order.leg), order.order_id.rpartition(":")[2]
-        if order.order_id.startswith("order:"):
-            await self._cancel("trade/cancel-order", {"instId": symbol, "ordId": number}, _nothing)
-        else:
-            await self._cancel("trade/cancel-algos", [{"instId": symbol, "algoId": number}], _nothing)
+        await self.cancel_all([order])
+
+    async def cancel_all(self, orders: Sequence[Order]) -> None:
+        """Cancel *orders*, conditional ones several in one request."""
+        whole, refused = await self._cancellable(orders)
+        plain, algos = list[dict[str, str]](), list[dict[str, str]]()
+        for order in whole:
+            symbol, number = self._id(order.leg), order.order_id.rpartition(":")[2]
+            if order.order_id.startswith("order:"):
+                plain.append({"instId": symbol, "ordId": number})
+            elif (asked := {"instId": symbol, "algoId": number}) not in algos:  # one with two prices is two here
+                algos.append(asked)
+        await self.client.together(
+            *[self._cancel("trade/cancel-order", each, _only) for each in plain], *self._cancels(algos)
+        )
+        if refused is not None:
+            raise refused
+
+    async def cancel_stops(self, orders: Sequence[StopOrder]) -> list[StopOrder]:
+        names = [{"instId": self._id(each.leg), "algoClOrdId": each.client_order_id} for each in orders]
+        taken = [each for part in await self.client.together(*self._cancels(names)) for each in part]
+        return [order for order, name in zip(orders, names, strict=True) if name in taken]
 
     async def funding(self, leg: Leg, since_ms: int, until_ms: int) -> Decimal:
         """Funding received by *leg*. Bills do not name the leg: a long one receives when the rate is below zero."""
@@ -170,7 +192,10 @@ class Okx(Swap):
         }
         try:
             order_id = await self._send(
-                "trade/order", params, order, lambda row: rows.accepted(row, order.client_order_id, "ordId", "clOrdId")
+                "trade/order",
+                params,
+                order,
+                lambda found: rows.accepted(_only(found), order.client_order_id, "ordId", "clOrdId"),
             )
         except ReduceOnlyBlocked as refusal:
             left = await self._unsent(self._position(order.leg))
@@ -190,7 +215,7 @@ class Okx(Swap):
             f"{price}OrdPx": "-1",
         }
         ids = (order.client_order_id, "algoId", "algoClOrdId")
-        order_id = await self._send("trade/order-algo", params, order, lambda row: rows.accepted(row, *ids))
+        order_id = await self._send("trade/order-algo", params, order, lambda found: rows.accepted(_only(found), *ids))
         return taken(order, f"algo:{order_id}", contracts)
 
     def _closing(self, leg: Leg, contracts: Decimal, position: Held) -> dict[str, Any]:
@@ -210,7 +235,22 @@ class Okx(Swap):
         # timestamp that is 30 s old, so the request says that it was signed that long before it is to expire.
         # (test_a_late_stop_order_is_refused)
         signed_at_ms += window_ms - _TIMESTAMP_MS
-        return await super()._post(path, body, lambda found: read(_only(found)), signed_at_ms, _TIMESTAMP_MS)
+        return await super()._post(path, body, read, signed_at_ms, _TIMESTAMP_MS)
+
+    def _cancels(self, asked: Sequence[dict[str, str]]) -> list[Coroutine[Any, Any, list[dict[str, str]]]]:
+        """Requests that cancel conditional orders; of each those that it *asked* for and the venue had."""
+        return [self._cancel_algos(asked[start : start + _CANCELS]) for start in range(0, len(asked), _CANCELS)]
+
+    async def _cancel_algos(self, asked: Sequence[dict[str, str]]) -> list[dict[str, str]]:
+        def read(found: list[dict[str, Any]]) -> list[dict[str, str]]:
+            taken = [row for row in found if row["sCode"] not in codes.KNOWN.ended and rows.done(row)]
+            if len(taken) == len(asked):
+                return [*asked]
+            # Whether the rows come in the order of the request is not documented, nor whether they repeat this id.
+            names = {row["algoClOrdId"] for row in taken}
+            return [each for each in asked if each.get("algoClOrdId") in names]
+
+        return await self._cancel("trade/cancel-algos", [*asked], read) or []
 
     async def _plain(self, leg: Leg, number: str, wanted: str) -> Order | None:
         """A plain order by an id of it, None if the venue says that there is none."""
@@ -273,9 +313,6 @@ class Okx(Swap):
 
 
 def _only(found: list[dict[str, Any]]) -> dict[str, Any]:
+    """The only row, which must not be the error of an operation."""
     [row] = found
-    return row
-
-
-def _nothing(_row: dict[str, Any]) -> None:
-    pass
+    return rows.done(row)
