@@ -28,6 +28,7 @@ _HEAD = b'{"format":1,"crc":"%08x",'
 _HEAD_LENGTH = len(_HEAD % 0)
 _TOO_LARGE = 2**62  # the ledger keeps tokens as 64-bit integers; also keeps NaN and infinity out
 LAST_TOKEN = _TOO_LARGE - 1
+_NUMBERS = int, float
 _PRESENCE = re.compile(r"[0-9]+-[0-9a-f]+")
 _RECORD_TYPES = {
     "position_id": str,
@@ -206,7 +207,7 @@ def decode(data: bytes, position_id: str | None = None) -> Content:
     if line[:_HEAD_LENGTH] != _HEAD % crc32(body):
         return Unreadable("checksum does not match, or not a poslock record of format 1", data)
     try:
-        record = _from_json(json.loads(b"{" + body))
+        record = _from_json(json.loads("{" + body.decode()))
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         return Unreadable(f"not a valid record: {error}", data)
     if position_id is not None and record.position_id != position_id:
@@ -250,6 +251,6 @@ def _typed(raw: object, types: dict[str, type]) -> dict[str, Any]:
         value = raw[name]
         if type(value) is not kind:
             raise TypeError(f"{name} is no {kind.__name__}")
-        if isinstance(value, int | float) and not 0 <= value < _TOO_LARGE:
+        if isinstance(value, _NUMBERS) and not 0 <= value < _TOO_LARGE:
             raise ValueError(f"{name} is out of range")
     return raw
