@@ -200,6 +200,18 @@ def test_status_asks_once_whether_a_holder_of_many_locks_lives(lock_dir: str, mo
     ask.assert_called_once()
 
 
+def test_status_loads_nothing_that_only_a_close_needs(lock_dir: str) -> None:
+    """It would take longer than the look."""
+    code = """if True:
+        import sys
+        from poslock_cli.main import main
+        main(sys.argv[1:], standalone_mode=False)
+        print([name for name in ("poslock.closing.close", "sqlite3", "asyncio") if name in sys.modules])"""
+    command = [sys.executable, "-c", code, "--lock-dir", lock_dir, "status"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
 def test_clear_leaves_a_live_holder_alone_and_names_it(start: Children, lock_dir: str) -> None:
     """Exit 1; the holder goes on as if nothing had been asked."""
     child = holder(start, lock_dir, "btc-1")
