@@ -216,7 +216,8 @@ class Transitions:
                 return  # the file was replaced by a copy that has it already
             record = self._mine(file, grant)
             written = True
-            others = tuple(each for each in record.holders if not is_of(each, grant))
+            alone = len(record.holders) == 1
+            others = () if alone else tuple(each for each in record.holders if not is_of(each, grant))
             if others:
                 file.write(record._replace(holders=others))
             else:
