@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from bench.bare import NAME as BARE
 from bench.bare import bare_calls
-from bench.contestants import ALONE, FASTENERS, FILE_LOCK, LEASE, PORTALOCKER, POSLOCK
+from bench.contestants import ALONE, FASTENERS, FILE_LOCK, PORTALOCKER, POSLOCK
 from bench.rows import Bound, Row
 from bench.series import interleave
 
@@ -27,8 +27,7 @@ def reused(directory: str, settings: Settings) -> Row:
     works = {each.name: _pair(each.make(_path(directory, "reused", each))) for each in ALONE}
     works[BARE] = bare_calls(f"{directory}/bare")
     series = interleave(works, rounds=settings.rounds, repeats=settings.repeats)
-    others = (FASTENERS.name, 0.9), (FILE_LOCK.name, 0.2), (LEASE.name, 0.03)
-    bounds = (*(Bound(at_most, name, _FLOOR) for name, at_most in others), Bound(3.0, BARE))
+    bounds = Bound(1.8, FASTENERS.name, _FLOOR), Bound(3.0, BARE)
     return Row("acquire + release, reused object", "s", series, bounds)
 
 
@@ -36,7 +35,7 @@ def fresh(directory: str, settings: Settings) -> Row:
     """A bot that makes one for every use."""
     works = {each.name: _block(each, _path(directory, "fresh", each)) for each in ALONE}
     series = interleave(works, rounds=settings.rounds, repeats=settings.repeats)
-    bounds = Bound(1.2, PORTALOCKER.name, _FLOOR), Bound(0.3, FILE_LOCK.name, _FLOOR)
+    bounds = Bound(1.5, PORTALOCKER.name, _FLOOR), Bound(0.35, FILE_LOCK.name, _FLOOR)
     return Row("with PositionLock(id): new object each time", "s", series, bounds)
 
 

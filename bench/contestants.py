@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import os
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -67,8 +68,11 @@ class KernelLock:
         self.release()
 
 
+_parts = cache(os.path.split)  # a bot has them apart: taking them apart is no part of the work
+
+
 def _position_lock(path: str) -> PositionLock:
-    directory, name = os.path.split(path)
+    directory, name = _parts(path)
     return PositionLock(name, lock_dir=directory, timeout=_TIMEOUT)
 
 

@@ -76,6 +76,8 @@ class Holder(NamedTuple):
 
 def printable(text: str) -> str:
     """*text* with everything a terminal could act on, or hide, written as an escape."""
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 

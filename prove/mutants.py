@@ -77,8 +77,8 @@ MUTANTS = (
     Mutant(
         "a lock file with two names counts",
         _FILE,
-        "== self._identity and named.st_nlink == 1",
-        "== self._identity",
+        "named.st_dev == self._device and named.st_nlink == 1",
+        "named.st_dev == self._device",
         ("a busy file is replaced", "three, one stopped"),
     ),
     Mutant(

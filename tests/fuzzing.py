@@ -258,10 +258,12 @@ class CommandLine:
 @st.composite
 def command_lines(draw: st.DrawFn, group: click.Group) -> CommandLine:
     """Any command of *group* with any of its options, and with what is none, in any order."""
-    name = draw(st.sampled_from([*group.commands] * 2) | st.sampled_from([*group.commands, "", "--", "-h", "\x1b[31m"]))
+    context = click.Context(group)
+    names = group.list_commands(context)
+    name = draw(st.sampled_from(names * 2) | st.sampled_from([*names, "", "--", "-h", "\x1b[31m"]))
     typed, lock_dirs = _typed(draw, group)
-    if name in group.commands:
-        more, databases = _typed(draw, group.commands[name])
+    if (command := group.get_command(context, name)) is not None:
+        more, databases = _typed(draw, command)
         return CommandLine((*typed, name, *more), name, tuple(lock_dirs), tuple(databases))
     return CommandLine((*typed, name, *draw(st.lists(words, max_size=3))))
 

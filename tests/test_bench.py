@@ -26,12 +26,7 @@ pytest.importorskip("fasteners", reason="comes with the extra 'bench'")
 ROOT = Path(__file__).parent.parent
 # What is measured, and what poslock is held against there; None for a bound of its own.
 ROWS = {
-    "acquire + release, reused object": [
-        "fasteners.InterProcessLock",
-        "filelock.FileLock",
-        "filelock.SoftFileLease",
-        "the same bare system calls",
-    ],
+    "acquire + release, reused object": ["fasteners.InterProcessLock", "the same bare system calls"],
     "with PositionLock(id): new object each time": ["portalocker.Lock", "filelock.FileLock"],
     "release -> waiting peer holds it": ["flock in the kernel"],
     "SIGKILL of the holder -> waiting peer holds it": ["flock in the kernel"],

@@ -8,11 +8,14 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest.mock import Mock
 
 import pytest
 from click.testing import CliRunner, Result
 
 from poslock import LockLost, PositionLock
+from poslock.lock.files.directory import open_directory
+from poslock.lock.status import lock_statuses
 from poslock_cli.main import main
 from poslock_cli.table import duration, table
 from systems import elsewhere
@@ -185,6 +188,28 @@ def test_status_of_a_copied_lock_file_is_corrupt(lock_dir: str) -> None:
         with pytest.raises(LockLost):
             b.check()
         b._grant = None
+
+
+def test_status_asks_once_whether_a_holder_of_many_locks_lives(lock_dir: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not once for each of them: an operator with 10,000 locks waits for the answer."""
+    directory = open_directory(lock_dir)
+    with PositionLock("btc-1", lock_dir=lock_dir), PositionLock("btc-2", lock_dir=lock_dir):
+        ask = Mock(wraps=directory.presence.liveness)
+        monkeypatch.setattr(directory.presence, "liveness", ask)
+        assert [lock.state for lock in lock_statuses(directory)] == ["held", "held"]
+    ask.assert_called_once()
+
+
+def test_status_loads_nothing_that_only_a_close_needs(lock_dir: str) -> None:
+    """It would take longer than the look."""
+    code = """if True:
+        import sys
+        from poslock_cli.main import main
+        main(sys.argv[1:], standalone_mode=False)
+        print([name for name in ("poslock.closing.close", "sqlite3", "asyncio") if name in sys.modules])"""
+    command = [sys.executable, "-c", code, "--lock-dir", lock_dir, "status"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
 
 
 def test_clear_leaves_a_live_holder_alone_and_names_it(start: Children, lock_dir: str) -> None:

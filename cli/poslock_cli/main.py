@@ -4,31 +4,47 @@ from __future__ import annotations
 
 import os
 from contextlib import contextmanager
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from poslock.errors import PoslockError, printable
 from poslock.lock.files.directory import open_directory
-from poslock_cli.clear import clear
-from poslock_cli.close import close
 from poslock_cli.configuration import load
-from poslock_cli.demo.command import demo
-from poslock_cli.doctor import doctor
-from poslock_cli.history import history
-from poslock_cli.positions import positions
-from poslock_cli.recover import recover
-from poslock_cli.rehearsal.command import rehearse
-from poslock_cli.run import run
-from poslock_cli.settle import forget, settle
-from poslock_cli.status import status
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+# Where each command is. It is imported when somebody asks for it: `status` need not wait for what a close needs.
+_COMMANDS = {
+    "status": "status",
+    "clear": "clear",
+    "positions": "positions",
+    "history": "history",
+    "close": "close",
+    "recover": "recover",
+    "settle": "settle",
+    "forget": "settle",
+    "run": "run",
+    "doctor": "doctor",
+    "rehearse": "rehearsal.command",
+    "demo": "demo.command",
+}
+
+
 class _Group(click.Group):
     """A group whose commands may raise poslock's errors. What is said of arguments is escaped, for it repeats them."""
+
+    def list_commands(self, _context: click.Context) -> list[str]:
+        return sorted(_COMMANDS)
+
+    def get_command(self, _context: click.Context, name: str) -> click.Command | None:
+        if name not in _COMMANDS:
+            return None
+        command: click.Command = getattr(import_module(f"poslock_cli.{_COMMANDS[name]}"), name)
+        return command
 
     def make_context(
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
@@ -75,17 +91,3 @@ def main(context: click.Context, lock_dir: str | None, config: str | None) -> No
     configuration = load(config)
     configuration.keep(context)
     context.obj = open_directory(lock_dir or os.environ.get("POSLOCK_DIR") or configuration.lock_dir)
-
-
-main.add_command(status)
-main.add_command(clear)
-main.add_command(positions)
-main.add_command(history)
-main.add_command(close)
-main.add_command(recover)
-main.add_command(settle)
-main.add_command(forget)
-main.add_command(run)
-main.add_command(doctor)
-main.add_command(rehearse)
-main.add_command(demo)

@@ -16,7 +16,6 @@ from __future__ import annotations
 import logging
 import math
 import threading
-from types import EllipsisType
 from typing import TYPE_CHECKING, Self, TypeGuard
 
 from poslock.errors import LockAlreadyHeld, LockError, LockFileError, LockLost, quoted, shown
@@ -31,7 +30,7 @@ from poslock.lock.waiting import wait_in_task, wait_in_thread
 if TYPE_CHECKING:
     import os
     from collections.abc import Generator
-    from types import TracebackType
+    from types import EllipsisType, TracebackType
 
     from poslock.errors import Holder
     from poslock.lock.contender import Handover, Pause
@@ -42,6 +41,8 @@ _log = logging.getLogger("poslock.lock")
 
 MAX_PURPOSE = 128
 _MAX_LEASE = 86_400.0
+_NUMBERS = int, float
+_NOTHING = Sight(None)  # was seen yet
 _LONGEST_TIMEOUT = 366 * 86_400.0
 
 
@@ -96,7 +97,7 @@ class PositionLock:
             LockAlreadyHeld: this object, or this thread or task with another one, has the position already.
             LockFileError: the lock directory or file cannot be used.
         """
-        limit = self._timeout if isinstance(timeout, EllipsisType) else checked_timeout(timeout)
+        limit = self._timeout if timeout is ... else checked_timeout(timeout)
         self._begin()
         try:
             outcome = self._attempt(limit)
@@ -112,7 +113,7 @@ class PositionLock:
         Raises:
             LockTimeout, LockAlreadyHeld, LockFileError: as `acquire`.
         """
-        limit = self._timeout if isinstance(timeout, EllipsisType) else checked_timeout(timeout)
+        limit = self._timeout if timeout is ... else checked_timeout(timeout)
         self._begin()
         try:
             outcome = self._attempt(limit)
@@ -271,7 +272,7 @@ class PositionLock:
         denied: Denied | None = None
         if self._contender is None:
             self._directory.prepare()
-            outcome = self._transitions.acquire(request, Sight(None), None)
+            outcome = self._transitions.acquire(request, _NOTHING, None)
             if isinstance(outcome, Grant):
                 return outcome
             denied, self._contender = outcome, Contender(self._directory, self._transitions)
@@ -305,8 +306,11 @@ class PositionLock:
         self._tell(logging.DEBUG, "renewed position %s", after)
 
     def _tell_acquired(self, grant: Grant) -> None:
+        broken = grant.recovered_from
+        if broken is None and not _log.isEnabledFor(logging.DEBUG):  # mostly; the rest takes its time
+            return
         holder, waited_s = grant.holder, (grant.holder.granted_ns - self._began_ns) / 1e9
-        if (broken := grant.recovered_from) is None:
+        if broken is None:
             what = "acquired position %s with token %d after %.3f s"
             self._tell(logging.DEBUG, what, grant, holder.token, waited_s, waited_s=waited_s)
         else:
@@ -389,4 +393,4 @@ def checked_purpose(purpose: object) -> str:
 
 
 def _is_number(value: object) -> TypeGuard[float]:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, _NUMBERS) and not isinstance(value, bool)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from typing import TYPE_CHECKING, Literal
 
 from poslock.errors import LockFileError, quoted
@@ -13,8 +14,11 @@ from poslock.lock.transitions import Transitions, judge
 from poslock.lock.verdict import Liveness, Sight
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from poslock.errors import Holder, Intent
     from poslock.lock.files.directory import LockDirectory
+    from poslock.lock.files.system import System
 
 _ALIVE = {Liveness.ALIVE: True, Liveness.DEAD: False, Liveness.UNKNOWN: None}
 
@@ -55,7 +59,8 @@ def lock_statuses(directory: LockDirectory) -> list[LockStatus]:
     Raises:
         LockFileError: the directory cannot be read.
     """
-    return [_status(directory, LockFile(directory, path, None)) for path in directory.lock_paths()]
+    liveness = cache(directory.presence.liveness)  # many locks have the same holder
+    return [_status(directory, LockFile(directory, path, None), liveness) for path in directory.lock_paths()]
 
 
 def lock_status(directory: LockDirectory, position_id: str) -> LockStatus:
@@ -64,10 +69,10 @@ def lock_status(directory: LockDirectory, position_id: str) -> LockStatus:
     Raises:
         InvalidPositionId: there can be no such lock.
     """
-    return _status(directory, Transitions(directory, position_id).file)
+    return _status(directory, Transitions(directory, position_id).file, cache(directory.presence.liveness))
 
 
-def _status(directory: LockDirectory, file: LockFile) -> LockStatus:
+def _status(directory: LockDirectory, file: LockFile, liveness: Callable[[str], Liveness]) -> LockStatus:
     try:
         content = file.peek()
     except LockFileError as error:
@@ -78,21 +83,22 @@ def _status(directory: LockDirectory, file: LockFile) -> LockStatus:
         why = f"record of another position, {quoted(content.position_id)}"
         return LockStatus(file.position_id, "corrupt", None, None, (), file.path, why)
     # Patience matters only for what is unreadable.
-    judged = judge(directory, Sight(content), patience_ns=0).verdict
+    judged = judge(directory, Sight(content), patience_ns=0, liveness=liveness).verdict
     if not isinstance(content, Record):
         return LockStatus(file.position_id, judged.state, None, None, (), file.path, judged.why)
-    holders = tuple(_holder_status(directory, content, holder) for holder in content.holders)
+    holders = tuple(
+        _holder_status(directory.system, content, holder, liveness(holder.presence)) for holder in content.holders
+    )
     return LockStatus(content.position_id, judged.state, content.mode, content.token, holders, file.path, judged.why)
 
 
-def _holder_status(directory: LockDirectory, record: Record, holder: Holder) -> HolderStatus:
-    system = directory.system
+def _holder_status(system: System, record: Record, holder: Holder, liveness: Liveness) -> HolderStatus:
     age_s = (system.monotonic_ns() - holder.granted_ns) / 1e9
     if record.boot_id != system.clock_name:  # that clock is gone; the wall clock will do to show it to people
         age_s = system.wall_ns() / 1e9 - holder.granted_at
     return HolderStatus(
         pid=holder.pid,
-        alive=_ALIVE[directory.presence.liveness(holder.presence)],
+        alive=_ALIVE[liveness],
         age_s=round(max(0.0, age_s), 3),
         lease_s=holder.lease_ns / 1e9,
         purpose=holder.purpose,

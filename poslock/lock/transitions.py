@@ -216,7 +216,8 @@ class Transitions:
                 return  # the file was replaced by a copy that has it already
             record = self._mine(file, grant)
             written = True
-            others = tuple(each for each in record.holders if not is_of(each, grant))
+            alone = len(record.holders) == 1
+            others = () if alone else tuple(each for each in record.holders if not is_of(each, grant))
             if others:
                 file.write(record._replace(holders=others))
             else:
@@ -368,16 +369,25 @@ def _take_place(file: OpenFile, judged: Judged, place: Waiting | None) -> None:
         file.write(record)
 
 
-def judge(
-    directory: LockDirectory, sight: Sight, *, patience_ns: int, place: Waiting | None = None, shared: bool = False
+def judge(  # noqa: PLR0913  # options with defaults
+    directory: LockDirectory,
+    sight: Sight,
+    *,
+    patience_ns: int,
+    place: Waiting | None = None,
+    shared: bool = False,
+    liveness: Callable[[str], Liveness] | None = None,
 ) -> Judged:
-    """What *sight* means, as of now, to one who wants the lock *shared* or not and waits at *place*."""
+    """What *sight* means, as of now, to one who wants the lock *shared* or not and waits at *place*.
+
+    *liveness* says whether the process behind a presence lives, if not the kernel is to be asked.
+    """
     # The clock is read before the presence: a holder that was silent for a lease at that time stays stale.
     now_ns = directory.system.monotonic_ns()
     content = sight.content
     record = content if isinstance(content, Record) else None
-    liveness = _liveness(directory, record) if record else {}
-    moment = Moment(now_ns, directory.system.clock_name, sight.unchanged_ns, patience_ns, liveness)
+    lives = {name: (liveness or directory.presence.liveness)(name) for name in _presences(record)} if record else {}
+    moment = Moment(now_ns, directory.system.clock_name, sight.unchanged_ns, patience_ns, lives)
     first = ahead(record, place, moment, shared=shared) if record else ()
     waiting = tuple(each for each in record.waiting if waits(each, moment)) if record else ()
     # Nobody joins readers of another boot: their clock and ours do not go into one record.
@@ -385,8 +395,9 @@ def judge(
     return Judged(sight, verdict(content, moment), first, waiting, now_ns, shared, joins)
 
 
-def _liveness(directory: LockDirectory, record: Record) -> dict[str, Liveness]:
+def _presences(record: Record) -> set[str]:
+    """Whose life matters."""
     named = {each.presence for each in record.waiting}
     if record.state == "held":
         named.update(holder.presence for holder in record.holders)
-    return {presence: directory.presence.liveness(presence) for presence in named}
+    return named

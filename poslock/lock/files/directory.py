@@ -183,14 +183,16 @@ def open_directory(lock_dir: str | os.PathLike[str] | LockDirectory | None) -> L
         # Following every link takes longer than a transition, so it is not done again while both paths lead where they
         # led. (test_a_link_to_a_directory_may_be_turned)
         known = _named.get(name)
-        if known is not None and _identity(name) == known[0] == _identity(known[1].path):
-            return known[1]
+        if known is not None:
+            identity, directory = known
+            if _identity(name) == identity and (name == directory.path or _identity(directory.path) == identity):
+                return directory
         path = os.path.realpath(name)
     except (OSError, RuntimeError, ValueError) as error:
         raise LockFileError("", str(named or "the default lock directory"), str(error), _WAY_OUT) from error
     directory = _opened.setdefault(path, LockDirectory(path, SYSTEM))
-    if (identity := _identity(path)) is not None:
-        _named[name] = identity, directory
+    if os.path.isabs(name) and (known_as := _identity(path)) is not None:
+        _named[name] = known_as, directory
     return directory
 
 
@@ -203,12 +205,12 @@ def lock_file_name(position_id: str) -> str:
 
 
 def _identity(path: str) -> tuple[int, int] | None:
-    """Which directory an absolute path leads to, None if to none yet."""
+    """Which directory a path leads to, None if to none yet."""
     try:
-        status = os.stat(path) if os.path.isabs(path) else None
+        status = os.stat(path)
     except OSError:
         return None
-    return None if status is None else (status.st_dev, status.st_ino)
+    return status.st_dev, status.st_ino
 
 
 def _state_directory() -> str:

@@ -247,7 +247,7 @@ def file_fault(status: os.stat_result, user_id: int, group: int | None, *, names
 class OpenFile:
     """One lock file that this process has open, and what was last seen in it."""
 
-    __slots__ = ("_before", "_content", "_data", "_identity", "_path", "_position_id", "_system", "descriptor")
+    __slots__ = ("_before", "_content", "_data", "_device", "_inode", "_path", "_position_id", "_system", "descriptor")
 
     def __init__(
         self, system: System, path: str, position_id: str | None, descriptor: int, status: os.stat_result
@@ -256,7 +256,7 @@ class OpenFile:
         self._system = system
         self._path = path
         self._position_id = position_id
-        self._identity = (status.st_dev, status.st_ino)
+        self._device, self._inode = status.st_dev, status.st_ino
         self._data = b""
         self._content: Content = None
         self._before: bytes | None = None
@@ -303,7 +303,7 @@ class OpenFile:
             named = self._system.stat(self._path)
         except FileNotFoundError:
             return False
-        return (named.st_dev, named.st_ino) == self._identity and named.st_nlink == 1
+        return named.st_ino == self._inode and named.st_dev == self._device and named.st_nlink == 1
 
     def names(self) -> int | None:
         """How many names the file has; None if somebody closed the descriptor, and perhaps uses its number."""
@@ -311,7 +311,7 @@ class OpenFile:
             status = self._system.status(self.descriptor)
         except OSError as error:
             return None if error.errno == EBADF else 0
-        return status.st_nlink if (status.st_dev, status.st_ino) == self._identity else None
+        return status.st_nlink if status.st_ino == self._inode and status.st_dev == self._device else None
 
     def unlock(self) -> bool:
         """Drop the OS lock; whether that could be done."""
