@@ -60,14 +60,15 @@ def _act(me: Actor, lock: PositionLock, *, renews: bool = False) -> None:
         lock.release()
 
 
-def forking_bot(me: Actor) -> str:
+def forking_bot(me: Actor, *, into_namespace: bool = False) -> str:
     """Fork while it holds: the child holds nothing, and wants it too."""
     lock = _lock(me)
     _acquire(me, lock)
-    if me.fork():
-        with suppress(LockLost):
-            lock.check()
-            me.tell("inherited")
+    if me.fork(into_namespace=into_namespace):
+        for claim in (lock.check, lock.renew, lock.release):
+            with suppress(LockLost):
+                claim()
+                me.tell("inherited")
         return bot(me)
     _act(me, lock)
     return "done"
@@ -160,6 +161,11 @@ SCENES = (
         opening=(*_GRANTED, (0, "jump"), (1, "write"), (1, "unlock"), (1, "monotonic_ns"), (0, "jump")),
     ),
     Scene("a fork while it holds", (forking_bot, bot), Bounds(crashes=1, jumps=1, preemptions=2)),
+    Scene(
+        "fork generations",
+        (partial(forking_bot, into_namespace=True), bot),
+        Bounds(crashes=1, jumps=1, preemptions=2),
+    ),
     Scene("cleared with force", (bot, partial(operator, force=True), bot), Bounds(crashes=1, preemptions=2)),
     Scene("cleared if stale", (bot, partial(operator, force=False), bot), Bounds(jumps=1, preemptions=2)),
     Scene("torn writes", (_renewing, bot), Bounds(crashes=1, jumps=1, preemptions=2, torn=True)),

@@ -217,9 +217,16 @@ MUTANTS = (
     Mutant(
         "a child holds what its parent holds",
         "poslock/lock/position_lock.py",
-        "grant.holder.pid == self._directory.system.process_id() else None",
+        "self._directory.presence.is_own(grant.holder.presence) else None",
         "True else None",
         ("a fork while it holds",),
+    ),
+    Mutant(
+        "a child of its parent's PID holds what that holds",
+        "poslock/lock/files/directory.py",
+        "return self._system.generation, self._system.process_id()",
+        "return 0, self._system.process_id()",
+        ("fork generations",),
     ),
     Mutant(
         "the ledger takes any token",

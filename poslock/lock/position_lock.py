@@ -342,7 +342,7 @@ class PositionLock:
     def _mine(self) -> Grant | None:
         # A forked child inherits the object but not the hold.
         grant = self._grant
-        return grant if grant is not None and grant.holder.pid == self._directory.system.process_id() else None
+        return grant if grant is not None and self._directory.presence.is_own(grant.holder.presence) else None
 
     def _held_grant(self) -> Grant:
         if (grant := self._mine) is None:

@@ -13,7 +13,7 @@ import re
 import sys
 import threading
 from dataclasses import dataclass
-from errno import EAGAIN
+from errno import EAGAIN, EBADF
 from functools import lru_cache
 from typing import Any, NamedTuple, Protocol
 from weakref import ReferenceType, ref
@@ -219,9 +219,8 @@ def _state_directory() -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Mine:
-    """This process's presence file. The descriptor stays open on purpose: the kernel closes it at the end."""
+    """A presence file of this process. The descriptor stays open on purpose: the kernel closes it at the end."""
 
-    pid: int
     name: str
     descriptor: int
     identity: tuple[int, int]
@@ -235,7 +234,11 @@ class Presence:
         self._folder = folder
         self._system = directory.system
         self._mine: _Mine | None = None
-        self._retired: dict[str, object] = {}
+        # By name, all that this process ever had: two threads that come first may each make one.
+        self._own: dict[str, _Mine] = {}
+        self._retired: dict[str, object] = {}  # their files were removed, and their descriptors closed by us
+        self._lost: set[str] = set()  # their descriptors were closed by somebody else
+        self._process = self._this_process()
 
     def name(self, *, thorough: bool = True) -> str:
         """The name of this process's presence file, locked from here on until the process ends.
@@ -243,17 +246,37 @@ class Presence:
         Two threads that come here first may each make one. Both stay locked, so either name tells the truth. Only a
         *thorough* look finds out that the directory is another one by now.
         """
+        if self._process != (process := self._this_process()):  # a forked child: what it inherited is its parent's
+            self._own, self._retired, self._lost, self._mine, self._process = {}, {}, set(), None, process
         mine = self._mine
-        if mine is None or mine.pid != self._system.process_id():  # the first grant, or a forked child's first
-            mine = self._mine = self._new()
-        elif not self._is_seen(mine, thorough=thorough):
-            # Somebody removed the file, or closed our descriptor: peers could not see us die, or not see us live.
-            # Of two threads that see this one closes it: to the other its number may be something else by now.
-            # (test_two_threads_that_find_their_presence_removed)
-            if self._retired.setdefault(mine.name, token := object()) is token and self._has(mine):
-                self._system.close(mine.descriptor)
-            mine = self._mine = self._new()
+        if mine is None or not self._is_seen(mine, thorough=thorough):
+            if mine is not None:
+                self._retire(mine)
+            mine = self._new()
+            # Of one that was there before under this number somebody closed the descriptor.
+            self._lost.update(each.name for each in self._own.values() if each.descriptor == mine.descriptor)
+            self._own[mine.name] = self._mine = mine
         return mine.name
+
+    def is_own(self, name: str) -> bool:
+        """Whether this process made the presence *name*: not its parent, not a child of its."""
+        return name in self._own and self._process == self._this_process()
+
+    def proves(self, name: str) -> bool:
+        """Whether the presence *name*, one of this process's own, still shows that it lives.
+
+        It does not once anything but poslock has closed the descriptor: then every peer takes this process for dead. Of
+        a file that somebody removed nobody can say anything, and the lease decides.
+
+        Raises:
+            OSError: the system does not say.
+        """
+        if name not in self._lost and self._is_open(self._own[name]):
+            return True
+        if name in self._retired:  # asked last: another thread may have closed it just now
+            return True
+        self._lost.add(name)
+        return False
 
     def path(self, name: str) -> str:
         """Where the presence file *name* is."""
@@ -261,10 +284,9 @@ class Presence:
 
     def liveness(self, name: str) -> Liveness:
         """Whether the process behind *name* lives; UNKNOWN when its file is gone or cannot be probed."""
-        mine = self._mine
-        if mine is not None and mine.name == name and mine.pid == self._system.process_id():
-            return Liveness.ALIVE
         try:
+            if self.is_own(name) and self.proves(name):
+                return Liveness.ALIVE
             # Read-only: closing a writable descriptor would wake everybody who waits for the process to end.
             descriptor = self._system.open(self.path(name), write=False)
             try:
@@ -278,6 +300,20 @@ class Presence:
             return Liveness.UNKNOWN
         return Liveness.DEAD if dead else Liveness.ALIVE
 
+    def _this_process(self) -> tuple[int, int]:
+        """Changes with every fork; the PID is for those that C code makes without Python's hooks."""
+        return self._system.generation, self._system.process_id()
+
+    def _is_open(self, mine: _Mine) -> bool:
+        """Whether its descriptor is still that of the presence file, and not closed or somebody else's."""
+        try:
+            status = self._system.status(mine.descriptor)
+        except OSError as error:
+            if error.errno != EBADF:
+                raise
+            return False
+        return (status.st_dev, status.st_ino) == mine.identity
+
     def _is_seen(self, mine: _Mine, *, thorough: bool) -> bool:
         try:
             status = self._system.status(mine.descriptor)
@@ -286,8 +322,12 @@ class Presence:
         is_there = (status.st_dev, status.st_ino) == mine.identity and status.st_nlink == 1
         return is_there and (not thorough or self._identity(self.path(mine.name)) == mine.identity)
 
-    def _has(self, mine: _Mine) -> bool:
-        return self._identity(mine.descriptor) == mine.identity
+    def _retire(self, mine: _Mine) -> None:
+        """Close *mine*, whose file was removed: peers could not see us die. Not if somebody else has closed it."""
+        # Of two threads that see this one closes it: to the other its number may be something else by now.
+        # (test_two_threads_that_find_their_presence_removed)
+        if self.proves(mine.name) and self._retired.setdefault(mine.name, token := object()) is token:
+            self._system.close(mine.descriptor)
 
     def _identity(self, target: str | int) -> tuple[int, int] | None:
         try:
@@ -298,14 +338,13 @@ class Presence:
 
     def _new(self) -> _Mine:
         for _ in range(_TRIES):
-            pid = self._system.process_id()
-            name = f"{pid}-{self._system.random_name()}"
+            name = f"{self._system.process_id()}-{self._system.random_name()}"
             descriptor = self._system.create(self.path(name))
             try:
                 if self._directory.group is not None:
                     self._system.share(descriptor)
                 if self._system.try_lock_presence(descriptor) and (identity := self._identity(descriptor)):
-                    return _Mine(pid, name, descriptor, identity)
+                    return _Mine(name, descriptor, identity)
             except BaseException:
                 self._system.close(descriptor)
                 raise

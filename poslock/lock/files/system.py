@@ -52,11 +52,13 @@ class System(Protocol):
     """What the protocol asks of the operating system. Times are nanoseconds; every method may raise OSError.
 
     ``clock_name`` names the monotonic clock, empty where nobody knows which one it is: a boot has one, and a container
-    may have one of its own.
+    may have one of its own. ``generation`` grows by one in each forked child: a parent and its child may have the same
+    PID, in two namespaces.
     """
 
     clock_name: str
     host_name: str
+    generation: int
 
     def open(self, path: str, *, create: bool = False, write: bool = True) -> int:
         """Open a file, read-only unless *write*; *create* makes it (mode 0600) if it does not exist."""
@@ -112,7 +114,7 @@ class System(Protocol):
     def unlink(self, path: str, /) -> None: ...
 
     def make_directory(self, path: str) -> None:
-        """Create *path* with mode 0700, and its parents as the umask says; no error if it exists."""
+        """Create *path* with mode 0700, and missing parents with 0755 at the most; no error if it exists."""
 
     def listing(self, path: str) -> Iterator[str]:
         """Names in a directory."""
@@ -154,6 +156,7 @@ class PosixSystem:
     process_id = staticmethod(os.getpid)
 
     def __init__(self) -> None:
+        self.generation = 0
         self._descriptors: dict[int, tuple[int, int]] = {}
         # Now, not at the first grant: decoding loads a codec, and a fork in the middle of an import leaves a child that
         # hangs at its own. (test_forks_of_a_threaded_process_inherit_nothing)
@@ -222,6 +225,7 @@ class PosixSystem:
                 if _identity(descriptor) == identity:
                     os.close(descriptor)
         self._descriptors.clear()
+        self.generation += 1
         self._noting = RLock()
         self.clock_name = _named_clock(self._boot_id)  # the parent may have made a time namespace for its children
 
