@@ -19,9 +19,9 @@ from typing import Any, NamedTuple, Protocol
 from weakref import ReferenceType, ref
 
 from poslock.errors import LockFileError
-from poslock.lock.files.lock_file import OpenFiles, file_fault
+from poslock.lock.files.lock_file import SYSTEM_REFUSES, OpenFiles, file_fault
 from poslock.lock.files.safety import directory_fault, is_network, mount_of, sharing_group
-from poslock.lock.files.system import SYSTEM, System
+from poslock.lock.files.system import NO_DESCRIPTOR, SYSTEM, System
 from poslock.lock.verdict import Liveness
 
 ALLOW_NETWORK = "POSLOCK_ALLOW_NETWORK"
@@ -142,8 +142,10 @@ class LockDirectory:
                 self.system.share(presence)
             self._refuse(presence, self.system.stat(presence))
         except OSError as error:
-            path = error.filename if isinstance(error.filename, str) else self.path
             why = f"cannot be used as lock directory: {error.strerror}"
+            if error.errno in NO_DESCRIPTOR:
+                raise LockFileError("", self.path, why, SYSTEM_REFUSES) from error
+            path = error.filename if isinstance(error.filename, str) else self.path
             raise LockFileError("", path, why, _WAY_OUT) from error
         self._is_prepared = True
 
@@ -283,7 +285,11 @@ class Presence:
         return f"{self._folder}/{name}"
 
     def liveness(self, name: str) -> Liveness:
-        """Whether the process behind *name* lives; UNKNOWN when its file is gone or cannot be probed."""
+        """Whether the process behind *name* lives; UNKNOWN when its file is gone or cannot be probed.
+
+        Raises:
+            LockFileError: there is no descriptor left to look with.
+        """
         try:
             if self.is_own(name) and self.proves(name):
                 return Liveness.ALIVE
@@ -296,7 +302,9 @@ class Presence:
                 dead = self._system.probe_presence(descriptor)
             finally:
                 self._system.close(descriptor)
-        except OSError:
+        except OSError as error:
+            if error.errno in NO_DESCRIPTOR:
+                raise LockFileError("", self.path(name), f"cannot be used: {error.strerror}", SYSTEM_REFUSES) from error
             return Liveness.UNKNOWN
         return Liveness.DEAD if dead else Liveness.ALIVE
 

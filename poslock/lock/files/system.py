@@ -11,17 +11,23 @@ from __future__ import annotations
 import os
 import time
 from contextlib import suppress
+from errno import EMFILE, ENFILE
 from fcntl import F_DUPFD_CLOEXEC, fcntl
 from functools import partial
 from threading import RLock
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import portalocker
 from filelock import lock_descriptor, unlock_descriptor
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
+T = TypeVar("T")
+
+NO_DESCRIPTOR = {EMFILE, ENFILE}
+# Who keeps files open only to be faster, and lets go of them when there is no descriptor left.
+on_exhaustion: list[Callable[[], object]] = []
 # O_NONBLOCK: opening a planted FIFO must not hang. O_NOFOLLOW: a planted symlink must not lead elsewhere.
 _SAFE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _STANDARD_ERROR = 2
@@ -193,13 +199,16 @@ class PosixSystem:
         return frozenset((os.getegid(), *os.getgroups()))
 
     def mount_table(self) -> str:
-        with suppress(OSError), open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
-            return file.read()
-        return ""
+        try:
+            return _with_a_descriptor(_read_mount_table)
+        except OSError as error:
+            if error.errno in NO_DESCRIPTOR:  # else a network file system would pass for a local one
+                raise
+            return ""
 
     def _opened(self, path: str, flags: int) -> int:
         with self._noting:
-            descriptor = os.open(path, flags, 0o600)
+            descriptor = _with_a_descriptor(os.open, path, flags, 0o600)
             if descriptor <= _STANDARD_ERROR:  # a cron job without standard streams; somebody will write there
                 standard, descriptor = descriptor, fcntl(descriptor, F_DUPFD_CLOEXEC, _STANDARD_ERROR + 1)
                 os.close(standard)
@@ -239,7 +248,7 @@ class PosixSystem:
         os.makedirs(path, mode=0o700, exist_ok=True)
 
     def listing(self, path: str) -> Iterator[str]:
-        with os.scandir(path) as entries:
+        with _with_a_descriptor(os.scandir, path) as entries:
             for entry in entries:
                 yield entry.name
 
@@ -254,6 +263,18 @@ class PosixSystem:
 
     def random_name(self) -> str:
         return os.urandom(8).hex()
+
+
+def _with_a_descriptor(call: Callable[..., T], *arguments: object) -> T:
+    """What *call* answers; if there is no descriptor left for it, after those are given back that we only keep."""
+    try:
+        return call(*arguments)
+    except OSError as error:
+        if error.errno not in NO_DESCRIPTOR:
+            raise
+    for let_go in on_exhaustion:
+        let_go()
+    return call(*arguments)
 
 
 def _portalocked(descriptor: int, flags: portalocker.LockFlags) -> bool:
@@ -277,6 +298,11 @@ def _named_clock(boot_id: str) -> str:
     except OSError:
         return boot_id
     return boot_id if not boot_id or namespace == _FIRST_TIME_NAMESPACE else f"{boot_id} {namespace}"
+
+
+def _read_mount_table() -> str:
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+        return file.read()
 
 
 def _read_boot_id() -> str:
