@@ -122,6 +122,13 @@ class Actor:
         self.kept.clear()
         return True
 
+    def lose_presence(self) -> None:
+        """Close the descriptor of its presence, as a daemon does that closes all that it has open."""
+        mine = self.directory.presence._mine  # noqa: SLF001  # as a bot cannot know, and does
+        assert mine is not None
+        self.tell("unproven")
+        self.close(mine.descriptor)
+
     def abandon(self) -> None:
         """From here on every call is in vain."""
         self._abandoned = True

@@ -74,6 +74,24 @@ def forking_bot(me: Actor, *, into_namespace: bool = False) -> str:
     return "done"
 
 
+def daemon(me: Actor) -> str:
+    """Close everything that is open, the presence too, while it holds; then lock once more."""
+    lock = _lock(me)
+    _acquire(me, lock)
+    me.lose_presence()
+    _act(me, lock, renews=True)
+    return bot(me)
+
+
+def careless_daemon(me: Actor) -> str:
+    """The same without a renewal: only `check()` can tell it."""
+    lock = _lock(me)
+    _acquire(me, lock)
+    me.lose_presence()
+    _act(me, lock)
+    return bot(me)
+
+
 def operator(me: Actor, *, force: bool) -> str:
     """Clear the lock."""
     me.monotonic_ns()  # when he comes
@@ -166,6 +184,8 @@ SCENES = (
         (partial(forking_bot, into_namespace=True), bot),
         Bounds(crashes=1, jumps=1, preemptions=2),
     ),
+    Scene("lost presence", (daemon, bot), Bounds(jumps=1, preemptions=2)),
+    Scene("lost presence, no renewal", (careless_daemon, bot), Bounds(crashes=1, preemptions=2)),
     Scene("cleared with force", (bot, partial(operator, force=True), bot), Bounds(crashes=1, preemptions=2)),
     Scene("cleared if stale", (bot, partial(operator, force=False), bot), Bounds(jumps=1, preemptions=2)),
     Scene("torn writes", (_renewing, bot), Bounds(crashes=1, jumps=1, preemptions=2, torn=True)),

@@ -126,7 +126,8 @@ class PositionLock:
         """Return if this lock is held at this moment; call it before every side effect.
 
         Raises:
-            LockLost: it is not held; its lease ran out, or somebody took it over.
+            LockLost: it is not held; its lease ran out, somebody took it over, or this process closed the descriptor
+                that proves that it lives.
             LockFileError: the file cannot be read, so nothing is certain; act as if it was lost.
         """
         try:
@@ -178,7 +179,7 @@ class PositionLock:
     @property
     def held(self) -> bool:
         """Whether this object holds the lock as far as it knows without looking: only `check()` is certain."""
-        return self.remaining > 0
+        return self.remaining > 0 and not self._is_lost
 
     @property
     def token(self) -> int | None:
