@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 SECOND = 10**9
 _START_NS = 1_000 * SECOND
 _WALL_NS = 1_700_000_000 * SECOND  # when the monotonic clock was at zero
-_FOLDERS = {FOLDER: 1, PRESENCE: 2}
-_FIRST_INODE, _PRESENCE_INODE, _FIRST_DESCRIPTOR = 3, 1000, 3
+_FOLDERS = {FOLDER: 1, PRESENCE: 2, "/": 3}
+_FIRST_INODE, _PRESENCE_INODE, _FIRST_DESCRIPTOR = 4, 1000, 3
 _EXCLUSIVE, _SHARED = "exclusive", "shared"
 
 
@@ -256,6 +256,8 @@ def is_private(disk: Disk, pid: int, call: Call) -> bool:
     which there is none, keeps nobody from anything. The wall clock, which only people and tokens look at, is read
     together with the call before.
     """
+    if call.name == "stat" and call.args[0] in _FOLDERS:  # they stay as they are
+        return True
     if call.name in {"create", "open", "stat"}:
         return str(call.args[0]).startswith(PRESENCE)
     if call.name == "close":

@@ -123,6 +123,20 @@ def test_who_else_may_write_is_told(tmp_path: Path, mode: int, verdict: str, cod
     assert (doctor(folder)[0], doctor(folder)[1]["access"]["verdict"]) == (code, verdict)
 
 
+@pytest.mark.parametrize("exists", [True, False])
+def test_a_parent_that_everybody_may_write_is_told(tmp_path: Path, *, exists: bool) -> None:
+    """As a bot refuses it; and its way out works."""
+    parent = tmp_path / "parent"
+    (parent / "locks").mkdir(mode=0o700, parents=True) if exists else parent.mkdir()
+    parent.chmod(0o777)
+    code, findings = doctor(parent / "locks")
+    assert (code, findings["access"]["verdict"]) == (1, "REFUSED")
+    assert str(parent) in findings["access"]["reason"]
+    assert "chmod +t" in findings["access"]["way_out"]
+    parent.chmod(0o1777)
+    assert "access" not in doctor(parent / "locks")[1] or doctor(parent / "locks")[1]["access"]["verdict"] == "ok"
+
+
 def test_a_network_file_system_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By the system's mount table; nothing is tried on it, for it might hang."""
     table = tmp_path / "mountinfo"

@@ -12,15 +12,17 @@ import os
 import re
 import sys
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from errno import EAGAIN, EBADF
 from functools import lru_cache
+from pathlib import PurePosixPath
 from typing import Any, NamedTuple, Protocol
 from weakref import ReferenceType, ref
 
 from poslock.errors import LockFileError
 from poslock.lock.files.lock_file import SYSTEM_REFUSES, OpenFiles, file_fault
-from poslock.lock.files.safety import directory_fault, is_network, mount_of, sharing_group
+from poslock.lock.files.safety import directory_fault, is_network, mount_of, parent_fault, sharing_group
 from poslock.lock.files.system import NO_DESCRIPTOR, SYSTEM, System
 from poslock.lock.verdict import Liveness
 
@@ -29,6 +31,7 @@ _SLUG_LENGTH = 40
 _TRIES = 3
 _NOT_SLUG = re.compile(r"[^A-Za-z0-9]+")
 _WAY_OUT = "use a directory of your own (lock_dir=, --lock-dir, $POSLOCK_DIR)"
+PARENT_WAY_OUT = "take the right to write there from others (chmod go-w, or chmod +t as on /tmp)"
 
 
 class Owner(NamedTuple):
@@ -75,10 +78,11 @@ class LockDirectory:
     def __init__(self, path: str, system: System) -> None:
         self.path = path
         self.system = system
-        self.presence = Presence(self, f"{path}/.presence")
+        self._presence_path = f"{path}/.presence"
+        self.presence = Presence(self, self._presence_path)
         self.open_files = OpenFiles()
         self.group: int | None = None  # who shares it, known once it is prepared
-        self._is_prepared = False
+        self._judged: tuple[int, ...] | None = None  # what it was like when it was found good
         self._holds: dict[tuple[str, Owner], ReferenceType[Hold]] = {}
 
     def add_hold(self, owner: Owner, lock: Hold) -> None:
@@ -123,31 +127,68 @@ class LockDirectory:
     def prepare(self, *, again: bool = False) -> None:
         """Create the directory if need be, and refuse one in which others could plant files.
 
-        Looks once, and *again* when somebody seems to have removed it.
+        Looks once, and *again* when somebody seems to have removed it; `look` sees what changes later.
 
         Raises:
-            LockFileError: it is no directory, somebody else's, writable by everybody, or on a network file system.
+            LockFileError: it is no directory, somebody else's, writable by everybody, in one where others could put
+                another one in its place, or on a network file system.
         """
-        if self._is_prepared and not again:
+        if self._judged is not None and not again:
             return
-        presence = f"{self.path}/.presence"
         try:
+            self._refuse_parents()  # before anything is made there
             self.system.make_directory(self.path)
-            status = self.system.stat(self.path)
-            self.group = sharing_group(status, self.system.group_ids())
-            self._refuse(self.path, status)
-            self._refuse_network()
-            self.system.make_directory(presence)
+            self._judge(self.system.stat(self.path))
+            self.system.make_directory(self._presence_path)
             if self.group is not None:
-                self.system.share(presence)
-            self._refuse(presence, self.system.stat(presence))
+                self.system.share(self._presence_path)
+            self._refuse(self._presence_path, self.system.stat(self._presence_path))
         except OSError as error:
-            why = f"cannot be used as lock directory: {error.strerror}"
-            if error.errno in NO_DESCRIPTOR:
-                raise LockFileError("", self.path, why, SYSTEM_REFUSES) from error
-            path = error.filename if isinstance(error.filename, str) else self.path
-            raise LockFileError("", path, why, _WAY_OUT) from error
-        self._is_prepared = True
+            raise self._unusable(error) from error
+
+    def look(self) -> None:
+        """Judge the directory anew if its path leads to another one by now, or if it is not what it was.
+
+        Asked before a file is opened or made there by its name. A file that is open already needs no look: it counts
+        only if its path still leads to it, and nobody else can move it out of a directory that was ours.
+
+        Raises:
+            FileNotFoundError: it is gone.
+            LockFileError: as `prepare`.
+        """
+        if self._judged is None:  # who only reads
+            return
+        status = self.system.stat(self.path)
+        if _nature(status) == self._judged:
+            return
+        try:
+            self._refuse_parents()
+            self._judge(status)
+            with suppress(FileNotFoundError):  # made with the first presence there
+                self._refuse(self._presence_path, self.system.stat(self._presence_path))
+        except OSError as error:
+            raise self._unusable(error) from error
+
+    def parent_fault(self) -> tuple[str, str] | None:
+        """A directory above this one in which others could put another one in its place, and what is wrong with it."""
+        users, groups = {self.system.user_id()}, {self.system.group_id(), None}
+        with suppress(FileNotFoundError):
+            status = self.system.stat(self.path)
+            if (group := sharing_group(status, self.system.group_ids())) is not None:
+                users.add(status.st_uid)
+                groups.add(group)
+        for parent in map(str, PurePosixPath(self.path).parents):
+            with suppress(FileNotFoundError):
+                fault = parent_fault(self.system.stat(parent), users, groups)
+                if fault is not None:
+                    return parent, fault
+        return None
+
+    def _judge(self, status: os.stat_result) -> None:
+        self.group = sharing_group(status, self.system.group_ids())
+        self._refuse(self.path, status)
+        self._refuse_network()
+        self._judged = _nature(status)
 
     def _refuse(self, path: str, status: os.stat_result) -> None:
         fault = directory_fault(status, self.system.user_id(), self.system.group_id(), self.group)
@@ -155,6 +196,18 @@ class LockDirectory:
             raise LockFileError(
                 "", path, fault, f"{_WAY_OUT}; to keep it, chmod 700, or to share it, chgrp and chmod 2770"
             )
+
+    def _refuse_parents(self) -> None:
+        if (found := self.parent_fault()) is not None:
+            parent, fault = found
+            why = f"{fault}: others could put another directory in the place of {self.path}"
+            raise LockFileError("", parent, why, f"{_WAY_OUT}, or {PARENT_WAY_OUT}")
+
+    def _unusable(self, error: OSError) -> LockFileError:
+        why = f"cannot be used as lock directory: {error.strerror}"
+        if error.errno in NO_DESCRIPTOR:
+            return LockFileError("", self.path, why, SYSTEM_REFUSES)
+        return LockFileError("", error.filename if isinstance(error.filename, str) else self.path, why, _WAY_OUT)
 
     def _refuse_network(self) -> None:
         mount = mount_of(self.path, self.system.mount_table())
@@ -211,6 +264,11 @@ def _identity(path: str) -> tuple[int, int] | None:
     except OSError:
         return None
     return None if status is None else (status.st_dev, status.st_ino)
+
+
+def _nature(status: os.stat_result) -> tuple[int, ...]:
+    """Which directory it is, and whose: an inode number alone may be used again."""
+    return status.st_dev, status.st_ino, status.st_mode, status.st_uid, status.st_gid
 
 
 def _state_directory() -> str:
@@ -345,6 +403,7 @@ class Presence:
         return (status.st_dev, status.st_ino)
 
     def _new(self) -> _Mine:
+        self._directory.look()
         for _ in range(_TRIES):
             name = f"{self._system.process_id()}-{self._system.random_name()}"
             descriptor = self._system.create(self.path(name))

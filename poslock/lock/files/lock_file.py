@@ -52,6 +52,9 @@ class Folder(Protocol):
     open_files: OpenFiles
     group: int | None
 
+    def look(self) -> None:
+        """See that nothing is opened in a directory that somebody has put in its place."""
+
 
 class LockFile:
     """One lock file.
@@ -161,6 +164,7 @@ class LockFile:
                 file.close()
 
     def _opened(self, *, create: bool) -> OpenFile:
+        self._directory.look()
         descriptor = self.system.open(self.path, create=create)
         try:
             if create and self._directory.group is not None:
@@ -174,6 +178,7 @@ class LockFile:
     @contextmanager
     def opened(self, *, write: bool) -> Iterator[int]:
         """The file, open for as long as that takes; not yet checked."""
+        self._directory.look()
         descriptor = self.system.open(self.path, write=write)
         try:
             yield descriptor

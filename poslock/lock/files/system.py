@@ -245,7 +245,7 @@ class PosixSystem:
         return _portalocked(descriptor, _PRESENCE_PROBE)
 
     def make_directory(self, path: str) -> None:
-        os.makedirs(path, mode=0o700, exist_ok=True)
+        _make_directory(path, 0o700)
 
     def listing(self, path: str) -> Iterator[str]:
         with _with_a_descriptor(os.scandir, path) as entries:
@@ -275,6 +275,17 @@ def _with_a_descriptor(call: Callable[..., T], *arguments: object) -> T:
     for let_go in on_exhaustion:
         let_go()
     return call(*arguments)
+
+
+def _make_directory(path: str, mode: int) -> None:
+    """As os.makedirs, but where the umask is 0, as in a daemon, the parents are not there for everybody to write."""
+    try:
+        with suppress(FileExistsError):  # another process may make it at the same time
+            os.mkdir(path, mode)
+    except FileNotFoundError:
+        _make_directory(os.path.dirname(path), 0o755)
+        with suppress(FileExistsError):
+            os.mkdir(path, mode)
 
 
 def _portalocked(descriptor: int, flags: portalocker.LockFlags) -> bool:
