@@ -11,7 +11,7 @@ from poslock.errors import LockLost, LockStillHeld
 from poslock.lock.position_lock import PositionLock
 from poslock.lock.record import ends_ns
 from poslock.lock.transitions import Transitions
-from prove.disk import SECOND, Disk, is_private
+from prove.disk import SECOND, Disk, is_private, is_private_but_slots
 from prove.lock_witness import POSITION, Seen
 from prove.world import Bounds, State, World
 
@@ -118,7 +118,7 @@ class Scene:
     """Bots, what may befall them, and how far it is explored.
 
     ``share`` is how much of all states it may have; ``opening`` what has happened already: each of these processes has
-    come to its next call of that name.
+    come to its next call of that name. ``shows_slots``: presence files of dead processes are found and used again.
     """
 
     name: str
@@ -127,6 +127,7 @@ class Scene:
     share: int = 1
     jump: float = LEASE
     opening: tuple[tuple[int, str], ...] = ()
+    shows_slots: bool = False
 
     @property
     def processes(self) -> int:
@@ -139,7 +140,9 @@ class Scene:
         # What a dead writer left half done is only known to be that after a lease.
         prompt_ns = patience_ns if self.bounds.torn else SECOND
         jump_ns = int(self.jump * SECOND)
-        world = World(self.bots, self.bounds, Disk(), Seen(), is_private, jump_ns, prompt_ns, patience_ns)
+        disk = Disk(shows_slots=self.shows_slots)
+        private = is_private_but_slots if self.shows_slots else is_private
+        world = World(self.bots, self.bounds, disk, Seen(), private, jump_ns, prompt_ns, patience_ns)
         return State.at_start(world).opened(self.opening)
 
 
@@ -186,6 +189,22 @@ SCENES = (
     ),
     Scene("lost presence", (daemon, bot), Bounds(jumps=1, preemptions=2)),
     Scene("lost presence, no renewal", (careless_daemon, bot), Bounds(crashes=1, preemptions=2)),
+    Scene(
+        "a presence is used again beside a waiter",
+        (bot, bot, bot),
+        Bounds(crashes=1, preemptions=2),
+        share=2,
+        opening=(*_GRANTED, (2, "sleep")),
+        shows_slots=True,
+    ),
+    Scene(
+        "two want the presence of a dead one",
+        (bot, bot, bot),
+        Bounds(crashes=1, preemptions=3),
+        share=2,
+        opening=_GRANTED,
+        shows_slots=True,
+    ),
     Scene("cleared with force", (bot, partial(operator, force=True), bot), Bounds(crashes=1, preemptions=2)),
     Scene("cleared if stale", (bot, partial(operator, force=False), bot), Bounds(jumps=1, preemptions=2)),
     Scene("torn writes", (_renewing, bot), Bounds(crashes=1, jumps=1, preemptions=2, torn=True)),

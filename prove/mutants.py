@@ -45,6 +45,8 @@ _TRANSITIONS, _FILE, _VERDICT = (
     "poslock/lock/files/lock_file.py",
     "poslock/lock/verdict.py",
 )
+_SLOTS = "poslock/lock/files/slots.py"
+_REUSED = ("a presence is used again beside a waiter", "two want the presence of a dead one")
 _REPLACING, _LEDGER = "poslock/lock/files/replacing.py", "poslock/ledger/ledger.py"
 _CLOSES = ("two closes", "two closes, partial fills", "two closes, one breakdown", "three closes")
 _EXITS, _LEGS, _TABLE = "poslock/closing/exits.py", ("legs",), ("table",)
@@ -96,16 +98,37 @@ MUTANTS = (
     Mutant(
         "a living holder counts as dead",
         "poslock/lock/files/directory.py",
-        "return Liveness.DEAD if dead else Liveness.ALIVE",
-        "return Liveness.DEAD",
+        "        if said == name:\n            return Liveness.ALIVE",
+        "        if said == name:\n            return Liveness.DEAD",
         _LOCK,
     ),
     Mutant(
         "nobody proves that it lives",
-        "poslock/lock/files/directory.py",
-        "if self._system.try_lock_presence(descriptor) and (",
-        "if (",
+        _SLOTS,
+        "for lock in (system.probe_presence, system.try_lock_presence):",
+        "for lock in (system.probe_presence,):",
         _LOCK,
+    ),
+    Mutant(
+        "a presence is written without a lock",
+        _SLOTS,
+        "for lock in (system.probe_presence, system.try_lock_presence):",
+        "for lock in (lambda _: True, system.try_lock_presence):",
+        _REUSED,
+    ),
+    Mutant(
+        "a presence is not written once more",
+        _SLOTS,
+        '        write_all(f"{name}\\n".encode(), system, descriptor)\n',
+        '        if lock == system.probe_presence:\n            write_all(f"{name}\\n".encode(), system, descriptor)\n',
+        _REUSED,
+    ),
+    Mutant(
+        "who has a presence now is taken for who had it",
+        "poslock/lock/files/directory.py",
+        "return Liveness.DEAD if said is not None else Liveness.UNKNOWN",
+        "return Liveness.ALIVE",
+        _REUSED,
     ),
     Mutant(
         "release removes the lock file",

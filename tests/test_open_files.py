@@ -138,7 +138,7 @@ def test_a_directory_moved_away_while_its_files_are_open_is_noticed(tmp_path: Pa
     with free:
         assert Path(free.path).exists()
         presence = free._directory.presence
-        assert Path(presence.path(presence.name())).exists()
+        assert Path(presence.slot_path(presence.name())).exists()
 
 
 def test_a_link_to_a_directory_may_be_turned(tmp_path: Path) -> None:
@@ -249,7 +249,7 @@ def test_two_threads_that_find_their_presence_removed(tmp_path: Path) -> None:
         pass
     mine = directory.presence._mine
     assert mine is not None
-    Path(directory.presence.path(mine.name)).unlink()
+    Path(directory.presence.slot_path(mine.name)).unlink()
 
     def acquire_second() -> None:
         thread = threading.Thread(target=second.acquire)

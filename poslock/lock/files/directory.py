@@ -1,8 +1,9 @@
 """The lock directory: where lock files and presence files live, safe from others.
 
-A presence is how a process proves that it lives. It locks a file of its own before its first grant and never lets go;
-the kernel drops that lock when the process ends, however it ends. A peer that gets a shared lock on the file knows that
-the process is dead, with no PID to be reused or hidden by a namespace. A missing file means unknown.
+A presence is how a process proves that it lives. It locks a file before its first grant and never lets go; the kernel
+drops that lock when the process ends, however it ends. A peer that gets a shared lock on the file knows that the
+process is dead, with no PID to be reused or hidden by a namespace; so does one who finds the name of a later process
+there. A missing file means unknown.
 """
 
 from __future__ import annotations
@@ -13,8 +14,7 @@ import re
 import sys
 import threading
 from contextlib import suppress
-from dataclasses import dataclass
-from errno import EAGAIN, EBADF
+from errno import EBADF
 from functools import lru_cache
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple, Protocol
@@ -23,12 +23,12 @@ from weakref import ReferenceType, ref
 from poslock.errors import LockFileError
 from poslock.lock.files.lock_file import SYSTEM_REFUSES, OpenFiles, file_fault
 from poslock.lock.files.safety import directory_fault, is_network, mount_of, parent_fault, sharing_group
+from poslock.lock.files.slots import Taken, remove_belongings, said_in, slot_of, take
 from poslock.lock.files.system import NO_DESCRIPTOR, SYSTEM, System
 from poslock.lock.verdict import Liveness
 
 ALLOW_NETWORK = "POSLOCK_ALLOW_NETWORK"
 _SLUG_LENGTH = 40
-_TRIES = 3
 _NOT_SLUG = re.compile(r"[^A-Za-z0-9]+")
 _WAY_OUT = "use a directory of your own (lock_dir=, --lock-dir, $POSLOCK_DIR)"
 PARENT_WAY_OUT = "take the right to write there from others (chmod go-w, or chmod +t as on /tmp)"
@@ -277,25 +277,19 @@ def _state_directory() -> str:
     return str(user_state_path("poslock"))
 
 
-@dataclass(frozen=True, slots=True)
-class _Mine:
-    """A presence file of this process. The descriptor stays open on purpose: the kernel closes it at the end."""
-
-    name: str
-    descriptor: int
-    identity: tuple[int, int]
-
-
 class Presence:
-    """The presence files in one folder, and this process's own among them."""
+    """The presence files in one folder, and this process's own among them; see `poslock.lock.files.slots`.
+
+    Its descriptor stays open on purpose: the kernel closes it at the end.
+    """
 
     def __init__(self, directory: LockDirectory, folder: str) -> None:
         self._directory = directory
         self._folder = folder
         self._system = directory.system
-        self._mine: _Mine | None = None
+        self._mine: Taken | None = None
         # By name, all that this process ever had: two threads that come first may each make one.
-        self._own: dict[str, _Mine] = {}
+        self._own: dict[str, Taken] = {}
         self._retired: dict[str, object] = {}  # their files were removed, and their descriptors closed by us
         self._lost: set[str] = set()  # their descriptors were closed by somebody else
         self._process = self._this_process()
@@ -339,8 +333,12 @@ class Presence:
         return False
 
     def path(self, name: str) -> str:
-        """Where the presence file *name* is."""
+        """Where something of this name is, of a process that has this presence."""
         return f"{self._folder}/{name}"
+
+    def slot_path(self, name: str) -> str:
+        """Where the file is that proves the presence *name*."""
+        return self.path(slot_of(name))
 
     def liveness(self, name: str) -> Liveness:
         """Whether the process behind *name* lives; UNKNOWN when its file is gone or cannot be probed.
@@ -352,25 +350,31 @@ class Presence:
             if self.is_own(name) and self.proves(name):
                 return Liveness.ALIVE
             # Read-only: closing a writable descriptor would wake everybody who waits for the process to end.
-            descriptor = self._system.open(self.path(name), write=False)
+            descriptor = self._system.open(self.slot_path(name), write=False)
             try:
                 status = self._system.status(descriptor)
                 if file_fault(status, self._system.user_id(), self._directory.group) is not None:
                     return Liveness.UNKNOWN  # planted: it says nothing about a process of ours
-                dead = self._system.probe_presence(descriptor)
+                if self._system.probe_presence(descriptor):
+                    return Liveness.DEAD
+                said = said_in(self._system, descriptor, slot_of(name))
             finally:
                 self._system.close(descriptor)
         except OSError as error:
             if error.errno in NO_DESCRIPTOR:
-                raise LockFileError("", self.path(name), f"cannot be used: {error.strerror}", SYSTEM_REFUSES) from error
+                raise LockFileError(
+                    "", self.slot_path(name), f"cannot be used: {error.strerror}", SYSTEM_REFUSES
+                ) from error
             return Liveness.UNKNOWN
-        return Liveness.DEAD if dead else Liveness.ALIVE
+        if said == name:
+            return Liveness.ALIVE
+        return Liveness.DEAD if said is not None else Liveness.UNKNOWN
 
     def _this_process(self) -> tuple[int, int]:
         """Changes with every fork; the PID is for those that C code makes without Python's hooks."""
         return self._system.generation, self._system.process_id()
 
-    def _is_open(self, mine: _Mine) -> bool:
+    def _is_open(self, mine: Taken) -> bool:
         """Whether its descriptor is still that of the presence file, and not closed or somebody else's."""
         try:
             status = self._system.status(mine.descriptor)
@@ -380,15 +384,15 @@ class Presence:
             return False
         return (status.st_dev, status.st_ino) == mine.identity
 
-    def _is_seen(self, mine: _Mine, *, thorough: bool) -> bool:
+    def _is_seen(self, mine: Taken, *, thorough: bool) -> bool:
         try:
             status = self._system.status(mine.descriptor)
         except OSError:
             return False
         is_there = (status.st_dev, status.st_ino) == mine.identity and status.st_nlink == 1
-        return is_there and (not thorough or self._identity(self.path(mine.name)) == mine.identity)
+        return is_there and (not thorough or self._identity(self.slot_path(mine.name)) == mine.identity)
 
-    def _retire(self, mine: _Mine) -> None:
+    def _retire(self, mine: Taken) -> None:
         """Close *mine*, whose file was removed: peers could not see us die. Not if somebody else has closed it."""
         # Of two threads that see this one closes it: to the other its number may be something else by now.
         # (test_two_threads_that_find_their_presence_removed)
@@ -402,18 +406,8 @@ class Presence:
             return None
         return (status.st_dev, status.st_ino)
 
-    def _new(self) -> _Mine:
+    def _new(self) -> Taken:
         self._directory.look()
-        for _ in range(_TRIES):
-            name = f"{self._system.process_id()}-{self._system.random_name()}"
-            descriptor = self._system.create(self.path(name))
-            try:
-                if self._directory.group is not None:
-                    self._system.share(descriptor)
-                if self._system.try_lock_presence(descriptor) and (identity := self._identity(descriptor)):
-                    return _Mine(name, descriptor, identity)
-            except BaseException:
-                self._system.close(descriptor)
-                raise
-            self._system.close(descriptor)  # somebody probed the new file in this very moment
-        raise OSError(EAGAIN, "no presence file could be locked", self._folder)
+        with suppress(OSError, LockFileError):  # another one will do it
+            remove_belongings(self._system, self._folder, lambda name: self.liveness(name) is Liveness.DEAD)
+        return take(self._system, self._folder, self._directory.group)
