@@ -92,6 +92,14 @@ def careless_daemon(me: Actor) -> str:
     return bot(me)
 
 
+def corpse(me: Actor) -> str:
+    """Close what proves that it lives while it holds: for everybody else it is dead."""
+    _acquire(me, _lock(me))
+    me.lose_presence()
+    me.monotonic_ns()
+    return "done"
+
+
 def operator(me: Actor, *, force: bool) -> str:
     """Clear the lock."""
     me.monotonic_ns()  # when he comes
@@ -199,10 +207,11 @@ SCENES = (
     ),
     Scene(
         "two want the presence of a dead one",
-        (bot, bot, bot),
-        Bounds(crashes=1, preemptions=3),
+        (corpse, bot, bot),
+        Bounds(crashes=1, preemptions=2),
         share=2,
-        opening=_GRANTED,
+        # The first is as good as dead, and one is about to write its own name.
+        opening=((1, "close"), (1, "monotonic_ns"), (3, "write")),
         shows_slots=True,
     ),
     Scene("cleared with force", (bot, partial(operator, force=True), bot), Bounds(crashes=1, preemptions=2)),
