@@ -140,7 +140,8 @@ def test_a_living_holder_whose_pid_is_nobody_here_keeps_the_lock(start: LockChil
 
 FORK_INTO_A_NAMESPACE = """
 import ctypes, os, sys
-from poslock import LockLost, LockTimeout, PositionLock, PositionLockManager
+from poslock import LockLost, LockTimeout, PositionLock
+from poslock.ledger.ledger import Ledger
 
 def attempt(name, call):
     try:
@@ -151,10 +152,13 @@ def attempt(name, call):
 
 lock = PositionLock("btc-1", lock_dir=sys.argv[1], timeout=0.1)
 lock.acquire()
+ledger = Ledger(sys.argv[1] + "/ledger.db")
+ledger.unfinished("account")
+assert ledger._database._kept.current() is not None
 assert ctypes.CDLL(None).unshare(0x20000000) == 0  # CLONE_NEWPID
 child = os.fork()
 if child == 0:
-    print(os.getpid(), lock.held, lock.token)
+    print(os.getpid(), lock.held, lock.token, ledger._database._kept.current())
     for name in ("check", "renew", "release"):
         attempt(name, getattr(lock, name))
     attempt("acquire", lock.acquire)
@@ -167,9 +171,9 @@ attempt("parent", lock.check)
 
 @needs_namespaces
 def test_a_child_that_is_pid_1_as_its_parent_is_holds_nothing(lock_dir: str) -> None:
-    """PID 1 forks into a new PID namespace: the child has the same PID, the lock object, and no hold."""
+    """PID 1 forks into a new PID namespace: the same PID, the lock object, and no hold; no connection to the ledger either."""
     command = [*NAMESPACE, sys.executable, "-c", FORK_INTO_A_NAMESPACE, lock_dir]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=PATIENCE)
     lost = ["check LockLost", "renew LockLost", "release LockLost"]
     refused = ["acquire LockTimeout", "acquire another LockTimeout"]
-    assert done.stdout.splitlines() == ["1 False None", *lost, *refused, "parent passed"]
+    assert done.stdout.splitlines() == ["1 False None None", *lost, *refused, "parent passed"]
