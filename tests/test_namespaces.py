@@ -171,7 +171,7 @@ attempt("parent", lock.check)
 
 @needs_namespaces
 def test_a_child_that_is_pid_1_as_its_parent_is_holds_nothing(lock_dir: str) -> None:
-    """PID 1 forks into a new PID namespace: the same PID, the lock object, and no hold; no connection to the ledger either."""
+    """PID 1 forks into a new PID namespace: the same PID and lock object, and no hold, no connection to the ledger."""
     command = [*NAMESPACE, sys.executable, "-c", FORK_INTO_A_NAMESPACE, lock_dir]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=PATIENCE)
     lost = ["check LockLost", "renew LockLost", "release LockLost"]
