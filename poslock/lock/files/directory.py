@@ -204,10 +204,10 @@ class LockDirectory:
             raise LockFileError("", parent, why, f"{_WAY_OUT}, or {PARENT_WAY_OUT}")
 
     def _unusable(self, error: OSError) -> LockFileError:
-        why = f"cannot be used as lock directory: {error.strerror}"
-        if error.errno in NO_DESCRIPTOR:
-            return LockFileError("", self.path, why, SYSTEM_REFUSES)
-        return LockFileError("", error.filename if isinstance(error.filename, str) else self.path, why, _WAY_OUT)
+        named = error.filename if isinstance(error.filename, str) else self.path
+        path = named if named.startswith(self.path) else self.path
+        why = f"cannot be used as lock directory: {error.strerror}{'' if path == named else f' ({named})'}"
+        return LockFileError("", path, why, SYSTEM_REFUSES if error.errno in NO_DESCRIPTOR else _WAY_OUT)
 
     def _refuse_network(self) -> None:
         mount = mount_of(self.path, self.system.mount_table())

@@ -35,6 +35,7 @@ from poslock.lock.files.lock_file import file_fault, write_all
 from poslock.lock.files.system import NO_DESCRIPTOR
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Iterable
 
     from poslock.lock.files.system import System
@@ -102,39 +103,34 @@ def said_in(system: System, descriptor: int, slot: str) -> str | None:
 
 
 def _taken_over(system: System, path: str, slot: str, group: int | None) -> Taken | None:
-    descriptor = _opened_if_dead(system, path, group)
-    if descriptor is None:
+    try:
+        identity = _identity_if_dead(system, path, group)
+        if identity is None:
+            return None
+        descriptor = system.open(path)
+    except OSError as error:
+        if error.errno in NO_DESCRIPTOR:
+            raise
         return None
     taken = None
     try:
-        taken = _claimed(system, descriptor, slot)
+        if _identity(system.status(descriptor)) == identity:
+            taken = _claimed(system, descriptor, slot)
     finally:
         if taken is None:
             system.close(descriptor)
     return taken
 
 
-def _opened_if_dead(system: System, path: str, group: int | None) -> int | None:
+def _identity_if_dead(system: System, path: str, group: int | None) -> tuple[int, int] | None:
+    # Read-only: closing a writable descriptor would wake everybody who waits for the process to end.
+    descriptor = system.open(path, write=False)
     try:
-        # Read-only: closing a writable descriptor would wake everybody who waits for the process to end.
-        descriptor = system.open(path, write=False)
-        try:
-            status = system.status(descriptor)
-            if file_fault(status, system.user_id(), group) is not None or not system.probe_presence(descriptor):
-                return None
-        finally:
-            system.close(descriptor)
-        descriptor = system.open(path)
-    except OSError as error:
-        if error.errno in NO_DESCRIPTOR:
-            raise
-        return None
-    # Another file by now?
-    now = system.status(descriptor)
-    if (now.st_dev, now.st_ino) == (status.st_dev, status.st_ino):
-        return descriptor
-    system.close(descriptor)
-    return None
+        status = system.status(descriptor)
+        is_ours = file_fault(status, system.user_id(), group) is None
+        return _identity(status) if is_ours and system.probe_presence(descriptor) else None
+    finally:
+        system.close(descriptor)
 
 
 def _claimed(system: System, descriptor: int, slot: str) -> Taken | None:
@@ -145,7 +141,11 @@ def _claimed(system: System, descriptor: int, slot: str) -> Taken | None:
             return None
         write_all(f"{name}\n".encode(), system, descriptor)
     status = system.status(descriptor)
-    return Taken(name, descriptor, (status.st_dev, status.st_ino)) if status.st_nlink == 1 else None
+    return Taken(name, descriptor, _identity(status)) if status.st_nlink == 1 else None
+
+
+def _identity(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
 
 
 def _some(system: System, names: Iterable[str]) -> list[str]:
