@@ -42,6 +42,9 @@ _File: TypeAlias = tuple[int, int]
 #  test_a_fork_does_not_wait_for_a_thread_that_waits_for_a_stopped_writer)
 _inside = threading.RLock()
 os.register_at_fork(before=_inside.acquire, after_in_parent=_inside.release, after_in_child=_inside.release)
+# One more for each fork that led to this process: a child may have the PID of its parent, in a namespace of its own.
+_forks: list[None] = []
+os.register_at_fork(after_in_child=lambda: _forks.append(None))
 
 
 class Database:
@@ -263,7 +266,7 @@ class _Connection:
         self._sqlite: sqlite3.Connection | None = None
         self._file: _File | None = None
         self._descriptor: int | None = None
-        self._pid = 0
+        self._process = (0, 0)
 
     def current(self) -> sqlite3.Connection | None:
         """The connection, if it is open, and the path leads to its file; None if it must be opened.
@@ -280,7 +283,7 @@ class _Connection:
         """A new connection; raises OSError if there is no such file."""
         self.close()
         # Before it is opened: if the file is replaced in between, the path does not lead to this one any more.
-        self._file, self._pid = _identity(os.stat(self._path)), os.getpid()
+        self._file, self._process = _identity(os.stat(self._path)), _process()
         before = _descriptors(self._file)
         uri = f"file:{quote(os.fsencode(self._path))}?mode=rw"
         # Its waits are the database's; and any thread may use it, in its turn.
@@ -301,7 +304,7 @@ class _Connection:
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(sqlite))
 
     def _is_ours(self) -> bool:
-        if self._pid != os.getpid():
+        if self._process != _process():
             return False
         with suppress(OSError):
             return self._descriptor is None or _identity(os.fstat(self._descriptor)) == self._file
@@ -343,6 +346,10 @@ def statements(script: str) -> Iterator[str]:
         if sqlite3.complete_statement(statement):
             yield statement
             statement = ""
+
+
+def _process() -> tuple[int, int]:
+    return len(_forks), os.getpid()
 
 
 def _identity(status: os.stat_result) -> _File:

@@ -86,6 +86,8 @@ class Actor:
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
+        self.generation = 0
+        self._number = pid  # no other process has it, whatever its PID in its own namespace
         self.directory = LockDirectory(FOLDER, self)
         self.kept: OrderedDict[tuple[int, str], OpenFile] = OrderedDict()
         self._names = 0
@@ -104,16 +106,28 @@ class Actor:
         """Say something to whoever watches."""
         self.ask("tell", what, *details)
 
-    def fork(self) -> bool:
-        """Whether this is the child. It has closed what it inherited by then, as `PosixSystem` makes it."""
+    def fork(self, *, into_namespace: bool = False) -> bool:
+        """Whether this is the child. It has closed what it inherited by then, as `PosixSystem` makes it.
+
+        *into_namespace*: PID 1 makes a new PID namespace for its children, so the child has the same PID.
+        """
         child, descriptors = self.ask("fork")
         if not child:
             return False
-        self.pid = child
+        self._number = child
+        self.pid = self.pid if into_namespace else child
+        self.generation += 1
         for descriptor in descriptors:
             self.close(descriptor)
         self.kept.clear()
         return True
+
+    def lose_presence(self) -> None:
+        """Close the descriptor of its presence, as a daemon does that closes all that it has open."""
+        mine = self.directory.presence._mine  # noqa: SLF001  # as a bot cannot know, and does
+        assert mine is not None
+        self.tell("unproven")
+        self.close(mine.descriptor)
 
     def abandon(self) -> None:
         """From here on every call is in vain."""
@@ -138,7 +152,7 @@ class Actor:
 
     def random_name(self) -> str:
         self._names += 1
-        return f"{self.pid:04x}{self._names:04x}"
+        return f"{self._number:04x}{self._names:04x}"
 
     def watcher(self) -> None:
         return None  # the waiters poll: what wakes them is their own clock

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 SECOND = 10**9
 _START_NS = 1_000 * SECOND
 _WALL_NS = 1_700_000_000 * SECOND  # when the monotonic clock was at zero
-_FOLDERS = {FOLDER: 1, PRESENCE: 2}
-_FIRST_INODE, _PRESENCE_INODE, _FIRST_DESCRIPTOR = 3, 1000, 3
+_FOLDERS = {FOLDER: 1, PRESENCE: 2, "/": 3}
+_FIRST_INODE, _PRESENCE_INODE, _FIRST_DESCRIPTOR = 4, 1000, 3
 _EXCLUSIVE, _SHARED = "exclusive", "shared"
 
 
@@ -42,9 +42,10 @@ class Status(NamedTuple):
 class Disk:
     """What all processes share. Its methods are the calls of a `System`; the process that calls comes first."""
 
-    __slots__ = ("descriptors", "files", "inodes", "locks", "names", "now_ns", "wall_ns")
+    __slots__ = ("descriptors", "files", "inodes", "locks", "names", "now_ns", "shows_slots", "wall_ns")
 
-    def __init__(self) -> None:
+    def __init__(self, *, shows_slots: bool = False) -> None:
+        self.shows_slots = shows_slots
         self.now_ns = _START_NS
         self.wall_ns = _WALL_NS
         self.names: dict[str, int] = {}
@@ -57,6 +58,7 @@ class Disk:
     def copy(self) -> Self:
         """Another one, the same so far."""
         other = type(self).__new__(type(self))
+        other.shows_slots = self.shows_slots
         other.now_ns, other.wall_ns = self.now_ns, self.wall_ns
         other.names, other.inodes = self.names.copy(), self.inodes.copy()
         other.descriptors, other.files, other.locks = self.descriptors.copy(), self.files.copy(), self.locks.copy()
@@ -79,6 +81,18 @@ class Disk:
     def open_by(self, process: int) -> list[int]:
         """The descriptors of a process."""
         return sorted(descriptor for owner, descriptor in self.descriptors if owner == process)
+
+    def is_presence(self, process: int, descriptor: int) -> bool:
+        """Whether it is a presence file, or is not open any more, which is nobody else's business either."""
+        if (process, descriptor) not in self.descriptors:
+            return True
+        return self.path_of(process, descriptor).startswith(PRESENCE)
+
+    def has_alone(self, process: int, descriptor: int) -> bool:
+        """Whether no other process has this file open."""
+        inode = self._inode(process, descriptor)
+        files = {file for file, number in self.files.items() if number == inode}
+        return all(owner == process for (owner, _), file in self.descriptors.items() if file in files)
 
     def holds_lock(self, process: int, descriptor: int) -> bool:
         """Whether closing this descriptor gives up an exclusive lock."""
@@ -108,7 +122,7 @@ class Disk:
         try:
             return getattr(self, call.name)(process, *call.args)
         except OSError as error:
-            if error.errno == EBADF:
+            if error.errno == EBADF and call.name != "status":  # which is asked to find out
                 raise Violation(f"process {process} uses a descriptor that is not open: {call.name}") from error
             return Raised.like(error)
 
@@ -193,6 +207,8 @@ class Disk:
         self._forget(self.names.pop(path))
 
     def listing(self, process: int, path: str) -> tuple[str, ...]:
+        if path == PRESENCE and not self.shows_slots:
+            return ()
         return tuple(sorted(name.removeprefix(f"{path}/") for name in self.names if os.path.dirname(name) == path))
 
     def monotonic_ns(self, process: int) -> int:
@@ -227,6 +243,8 @@ class Disk:
         mine = self.descriptors[process, descriptor]
         others = [held for file, held in self.locks.items() if file != mine and self.files[file] == inode]
         if _EXCLUSIVE in others or (others and kind == _EXCLUSIVE):
+            if self.locks.get(mine) != kind:  # Linux gives up the one before it tries for the other
+                self.locks.pop(mine, None)
             return False
         self.locks[mine] = kind
         return True
@@ -248,16 +266,32 @@ def _lowest_free(first: int, taken: dict[int, bytes] | list[int]) -> int:
 
 
 def is_private(disk: Disk, pid: int, call: Call) -> bool:
-    """Whether it makes no difference to anybody when a process does this.
+    """Whether it makes no difference to anybody when a process does this, where no presence file is used again.
 
-    Presence files are made under names that nobody else uses, and stay. Giving up a shared lock on one, or a file on
-    which there is none, keeps nobody from anything. The wall clock, which only people and tokens look at, is read
-    together with the call before.
+    Then they are made under names that nobody else uses, and say what they say before anybody knows of them. Giving up
+    a shared lock on one, or a file on which there is none, keeps nobody from anything. The wall clock, which only
+    people and tokens look at, is read together with the call before; directories stay as they are.
     """
-    if call.name in {"create", "open", "stat"}:
-        return str(call.args[0]).startswith(PRESENCE)
-    if call.name == "close":
-        return not disk.holds_lock(pid, call.args[0])
-    if call.name in {"status", "try_lock_presence"}:
-        return disk.path_of(pid, call.args[0]).startswith(PRESENCE)
+    match call.name:
+        case "create" | "open" | "stat" | "listing":
+            is_folder = call.name == "stat" and call.args[0] in _FOLDERS
+            return is_folder or str(call.args[0]).startswith(PRESENCE)
+        case "close":
+            return not disk.holds_lock(pid, call.args[0])
+        case "status" | "try_lock_presence" | "read" | "write":
+            return disk.is_presence(pid, call.args[0])
+        case "probe_presence":  # whoever has it open may end
+            return disk.is_presence(pid, call.args[0]) and disk.has_alone(pid, call.args[0])
+    return call.name == "wall_ns_of"
+
+
+def is_private_but_slots(disk: Disk, pid: int, call: Call) -> bool:
+    """The same where presence files are used again: what is said of them, and who locks them, is seen by others."""
+    match call.name:
+        case "stat":
+            return is_private(disk, pid, call)
+        case "status":
+            return disk.is_presence(pid, call.args[0])
+        case "close":
+            return not disk.is_presence(pid, call.args[0]) and not disk.holds_lock(pid, call.args[0])
     return call.name == "wall_ns_of"

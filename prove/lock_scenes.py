@@ -11,7 +11,7 @@ from poslock.errors import LockLost, LockStillHeld
 from poslock.lock.position_lock import PositionLock
 from poslock.lock.record import ends_ns
 from poslock.lock.transitions import Transitions
-from prove.disk import SECOND, Disk, is_private
+from prove.disk import SECOND, Disk, is_private, is_private_but_slots
 from prove.lock_witness import POSITION, Seen
 from prove.world import Bounds, State, World
 
@@ -60,16 +60,43 @@ def _act(me: Actor, lock: PositionLock, *, renews: bool = False) -> None:
         lock.release()
 
 
-def forking_bot(me: Actor) -> str:
+def forking_bot(me: Actor, *, into_namespace: bool = False) -> str:
     """Fork while it holds: the child holds nothing, and wants it too."""
     lock = _lock(me)
     _acquire(me, lock)
-    if me.fork():
-        with suppress(LockLost):
-            lock.check()
-            me.tell("inherited")
+    if me.fork(into_namespace=into_namespace):
+        for claim in (lock.check, lock.renew, lock.release):
+            with suppress(LockLost):
+                claim()
+                me.tell("inherited")
         return bot(me)
     _act(me, lock)
+    return "done"
+
+
+def daemon(me: Actor) -> str:
+    """Close everything that is open, the presence too, while it holds; then lock once more."""
+    lock = _lock(me)
+    _acquire(me, lock)
+    me.lose_presence()
+    _act(me, lock, renews=True)
+    return bot(me)
+
+
+def careless_daemon(me: Actor) -> str:
+    """The same without a renewal: only `check()` can tell it."""
+    lock = _lock(me)
+    _acquire(me, lock)
+    me.lose_presence()
+    _act(me, lock)
+    return bot(me)
+
+
+def corpse(me: Actor) -> str:
+    """Close what proves that it lives while it holds: for everybody else it is dead."""
+    _acquire(me, _lock(me))
+    me.lose_presence()
+    me.monotonic_ns()
     return "done"
 
 
@@ -99,7 +126,7 @@ class Scene:
     """Bots, what may befall them, and how far it is explored.
 
     ``share`` is how much of all states it may have; ``opening`` what has happened already: each of these processes has
-    come to its next call of that name.
+    come to its next call of that name. ``shows_slots``: presence files of dead processes are found and used again.
     """
 
     name: str
@@ -108,6 +135,7 @@ class Scene:
     share: int = 1
     jump: float = LEASE
     opening: tuple[tuple[int, str], ...] = ()
+    shows_slots: bool = False
 
     @property
     def processes(self) -> int:
@@ -120,7 +148,9 @@ class Scene:
         # What a dead writer left half done is only known to be that after a lease.
         prompt_ns = patience_ns if self.bounds.torn else SECOND
         jump_ns = int(self.jump * SECOND)
-        world = World(self.bots, self.bounds, Disk(), Seen(), is_private, jump_ns, prompt_ns, patience_ns)
+        disk = Disk(shows_slots=self.shows_slots)
+        private = is_private_but_slots if self.shows_slots else is_private
+        world = World(self.bots, self.bounds, disk, Seen(), private, jump_ns, prompt_ns, patience_ns)
         return State.at_start(world).opened(self.opening)
 
 
@@ -160,6 +190,30 @@ SCENES = (
         opening=(*_GRANTED, (0, "jump"), (1, "write"), (1, "unlock"), (1, "monotonic_ns"), (0, "jump")),
     ),
     Scene("a fork while it holds", (forking_bot, bot), Bounds(crashes=1, jumps=1, preemptions=2)),
+    Scene(
+        "fork generations",
+        (partial(forking_bot, into_namespace=True), bot),
+        Bounds(crashes=1, jumps=1, preemptions=2),
+    ),
+    Scene("lost presence", (daemon, bot), Bounds(jumps=1, preemptions=2)),
+    Scene("lost presence, no renewal", (careless_daemon, bot), Bounds(crashes=1, preemptions=2)),
+    Scene(
+        "a presence is used again beside a waiter",
+        (bot, bot, bot),
+        Bounds(crashes=1, preemptions=2),
+        share=2,
+        opening=(*_GRANTED, (2, "sleep")),
+        shows_slots=True,
+    ),
+    Scene(
+        "two want the presence of a dead one",
+        (corpse, bot, bot),
+        Bounds(crashes=1, preemptions=2),
+        share=2,
+        # The first is as good as dead, and one is about to write its own name.
+        opening=((1, "close"), (1, "monotonic_ns"), (3, "write")),
+        shows_slots=True,
+    ),
     Scene("cleared with force", (bot, partial(operator, force=True), bot), Bounds(crashes=1, preemptions=2)),
     Scene("cleared if stale", (bot, partial(operator, force=False), bot), Bounds(jumps=1, preemptions=2)),
     Scene("torn writes", (_renewing, bot), Bounds(crashes=1, jumps=1, preemptions=2, torn=True)),

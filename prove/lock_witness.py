@@ -29,7 +29,7 @@ class Hold(NamedTuple):
     """A process that was told that it holds, until it begins to release or is told that it does not.
 
     ``void``: an operator cleared it, or may just be doing so. ``floor`` is the lowest token with which a ``check()``
-    that was begun may pass.
+    that was begun may pass. ``unproven``: its process closed what proves that it lives, so nobody owes it anything.
     """
 
     pid: int
@@ -38,6 +38,7 @@ class Hold(NamedTuple):
     shared: bool
     void: bool
     floor: int = 0
+    unproven: bool = False
 
     def is_rightful(self, now_ns: int) -> bool:
         """Whether it may act now."""
@@ -92,6 +93,8 @@ class Seen(NamedTuple):
 
     def _checked(self, disk: Disk, pid: int) -> Seen:
         hold = self._hold(pid)
+        if hold.unproven:
+            raise Violation(f"process {pid} passed check() though nothing proves that it lives")
         if hold.token < hold.floor:
             raise Violation(f"process {pid} passed check() with token {hold.token} after {hold.floor} was granted")
         if disk.now_ns >= hold.ends_ns:
@@ -105,6 +108,8 @@ class Seen(NamedTuple):
 
     def _renewed(self, disk: Disk, pid: int, ends_ns: int) -> Seen:
         hold = self._hold(pid)
+        if hold.unproven:
+            raise Violation(f"process {pid} renewed what nothing proves that it lives to hold")
         # Told too late it changes nothing: somebody may have taken over before this was told.
         return self._with(hold._replace(ends_ns=ends_ns, void=hold.void or disk.now_ns >= hold.ends_ns))
 
@@ -113,6 +118,9 @@ class Seen(NamedTuple):
         if self._hold(pid).is_rightful(disk.now_ns) and isinstance(_record(disk), Record):
             raise Violation(f"process {pid} was told that it lost what it holds: {why}")
         return self._released(disk, pid)
+
+    def _unproven(self, disk: Disk, pid: int) -> Seen:
+        return self._with(self._hold(pid)._replace(void=True, unproven=True))
 
     def _revived(self, disk: Disk, pid: int) -> Seen:
         raise Violation(f"process {pid} got back by renew() what it was told that it lost")

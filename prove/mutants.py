@@ -45,6 +45,8 @@ _TRANSITIONS, _FILE, _VERDICT = (
     "poslock/lock/files/lock_file.py",
     "poslock/lock/verdict.py",
 )
+_SLOTS = "poslock/lock/files/slots.py"
+_REUSED = ("a presence is used again beside a waiter", "two want the presence of a dead one")
 _REPLACING, _LEDGER = "poslock/lock/files/replacing.py", "poslock/ledger/ledger.py"
 _CLOSES = ("two closes", "two closes, partial fills", "two closes, one breakdown", "three closes")
 _EXITS, _LEGS, _TABLE = "poslock/closing/exits.py", ("legs",), ("table",)
@@ -98,16 +100,37 @@ MUTANTS = (
     Mutant(
         "a living holder counts as dead",
         "poslock/lock/files/directory.py",
-        "return Liveness.DEAD if dead else Liveness.ALIVE",
-        "return Liveness.DEAD",
+        "        if said == name:\n            return Liveness.ALIVE",
+        "        if said == name:\n            return Liveness.DEAD",
         _LOCK,
     ),
     Mutant(
         "nobody proves that it lives",
-        "poslock/lock/files/directory.py",
-        "if self._system.try_lock_presence(descriptor) and (",
-        "if (",
+        _SLOTS,
+        "for lock in (system.probe_presence, system.try_lock_presence):",
+        "for lock in (system.probe_presence,):",
         _LOCK,
+    ),
+    Mutant(
+        "a presence is written without a lock",
+        _SLOTS,
+        "for lock in (system.probe_presence, system.try_lock_presence):",
+        "for lock in (lambda _: True, system.try_lock_presence):",
+        _REUSED,
+    ),
+    Mutant(
+        "a presence is not written once more",
+        _SLOTS,
+        '        write_all(f"{name}\\n".encode(), system, descriptor)\n',
+        '        if lock == system.probe_presence:\n            write_all(f"{name}\\n".encode(), system, descriptor)\n',
+        _REUSED,
+    ),
+    Mutant(
+        "who has a presence now is taken for who had it",
+        "poslock/lock/files/directory.py",
+        "return Liveness.DEAD if said is not None else Liveness.UNKNOWN",
+        "return Liveness.ALIVE",
+        _REUSED,
     ),
     Mutant(
         "release removes the lock file",
@@ -217,11 +240,46 @@ MUTANTS = (
         ("a busy file is replaced", "three, one stopped"),
     ),
     Mutant(
+        "check does not look at the presence",
+        _TRANSITIONS,
+        "        self._check_presence(grant)\n        content = self.file.peek()",
+        "        content = self.file.peek()",
+        ("lost presence, no renewal",),
+    ),
+    Mutant(
+        "renew does not look at the presence",
+        _TRANSITIONS,
+        "        self._check_presence(grant)\n        content = file.read()",
+        "        content = file.read()",
+        ("lost presence",),
+    ),
+    Mutant(
+        "a process takes itself for alive without its descriptor",
+        "poslock/lock/files/directory.py",
+        "if self.is_own(name) and self.proves(name):",
+        "if self.is_own(name):",
+        ("lost presence", "lost presence, no renewal"),
+    ),
+    Mutant(
+        "a lost presence is used for the next grant",
+        "poslock/lock/files/directory.py",
+        "if mine is None or not self._is_seen(mine, thorough=thorough):",
+        "if mine is None:",
+        ("lost presence", "lost presence, no renewal"),
+    ),
+    Mutant(
         "a child holds what its parent holds",
         "poslock/lock/position_lock.py",
-        "grant.holder.pid == self._directory.system.process_id() else None",
+        "self._directory.presence.is_own(grant.holder.presence) else None",
         "True else None",
         ("a fork while it holds",),
+    ),
+    Mutant(
+        "a child of its parent's PID holds what that holds",
+        "poslock/lock/files/directory.py",
+        "return self._system.generation, self._system.process_id()",
+        "return 0, self._system.process_id()",
+        ("fork generations",),
     ),
     Mutant(
         "the ledger takes any token",

@@ -57,7 +57,7 @@ valid_ids = st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1, 
 
 # Records. The presences are those that a `test_fuzz.py` makes: one that lives, one that is dead, one that is missing.
 
-LIVING, DEAD, MISSING = "1-a11e", "1-dead", "1-0"
+LIVING, DEAD, MISSING = "1-a11e", "2-dead", "3-0"
 NOW_NS = time.monotonic_ns()
 _HOUR_NS = 3_600 * 10**9
 _LARGEST = 2**62 - 1

@@ -84,6 +84,14 @@ class Performer:
         links = (f"/proc/self/fd/{each}" for each in os.listdir("/proc/self/fd"))
         return {"open": sorted(os.readlink(each) for each in links if os.path.lexists(each))}
 
+    def forget(self) -> dict[str, Any]:
+        """Do not keep the file of the lock open any more, as if many others had been used since."""
+        assert self._lock is not None
+        kept = self._lock._directory.open_files.take(self._lock.path)
+        assert kept is not None
+        kept.close()
+        return {"forgotten": self._lock.position_id}
+
     def starve(self, spare: str) -> dict[str, Any]:
         """Use up the descriptors that a process may have, but for so many."""
         resource.setrlimit(resource.RLIMIT_NOFILE, (_FEW_DESCRIPTORS, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))

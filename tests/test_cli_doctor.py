@@ -48,7 +48,7 @@ def verdicts(findings: dict[str, dict[str, Any]]) -> dict[str, str]:
 
 
 def test_a_directory_of_ones_own_is_proven_safe(tmp_path: Path) -> None:
-    """Exit 0; two processes have shown it, and nothing is left of them."""
+    """Exit 0; two processes have shown it, and no lock is left of them."""
     folder = tmp_path / "locks"
     folder.mkdir(mode=0o700)
     code, findings = doctor(folder)
@@ -57,7 +57,7 @@ def test_a_directory_of_ones_own_is_proven_safe(tmp_path: Path) -> None:
         "directory", "access", "file system", "free space", "boot id", "clock", "writable",
         "exclusion", "presence", "takeover", "venue",
     ]  # fmt: skip
-    assert [str(each.relative_to(folder)) for each in folder.rglob("*")] == [".presence"]
+    assert [each.name for each in folder.iterdir()] == [".presence"]
 
 
 def test_people_get_lines_with_a_way_out(tmp_path: Path) -> None:
@@ -121,6 +121,20 @@ def test_who_else_may_write_is_told(tmp_path: Path, mode: int, verdict: str, cod
     folder.mkdir()
     folder.chmod(mode)
     assert (doctor(folder)[0], doctor(folder)[1]["access"]["verdict"]) == (code, verdict)
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_a_parent_that_everybody_may_write_is_told(tmp_path: Path, *, exists: bool) -> None:
+    """As a bot refuses it; and its way out works."""
+    parent = tmp_path / "parent"
+    (parent / "locks").mkdir(mode=0o700, parents=True) if exists else parent.mkdir()
+    parent.chmod(0o777)
+    code, findings = doctor(parent / "locks")
+    assert (code, findings["access"]["verdict"]) == (1, "REFUSED")
+    assert str(parent) in findings["access"]["reason"]
+    assert "chmod +t" in findings["access"]["way_out"]
+    parent.chmod(0o1777)
+    assert "access" not in doctor(parent / "locks")[1] or doctor(parent / "locks")[1]["access"]["verdict"] == "ok"
 
 
 def test_a_network_file_system_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -55,6 +55,7 @@ from fuzzing import (
 from poslock import InvalidPositionId, LockLost, PaperExchange, Position, PositionGuard, PositionLock
 from poslock.errors import Holder, Intent, LockFileError, LockTimeout, PoslockError
 from poslock.lock.files.directory import lock_file_name, open_directory
+from poslock.lock.files.slots import slot_of
 from poslock.lock.files.system import SYSTEM
 from poslock.lock.record import LAST_TOKEN, MAX_SIZE, RECORD_SIZE, Content, Record, Unreadable, decode, encode
 from poslock.lock.status import lock_status
@@ -201,8 +202,10 @@ def lock_file(rooms: Path, data: bytes) -> Iterator[tuple[Path, Path]]:
         path.write_bytes(data)
         path.chmod(0o600)
         presence = here / "locks/.presence"
-        (presence / DEAD).touch()
-        with (presence / LIVING).open("w") as living:
+        (presence / slot_of(DEAD)).write_text(f"{DEAD}\n")
+        with (presence / slot_of(LIVING)).open("w") as living:
+            living.write(f"{LIVING}\n")
+            living.flush()
             fcntl.flock(living, fcntl.LOCK_EX)
             yield here, path
 

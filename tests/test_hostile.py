@@ -462,3 +462,106 @@ def test_without_descriptors_nobody_is_let_in_and_nobody_thrown_out(
         assert_all_goes_on(calm)
         assert_all_goes_on(child)
     assert opened(child) == opened(calm)
+
+
+# Another directory in the place of ours.
+
+
+def swapped_in(lock_dir: Path, kind: str, victims: Victims) -> None:
+    """Move the lock directory away and put something else there, as who may write its parent could."""
+    lock_dir.rename(lock_dir.with_name("moved"))
+    victims.plant(kind, lock_dir)
+
+
+SWAPPED = ["directory of another user", "directory for everybody", "symlink to a directory", "file"]
+
+
+@pytest.mark.parametrize("kind", SWAPPED)
+def test_a_directory_that_is_swapped_in_under_a_running_bot_is_refused(
+    kind: str, lock_dir: str, victims: Victims
+) -> None:
+    """As a new bot refuses it: no file and no presence is made there, whether the lock was used before or not."""
+    used(lock_dir)
+    before = PositionLock("first", lock_dir=lock_dir)
+    swapped_in(Path(lock_dir), kind, victims)
+    for lock in (before, PositionLock("new", lock_dir=before._directory)):
+        refused(lock, naming=Path(lock_dir))
+    victims.assert_untouched()
+    assert not Path(lock_dir).is_dir() or os.listdir(lock_dir) == []
+
+
+def test_a_directory_of_our_own_that_is_swapped_in_is_used(lock_dir: str) -> None:
+    """It is looked at again, and found good; what is planted in it is not."""
+    used(lock_dir)
+    lock = PositionLock("first", lock_dir=lock_dir)
+    Path(lock_dir).rename(f"{lock_dir}-moved")
+    Path(lock_dir).mkdir(mode=0o700)
+    with lock:
+        lock.check()
+    Path(lock_dir).rename(f"{lock_dir}-moved-2")
+    Path(lock_dir).mkdir(mode=0o700)
+    Path(lock_dir, ".presence").symlink_to(f"{lock_dir}-moved/.presence")
+    refused(lock, naming=Path(lock_dir, ".presence"))
+
+
+def test_a_directory_that_everybody_may_write_by_now_is_refused(lock_dir: str) -> None:
+    """It is the same directory, but not what it was."""
+    lock = PositionLock("new", lock_dir=str(used(lock_dir)))
+    Path(lock_dir).chmod(0o777)
+    refused(lock, naming=Path(lock_dir))
+
+
+@pytest.mark.parametrize(
+    ("mode", "owner", "group", "fault"),
+    [
+        (0o777, -1, -1, "writable by everybody"),
+        (0o1777, -1, -1, ""),
+        (0o775, -1, STRANGER, f"writable by group {STRANGER}"),
+        (0o1775, -1, STRANGER, ""),
+        (0o775, -1, -1, ""),
+        (0o755, STRANGER, -1, f"belongs to user {STRANGER}"),
+        (0o1755, STRANGER, -1, f"belongs to user {STRANGER}"),
+        (0o755, NOBODY, -1, ""),  # as a user namespace shows what is outside of it
+    ],
+)
+@pytest.mark.parametrize("exists", [True, False])
+def test_a_directory_in_one_that_others_may_write_is_refused(
+    tmp_path: Path, mode: int, owner: int, group: int, fault: str, *, exists: bool
+) -> None:
+    """They could put another one in its place, however far above; nothing is made there."""
+    if not IS_ROOT and (owner, group) != (-1, -1):
+        pytest.skip("needs root, to give directories away")
+    parent = tmp_path / "parent"
+    lock_dir = parent / "between" / "locks"
+    if exists:
+        lock_dir.mkdir(mode=0o700, parents=True)
+    else:
+        parent.mkdir()
+    os.chown(parent, owner, group)
+    parent.chmod(mode)
+    lock = PositionLock("btc-1", lock_dir=lock_dir)
+    if not fault:
+        with lock:
+            lock.check()
+        return
+    with pytest.raises(LockFileError, match=fault) as caught:
+        lock.acquire()
+    assert caught.value.path == str(parent)
+    assert "chmod +t" in str(caught.value)
+    assert [path for path in parent.rglob("*") if path.is_file()] == []
+    assert exists or list(parent.iterdir()) == []
+
+
+def test_directories_that_a_daemon_makes_are_not_for_everybody(tmp_path: Path) -> None:
+    """Its umask is 0: the parents of a lock directory would be refused by the next bot."""
+    before = os.umask(0)
+    try:
+        with PositionLock("btc-1", lock_dir=tmp_path / "a" / "b" / "locks"):
+            pass
+    finally:
+        os.umask(before)
+    assert [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("a", "a/b", "a/b/locks")] == [
+        0o755,
+        0o755,
+        0o700,
+    ]

@@ -136,3 +136,44 @@ def test_a_living_holder_whose_pid_is_nobody_here_keeps_the_lock(start: LockChil
     with pytest.raises(LockTimeout):
         PositionLock("btc-1", lock_dir=lock_dir, stale_after=60, timeout=0.3).acquire()
     assert child.ask("check") == {"outcome": "ok"}
+
+
+FORK_INTO_A_NAMESPACE = """
+import ctypes, os, sys
+from poslock import LockLost, LockTimeout, PositionLock
+from poslock.ledger.ledger import Ledger
+
+def attempt(name, call):
+    try:
+        call()
+        print(name, "passed", flush=True)
+    except (LockLost, LockTimeout) as error:
+        print(name, type(error).__name__, flush=True)
+
+lock = PositionLock("btc-1", lock_dir=sys.argv[1], timeout=0.1)
+lock.acquire()
+ledger = Ledger(sys.argv[1] + "/ledger.db")
+ledger.unfinished("account")
+assert ledger._database._kept.current() is not None
+assert ctypes.CDLL(None).unshare(0x20000000) == 0  # CLONE_NEWPID
+child = os.fork()
+if child == 0:
+    print(os.getpid(), lock.held, lock.token, ledger._database._kept.current())
+    for name in ("check", "renew", "release"):
+        attempt(name, getattr(lock, name))
+    attempt("acquire", lock.acquire)
+    attempt("acquire another", PositionLock("btc-1", lock_dir=sys.argv[1], timeout=0.1).acquire)
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+attempt("parent", lock.check)
+"""
+
+
+@needs_namespaces
+def test_a_child_that_is_pid_1_as_its_parent_is_holds_nothing(lock_dir: str) -> None:
+    """PID 1 forks into a new PID namespace: the same PID and lock object, and no hold, no connection to the ledger."""
+    command = [*NAMESPACE, sys.executable, "-c", FORK_INTO_A_NAMESPACE, lock_dir]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=PATIENCE)
+    lost = ["check LockLost", "renew LockLost", "release LockLost"]
+    refused = ["acquire LockTimeout", "acquire another LockTimeout"]
+    assert done.stdout.splitlines() == ["1 False None None", *lost, *refused, "parent passed"]

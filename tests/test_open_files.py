@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from errno import EMFILE
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -16,9 +14,6 @@ from poslock.lock.files.lock_file import LockFile, let_go
 from poslock.lock.files.system import SYSTEM
 from poslock.lock.record import RECORD_SIZE, Record, Unreadable
 from systems import Amiss, descriptors_of, elsewhere, once_after, once_before
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 MOST = 64
 
@@ -143,7 +138,7 @@ def test_a_directory_moved_away_while_its_files_are_open_is_noticed(tmp_path: Pa
     with free:
         assert Path(free.path).exists()
         presence = free._directory.presence
-        assert Path(presence.path(presence.name())).exists()
+        assert Path(presence.slot_path(presence.name())).exists()
 
 
 def test_a_link_to_a_directory_may_be_turned(tmp_path: Path) -> None:
@@ -202,32 +197,6 @@ def test_two_threads_that_give_back_the_same_file_keep_one(tmp_path: Path) -> No
     lock.check()
 
 
-def test_files_that_are_only_kept_do_not_use_up_the_descriptors(tmp_path: Path) -> None:
-    """The last descriptor is there for the position that is closed now."""
-    amiss = Amiss()
-    directory = LockDirectory(str(tmp_path / "locks"), amiss)
-    for number in range(3):
-        with PositionLock(f"btc-{number}", lock_dir=directory):
-            pass
-    kept = sum(len(descriptors_of(directory.lock_path(f"btc-{number}"))) for number in range(3))
-    amiss._calls["open"] = refuse_once(SYSTEM.open)
-    with PositionLock("btc-9", lock_dir=directory, timeout=0) as lock:
-        lock.check()
-    left = sum(len(descriptors_of(directory.lock_path(f"btc-{number}"))) for number in range(3))
-    assert (kept, left) == (3, 0)
-
-
-def refuse_once(call: Callable[..., int]) -> Callable[..., int]:
-    left = [OSError(EMFILE, "Too many open files")]
-
-    def refusing(*args: object, **options: object) -> int:
-        if left:
-            raise left.pop()
-        return call(*args, **options)
-
-    return refusing
-
-
 def test_a_record_that_was_half_written_is_read_again(tmp_path: Path) -> None:
     """Its first page is there, the second is not: whoever looks just then must not stay with what it saw."""
     directory = elsewhere(tmp_path / "locks")
@@ -280,7 +249,7 @@ def test_two_threads_that_find_their_presence_removed(tmp_path: Path) -> None:
         pass
     mine = directory.presence._mine
     assert mine is not None
-    Path(directory.presence.path(mine.name)).unlink()
+    Path(directory.presence.slot_path(mine.name)).unlink()
 
     def acquire_second() -> None:
         thread = threading.Thread(target=second.acquire)

@@ -223,6 +223,8 @@ def test_a_grant_dates_from_before_its_write(tmp_path: Path) -> None:
     """Stopped inside acquire for longer than the lease: the grant is stale when it is written."""
     clock = Clock()
     directory = clock.directory(tmp_path / "locks")
+    with PositionLock("other", lock_dir=directory):  # its presence is written as well
+        pass
     directory.system._calls["write"] = once_before(lambda: clock.sleep(11), SYSTEM.write)  # type: ignore[attr-defined]
     lock = PositionLock("btc-1", lock_dir=directory, stale_after=10)
     lock.acquire()

@@ -55,10 +55,13 @@ def ready(child: LockChild, operation: str, position: str, lock_dir: str) -> Loc
     return child
 
 
-def make_directory(lock_dir: str) -> None:
-    """What the first grant in a directory creates, so that all runs find the same."""
-    with PositionLock("first", lock_dir=lock_dir):
-        pass
+def make_directories(lock_dir: str) -> list[str]:
+    """What the first grant in a directory creates, in one for each run: all find the same, and nobody's presence."""
+    places = [f"{lock_dir}-{number}" for number in range(100)]
+    for place in places:
+        os.makedirs(f"{place}/.presence", 0o700)
+        os.chmod(place, 0o700)
+    return places
 
 
 def leave_dead_holds(start: LockChildren, places: list[tuple[str, str]]) -> None:
@@ -95,18 +98,18 @@ def test_killed_at_any_system_call_it_delays_nobody(
 ) -> None:
     """SIGKILL before each call of an operation, of a holder with a long lease: the next one is in at once."""
     log = tmp_path / "log"
-    make_directory(lock_dir)
+    places = make_directories(lock_dir)
     if operation == "take over":
-        leave_dead_holds(start, [(f"btc-{number}", lock_dir) for number in range(100)])
-    child = ready(start("perform", stale_after=3600), operation, "btc-0", lock_dir)
+        leave_dead_holds(start, [("btc-1", place) for place in places])
+    child = ready(start("perform", stale_after=3600), operation, "btc-1", places[0])
     undisturbed = learned(child, operation, log)
     problems = []
     for number, call in enumerate(undisturbed[1:], start=1):
-        child = ready(start("perform", stale_after=3600), operation, f"btc-{number}", lock_dir)
+        child = ready(start("perform", stale_after=3600), operation, "btc-1", places[number])
         with traced(child, word(operation), log, f"{call.name}:signal=SIGKILL:when={call.nth}"):
             assert child.process.wait(PATIENCE) == -signal.SIGKILL, f"not struck at {call}"
         assert_struck(log, child, undisturbed, number)
-        rival = PositionLock(f"btc-{number}", lock_dir=lock_dir, stale_after=1.0, timeout=2.0)
+        rival = PositionLock("btc-1", lock_dir=places[number], stale_after=1.0, timeout=2.0)
         try:
             rival.acquire()
             rival.check()
@@ -120,22 +123,22 @@ def test_stopped_at_any_system_call_it_delays_nobody_for_long_and_cannot_come_ba
     operation: str, start: LockChildren, lock_dir: str, tmp_path: Path
 ) -> None:
     """SIGSTOP after each call: the next one is in within lease + 1 s, and after SIGCONT the first fails check()."""
-    make_directory(lock_dir)
+    places = make_directories(lock_dir)
     if operation == "take over":
-        leave_dead_holds(start, [(f"btc-{number}", lock_dir) for number in range(100)])
-    child = ready(start("perform", stale_after=LEASE), operation, "btc-99", lock_dir)
+        leave_dead_holds(start, [("btc-1", place) for place in places])
+    child = ready(start("perform", stale_after=LEASE), operation, "btc-1", places[-1])
     undisturbed = learned(child, operation, tmp_path / "log")[:-1]
     with ExitStack() as tracers:
         children = []
         for number, call in enumerate(undisturbed):
             log = tmp_path / f"log-{number}"
-            child = ready(start("perform", stale_after=LEASE), operation, f"btc-{number}", lock_dir)
+            child = ready(start("perform", stale_after=LEASE), operation, "btc-1", places[number])
             injection = f"{call.name}:signal=SIGSTOP:when={call.nth}"
             tracers.enter_context(traced(child, word(operation), log, injection))
             child.wait_stopped()
             children.append(child)
         rivals = [
-            PositionLock(f"btc-{number}", lock_dir=lock_dir, stale_after=LEASE, timeout=LEASE + 1)
+            PositionLock("btc-1", lock_dir=places[number], stale_after=LEASE, timeout=LEASE + 1)
             for number in range(len(children))
         ]
         with ThreadPoolExecutor(len(children)) as pool:
@@ -172,7 +175,8 @@ def test_killed_while_it_replaces_a_busy_file_it_delays_nobody(
 ) -> None:
     """SIGKILL before each call of a replacement, its reason still there: the next one replaces the file, and is in."""
     log = tmp_path / "log"
-    make_directory(lock_dir)
+    with PositionLock("first", lock_dir=lock_dir):
+        pass
     with stuck("btc-0", lock_dir):
         undisturbed = learned(ready(start("perform", stale_after=1.0), "replace", "btc-0", lock_dir), "replace", log)
     problems = []

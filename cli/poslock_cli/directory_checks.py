@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from poslock.errors import PoslockError
+from poslock.lock.files.directory import PARENT_WAY_OUT
 from poslock.lock.files.safety import directory_fault, sharing_group
 from poslock_cli.findings import Finding, are_safe, ok, refused, warning
 from poslock_cli.mounts import file_system
@@ -28,7 +29,7 @@ _OTHER_DIRECTORY = "use a directory of your own (--lock-dir, $POSLOCK_DIR)"
 def examine(directory: LockDirectory) -> list[Finding]:
     """Everything short of the proof, in the order in which it is best read."""
     where = _directory(directory.path)
-    findings = [where, *_access(directory.path), *_storage(_nearest(directory.path))]
+    findings = [where, *_access(directory), *_storage(_nearest(directory.path))]
     findings += [_boot_id(directory), _clock(directory)]
     if where.verdict == "ok" and are_safe(findings):
         findings.append(_writability(directory))
@@ -51,19 +52,23 @@ def _made(path: str) -> str:
     return f"check the spelling; to have it examined: mkdir -p -m 700 {path}"
 
 
-def _access(path: str) -> list[Finding]:
+def _access(directory: LockDirectory) -> list[Finding]:
     try:
-        status = os.stat(path)
+        if (found := directory.parent_fault()) is not None:
+            parent, fault = found
+            reason = f"{parent} {fault}: others could put another directory in the place of this one"
+            return [refused("access", reason, f"{_OTHER_DIRECTORY}, or {PARENT_WAY_OUT}")]
+        status = os.stat(directory.path)
     except OSError:  # said above
         return []
     if not stat.S_ISDIR(status.st_mode):
         return []
     groups = frozenset((os.getegid(), *os.getgroups()))
-    fault = directory_fault(status, os.geteuid(), os.getegid(), group := sharing_group(status, groups))
-    found = f"mode {stat.S_IMODE(status.st_mode):04o}, owner {status.st_uid}"
-    if fault is not None:
-        return [refused("access", f"{found}: {fault}", f"{_OTHER_DIRECTORY}, chmod 700 it, or share it by chmod 2770")]
-    return [ok("access", f"{found}, shared with group {group}" if group is not None else found)]
+    wrong = directory_fault(status, os.geteuid(), os.getegid(), group := sharing_group(status, groups))
+    mode = f"mode {stat.S_IMODE(status.st_mode):04o}, owner {status.st_uid}"
+    if wrong is not None:
+        return [refused("access", f"{mode}: {wrong}", f"{_OTHER_DIRECTORY}, chmod 700 it, or share it by chmod 2770")]
+    return [ok("access", f"{mode}, shared with group {group}" if group is not None else mode)]
 
 
 def _nearest(path: str) -> str:

@@ -1,8 +1,8 @@
 """The proof: two real processes, one lock in the directory, one SIGKILL.
 
 The first takes a lock of a random name, the second must see it alive and be refused; then the first is killed, and the
-second must get the lock at once, though the lease has minutes to go. What they leave behind is removed: nobody else
-can know the name.
+second must get the lock at once, though the lease has minutes to go. The lock file is removed: nobody else can know the
+name.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ def prove(directory: LockDirectory) -> list[Finding]:
     """Make the proof in a directory that is there and can be written."""
     position = f"poslock-doctor-{secrets.token_hex(8)}"
     try:
-        with _swept(directory, position) as presences:
-            return judge(_play(directory.path, position, presences))
+        with _swept(directory, position):
+            return judge(_play(directory.path, position))
     except (OSError, ValueError, subprocess.TimeoutExpired, ProverError) as error:
         return [refused("proof", f"it could not be made: {error}", _AGAIN)]
 
@@ -76,39 +76,36 @@ def judge(facts: Facts) -> list[Finding]:
     ]
 
 
-def _play(path: str, position: str, presences: list[str]) -> Facts:
+def _play(path: str, position: str) -> Facts:
     with ExitStack() as stack:
         first, second = (stack.enter_context(_Prover(path, position)) for _ in range(2))
         for prover in (first, second):
             prover.hear()
-        took = first.take(presences)
-        met = second.take(presences)
+        took = first.take()
+        met = second.take()
         if met["got"]:  # there is nothing left to take over
             return Facts(
                 took["got"], second_got=True, seen_alive=met["alive"], seen_alive_when_dead=None, takeover_seconds=None
             )
         first.kill()
         killed = time.monotonic()
-        inherited = second.take(presences)
+        inherited = second.take()
         seconds = time.monotonic() - killed if inherited["got"] else None
     return Facts(took["got"], met["got"], met["alive"], inherited["alive"], seconds)
 
 
 @contextmanager
-def _swept(directory: LockDirectory, position: str) -> Iterator[list[str]]:
-    """Afterwards the lock file is removed, and the presence files that were put on the list meanwhile.
+def _swept(directory: LockDirectory, position: str) -> Iterator[None]:
+    """Afterwards the lock file is removed; the presence files are for the next processes.
 
     Removing a lock file in use would give two holders on two files; here both processes have ended, and no other one
     knows the name.
     """
-    presences: list[str] = []
     try:
-        yield presences
+        yield
     finally:
-        path = lock_status(directory, position).path
-        for each in (path, *(f"{directory.path}/.presence/{name}" for name in presences)):
-            with suppress(OSError):
-                os.unlink(each)
+        with suppress(OSError):
+            os.unlink(lock_status(directory, position).path)
 
 
 class _Prover:
@@ -136,15 +133,12 @@ class _Prover:
         self._process.kill()
         self._process.wait(_PATIENCE)
 
-    def take(self, presences: list[str]) -> dict[str, Any]:
-        """Let it try to take the lock; its presence file goes on the list."""
+    def take(self) -> dict[str, Any]:
+        """Let it try to take the lock."""
         if self._process.stdin is not None:
             self._process.stdin.write(b"take\n")
             self._process.stdin.flush()
-        said = self.hear()
-        if "presence" in said:
-            presences.append(said["presence"])
-        return said
+        return self.hear()
 
     def hear(self) -> dict[str, Any]:
         """The next thing that it says."""

@@ -38,7 +38,7 @@ def _take(lock: PositionLock, directory: LockDirectory) -> dict[str, object]:
         lock.acquire()
     except LockTimeout:
         return {"got": False, "alive": alive}
-    return {"got": True, "alive": alive, "presence": directory.presence.name()}
+    return {"got": True, "alive": alive}
 
 
 def _say(**what: object) -> None:

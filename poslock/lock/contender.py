@@ -197,7 +197,7 @@ class Contender:
         names: set[str] = set()
         if judged is not None:
             names |= {holder.presence for holder in judged.verdict.living} | {each.presence for each in judged.ahead}
-        return frozenset((self._transitions.file.path, *map(self._directory.presence.path, names)))
+        return frozenset((self._transitions.file.path, *map(self._directory.presence.slot_path, names)))
 
     def _tell_waiting(self, denied: Denied) -> None:
         if denied.holder is None:

@@ -127,7 +127,8 @@ class PositionLock:
         """Return if this lock is held at this moment; call it before every side effect.
 
         Raises:
-            LockLost: it is not held; its lease ran out, or somebody took it over.
+            LockLost: it is not held; its lease ran out, somebody took it over, or this process closed the descriptor
+                that proves that it lives.
             LockFileError: the file cannot be read, so nothing is certain; act as if it was lost.
         """
         try:
@@ -179,7 +180,7 @@ class PositionLock:
     @property
     def held(self) -> bool:
         """Whether this object holds the lock as far as it knows without looking: only `check()` is certain."""
-        return self.remaining > 0
+        return self.remaining > 0 and not self._is_lost
 
     @property
     def token(self) -> int | None:
@@ -346,7 +347,7 @@ class PositionLock:
     def _mine(self) -> Grant | None:
         # A forked child inherits the object but not the hold.
         grant = self._grant
-        return grant if grant is not None and grant.holder.pid == self._directory.system.process_id() else None
+        return grant if grant is not None and self._directory.presence.is_own(grant.holder.presence) else None
 
     def _held_grant(self) -> Grant:
         if (grant := self._mine) is None:

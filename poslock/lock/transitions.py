@@ -173,8 +173,10 @@ class Transitions:
 
         Raises:
             LockLost: it does not.
+            LockFileError: the file cannot be read.
         """
         self._check_lease(grant)
+        self._check_presence(grant)
         content = self.file.peek()
         if not carries(content, grant):
             raise self._taken(content)
@@ -334,6 +336,7 @@ class Transitions:
             raise self.file.failed(error) from error
 
     def _mine(self, file: OpenFile, grant: Grant) -> Record:
+        self._check_presence(grant)
         content = file.read()
         if not isinstance(content, Record) or not carries(content, grant):
             raise self._taken(content)
@@ -349,6 +352,16 @@ class Transitions:
     def _check_lease(self, grant: Grant) -> None:
         if self._system.monotonic_ns() >= ends_ns(grant.holder):
             raise self._lost(f"the lease of {grant.holder.lease_ns / 1e9:g} s has run out")
+
+    def _check_presence(self, grant: Grant) -> None:
+        # Peers take this process for dead then, and its lock at once: no lease is left to rely on.
+        # (test_a_holder_that_closed_its_descriptors_is_told_so)
+        try:
+            if self._directory.presence.proves(grant.holder.presence):
+                return
+        except OSError as error:
+            raise self.file.failed(error) from error
+        raise self._lost("this process closed the descriptor that proves that it lives (os.closerange, a daemon?)")
 
     def _lost(self, why: str, holder: Holder | None = None) -> LockLost:
         return LockLost(self.position_id, self.file.path, why, holder)

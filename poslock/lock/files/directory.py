@@ -1,8 +1,9 @@
 """The lock directory: where lock files and presence files live, safe from others.
 
-A presence is how a process proves that it lives. It locks a file of its own before its first grant and never lets go;
-the kernel drops that lock when the process ends, however it ends. A peer that gets a shared lock on the file knows that
-the process is dead, with no PID to be reused or hidden by a namespace. A missing file means unknown.
+A presence is how a process proves that it lives. It locks a file before its first grant and never lets go; the kernel
+drops that lock when the process ends, however it ends. A peer that gets a shared lock on the file knows that the
+process is dead, with no PID to be reused or hidden by a namespace; so does one who finds the name of a later process
+there. A missing file means unknown.
 """
 
 from __future__ import annotations
@@ -12,23 +13,25 @@ import os
 import re
 import sys
 import threading
-from dataclasses import dataclass
-from errno import EAGAIN
+from contextlib import suppress
+from errno import EBADF
 from functools import lru_cache
+from pathlib import PurePosixPath
 from typing import Any, NamedTuple, Protocol
 from weakref import ReferenceType, ref
 
 from poslock.errors import LockFileError
-from poslock.lock.files.lock_file import OpenFiles, file_fault
-from poslock.lock.files.safety import directory_fault, is_network, mount_of, sharing_group
-from poslock.lock.files.system import SYSTEM, System
+from poslock.lock.files.lock_file import SYSTEM_REFUSES, OpenFiles, file_fault
+from poslock.lock.files.safety import directory_fault, is_network, mount_of, parent_fault, sharing_group
+from poslock.lock.files.slots import Taken, remove_belongings, said_in, slot_of, take
+from poslock.lock.files.system import NO_DESCRIPTOR, SYSTEM, System
 from poslock.lock.verdict import Liveness
 
 ALLOW_NETWORK = "POSLOCK_ALLOW_NETWORK"
 _SLUG_LENGTH = 40
-_TRIES = 3
 _NOT_SLUG = re.compile(r"[^A-Za-z0-9]+")
 _WAY_OUT = "use a directory of your own (lock_dir=, --lock-dir, $POSLOCK_DIR)"
+PARENT_WAY_OUT = "take the right to write there from others (chmod go-w, or chmod +t as on /tmp)"
 
 
 class Owner(NamedTuple):
@@ -75,10 +78,11 @@ class LockDirectory:
     def __init__(self, path: str, system: System) -> None:
         self.path = path
         self.system = system
-        self.presence = Presence(self, f"{path}/.presence")
+        self._presence_path = f"{path}/.presence"
+        self.presence = Presence(self, self._presence_path)
         self.open_files = OpenFiles()
         self.group: int | None = None  # who shares it, known once it is prepared
-        self._is_prepared = False
+        self._judged: tuple[int, ...] | None = None  # what it was like when it was found good
         self._holds: dict[tuple[str, Owner], ReferenceType[Hold]] = {}
 
     def add_hold(self, owner: Owner, lock: Hold) -> None:
@@ -123,29 +127,68 @@ class LockDirectory:
     def prepare(self, *, again: bool = False) -> None:
         """Create the directory if need be, and refuse one in which others could plant files.
 
-        Looks once, and *again* when somebody seems to have removed it.
+        Looks once, and *again* when somebody seems to have removed it; `look` sees what changes later.
 
         Raises:
-            LockFileError: it is no directory, somebody else's, writable by everybody, or on a network file system.
+            LockFileError: it is no directory, somebody else's, writable by everybody, in one where others could put
+                another one in its place, or on a network file system.
         """
-        if self._is_prepared and not again:
+        if self._judged is not None and not again:
             return
-        presence = f"{self.path}/.presence"
         try:
+            self._refuse_parents()  # before anything is made there
             self.system.make_directory(self.path)
-            status = self.system.stat(self.path)
-            self.group = sharing_group(status, self.system.group_ids())
-            self._refuse(self.path, status)
-            self._refuse_network()
-            self.system.make_directory(presence)
+            self._judge(self.system.stat(self.path))
+            self.system.make_directory(self._presence_path)
             if self.group is not None:
-                self.system.share(presence)
-            self._refuse(presence, self.system.stat(presence))
+                self.system.share(self._presence_path)
+            self._refuse(self._presence_path, self.system.stat(self._presence_path))
         except OSError as error:
-            path = error.filename if isinstance(error.filename, str) else self.path
-            why = f"cannot be used as lock directory: {error.strerror}"
-            raise LockFileError("", path, why, _WAY_OUT) from error
-        self._is_prepared = True
+            raise self._unusable(error) from error
+
+    def look(self) -> None:
+        """Judge the directory anew if its path leads to another one by now, or if it is not what it was.
+
+        Asked before a file is opened or made there by its name. A file that is open already needs no look: it counts
+        only if its path still leads to it, and nobody else can move it out of a directory that was ours.
+
+        Raises:
+            FileNotFoundError: it is gone.
+            LockFileError: as `prepare`.
+        """
+        if self._judged is None:  # who only reads
+            return
+        status = self.system.stat(self.path)
+        if _nature(status) == self._judged:
+            return
+        try:
+            self._refuse_parents()
+            self._judge(status)
+            with suppress(FileNotFoundError):  # made with the first presence there
+                self._refuse(self._presence_path, self.system.stat(self._presence_path))
+        except OSError as error:
+            raise self._unusable(error) from error
+
+    def parent_fault(self) -> tuple[str, str] | None:
+        """A directory above this one in which others could put another one in its place, and what is wrong with it."""
+        users, groups = {self.system.user_id()}, {self.system.group_id(), None}
+        with suppress(FileNotFoundError):
+            status = self.system.stat(self.path)
+            if (group := sharing_group(status, self.system.group_ids())) is not None:
+                users.add(status.st_uid)
+                groups.add(group)
+        for parent in map(str, PurePosixPath(self.path).parents):
+            with suppress(FileNotFoundError):
+                fault = parent_fault(self.system.stat(parent), users, groups)
+                if fault is not None:
+                    return parent, fault
+        return None
+
+    def _judge(self, status: os.stat_result) -> None:
+        self.group = sharing_group(status, self.system.group_ids())
+        self._refuse(self.path, status)
+        self._refuse_network()
+        self._judged = _nature(status)
 
     def _refuse(self, path: str, status: os.stat_result) -> None:
         fault = directory_fault(status, self.system.user_id(), self.system.group_id(), self.group)
@@ -153,6 +196,18 @@ class LockDirectory:
             raise LockFileError(
                 "", path, fault, f"{_WAY_OUT}; to keep it, chmod 700, or to share it, chgrp and chmod 2770"
             )
+
+    def _refuse_parents(self) -> None:
+        if (found := self.parent_fault()) is not None:
+            parent, fault = found
+            why = f"{fault}: others could put another directory in the place of {self.path}"
+            raise LockFileError("", parent, why, f"{_WAY_OUT}, or {PARENT_WAY_OUT}")
+
+    def _unusable(self, error: OSError) -> LockFileError:
+        named = error.filename if isinstance(error.filename, str) else self.path
+        path = named if named.startswith(self.path) else self.path
+        why = f"cannot be used as lock directory: {error.strerror}{'' if path == named else f' ({named})'}"
+        return LockFileError("", path, why, SYSTEM_REFUSES if error.errno in NO_DESCRIPTOR else _WAY_OUT)
 
     def _refuse_network(self) -> None:
         mount = mount_of(self.path, self.system.mount_table())
@@ -213,31 +268,33 @@ def _identity(path: str) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
+def _nature(status: os.stat_result) -> tuple[int, ...]:
+    """Which directory it is, and whose: an inode number alone may be used again."""
+    return status.st_dev, status.st_ino, status.st_mode, status.st_uid, status.st_gid
+
+
 def _state_directory() -> str:
     from platformdirs import user_state_path  # noqa: PLC0415  # imported only where nobody named a directory
 
     return str(user_state_path("poslock"))
 
 
-@dataclass(frozen=True, slots=True)
-class _Mine:
-    """This process's presence file. The descriptor stays open on purpose: the kernel closes it at the end."""
-
-    pid: int
-    name: str
-    descriptor: int
-    identity: tuple[int, int]
-
-
 class Presence:
-    """The presence files in one folder, and this process's own among them."""
+    """The presence files in one folder, and this process's own among them; see `poslock.lock.files.slots`.
+
+    Its descriptor stays open on purpose: the kernel closes it at the end.
+    """
 
     def __init__(self, directory: LockDirectory, folder: str) -> None:
         self._directory = directory
         self._folder = folder
         self._system = directory.system
-        self._mine: _Mine | None = None
-        self._retired: dict[str, object] = {}
+        self._mine: Taken | None = None
+        # By name, all that this process ever had: two threads that come first may each make one.
+        self._own: dict[str, Taken] = {}
+        self._retired: dict[str, object] = {}  # their files were removed, and their descriptors closed by us
+        self._lost: set[str] = set()  # their descriptors were closed by somebody else
+        self._process = self._this_process()
 
     def name(self, *, thorough: bool = True) -> str:
         """The name of this process's presence file, locked from here on until the process ends.
@@ -245,51 +302,104 @@ class Presence:
         Two threads that come here first may each make one. Both stay locked, so either name tells the truth. Only a
         *thorough* look finds out that the directory is another one by now.
         """
+        if self._process != (process := self._this_process()):  # a forked child: what it inherited is its parent's
+            self._own, self._retired, self._lost, self._mine, self._process = {}, {}, set(), None, process
         mine = self._mine
-        if mine is None or mine.pid != self._system.process_id():  # the first grant, or a forked child's first
-            mine = self._mine = self._new()
-        elif not self._is_seen(mine, thorough=thorough):
-            # Somebody removed the file, or closed our descriptor: peers could not see us die, or not see us live.
-            # Of two threads that see this one closes it: to the other its number may be something else by now.
-            # (test_two_threads_that_find_their_presence_removed)
-            if self._retired.setdefault(mine.name, token := object()) is token and self._has(mine):
-                self._system.close(mine.descriptor)
-            mine = self._mine = self._new()
+        if mine is None or not self._is_seen(mine, thorough=thorough):
+            if mine is not None:
+                self._retire(mine)
+            mine = self._new()
+            # Of one that was there before under this number somebody closed the descriptor.
+            self._lost.update(each.name for each in self._own.values() if each.descriptor == mine.descriptor)
+            self._own[mine.name] = self._mine = mine
         return mine.name
 
+    def is_own(self, name: str) -> bool:
+        """Whether this process made the presence *name*: not its parent, not a child of its."""
+        return name in self._own and self._process == self._this_process()
+
+    def proves(self, name: str) -> bool:
+        """Whether the presence *name*, one of this process's own, still shows that it lives.
+
+        It does not once anything but poslock has closed the descriptor: then every peer takes this process for dead. Of
+        a file that somebody removed nobody can say anything, and the lease decides.
+
+        Raises:
+            OSError: the system does not say.
+        """
+        if name not in self._lost and self._is_open(self._own[name]):
+            return True
+        if name in self._retired:  # asked last: another thread may have closed it just now
+            return True
+        self._lost.add(name)
+        return False
+
     def path(self, name: str) -> str:
-        """Where the presence file *name* is."""
+        """Where something of this name is, of a process that has this presence."""
         return f"{self._folder}/{name}"
 
+    def slot_path(self, name: str) -> str:
+        """Where the file is that proves the presence *name*."""
+        return self.path(slot_of(name))
+
     def liveness(self, name: str) -> Liveness:
-        """Whether the process behind *name* lives; UNKNOWN when its file is gone or cannot be probed."""
-        mine = self._mine
-        if mine is not None and mine.name == name and mine.pid == self._system.process_id():
-            return Liveness.ALIVE
+        """Whether the process behind *name* lives; UNKNOWN when its file is gone or cannot be probed.
+
+        Raises:
+            LockFileError: there is no descriptor left to look with.
+        """
         try:
+            if self.is_own(name) and self.proves(name):
+                return Liveness.ALIVE
             # Read-only: closing a writable descriptor would wake everybody who waits for the process to end.
-            descriptor = self._system.open(self.path(name), write=False)
+            descriptor = self._system.open(self.slot_path(name), write=False)
             try:
                 status = self._system.status(descriptor)
                 if file_fault(status, self._system.user_id(), self._directory.group) is not None:
                     return Liveness.UNKNOWN  # planted: it says nothing about a process of ours
-                dead = self._system.probe_presence(descriptor)
+                if self._system.probe_presence(descriptor):
+                    return Liveness.DEAD
+                said = said_in(self._system, descriptor, slot_of(name))
             finally:
                 self._system.close(descriptor)
-        except OSError:
+        except OSError as error:
+            if error.errno in NO_DESCRIPTOR:
+                raise LockFileError(
+                    "", self.slot_path(name), f"cannot be used: {error.strerror}", SYSTEM_REFUSES
+                ) from error
             return Liveness.UNKNOWN
-        return Liveness.DEAD if dead else Liveness.ALIVE
+        if said == name:
+            return Liveness.ALIVE
+        return Liveness.DEAD if said is not None else Liveness.UNKNOWN
 
-    def _is_seen(self, mine: _Mine, *, thorough: bool) -> bool:
+    def _this_process(self) -> tuple[int, int]:
+        """Changes with every fork; the PID is for those that C code makes without Python's hooks."""
+        return self._system.generation, self._system.process_id()
+
+    def _is_open(self, mine: Taken) -> bool:
+        """Whether its descriptor is still that of the presence file, and not closed or somebody else's."""
+        try:
+            status = self._system.status(mine.descriptor)
+        except OSError as error:
+            if error.errno != EBADF:
+                raise
+            return False
+        return (status.st_dev, status.st_ino) == mine.identity
+
+    def _is_seen(self, mine: Taken, *, thorough: bool) -> bool:
         try:
             status = self._system.status(mine.descriptor)
         except OSError:
             return False
         is_there = (status.st_dev, status.st_ino) == mine.identity and status.st_nlink == 1
-        return is_there and (not thorough or self._identity(self.path(mine.name)) == mine.identity)
+        return is_there and (not thorough or self._identity(self.slot_path(mine.name)) == mine.identity)
 
-    def _has(self, mine: _Mine) -> bool:
-        return self._identity(mine.descriptor) == mine.identity
+    def _retire(self, mine: Taken) -> None:
+        """Close *mine*, whose file was removed: peers could not see us die. Not if somebody else has closed it."""
+        # Of two threads that see this one closes it: to the other its number may be something else by now.
+        # (test_two_threads_that_find_their_presence_removed)
+        if self.proves(mine.name) and self._retired.setdefault(mine.name, token := object()) is token:
+            self._system.close(mine.descriptor)
 
     def _identity(self, target: str | int) -> tuple[int, int] | None:
         try:
@@ -298,18 +408,8 @@ class Presence:
             return None
         return (status.st_dev, status.st_ino)
 
-    def _new(self) -> _Mine:
-        for _ in range(_TRIES):
-            pid = self._system.process_id()
-            name = f"{pid}-{self._system.random_name()}"
-            descriptor = self._system.create(self.path(name))
-            try:
-                if self._directory.group is not None:
-                    self._system.share(descriptor)
-                if self._system.try_lock_presence(descriptor) and (identity := self._identity(descriptor)):
-                    return _Mine(pid, name, descriptor, identity)
-            except BaseException:
-                self._system.close(descriptor)
-                raise
-            self._system.close(descriptor)  # somebody probed the new file in this very moment
-        raise OSError(EAGAIN, "no presence file could be locked", self._folder)
+    def _new(self) -> Taken:
+        self._directory.look()
+        with suppress(OSError, LockFileError):  # another one will do it
+            remove_belongings(self._system, self._folder, lambda name: self.liveness(name) is Liveness.DEAD)
+        return take(self._system, self._folder, self._directory.group)

@@ -14,11 +14,12 @@ import os
 import stat
 from collections import OrderedDict
 from contextlib import contextmanager, suppress
-from errno import EBADF, EISDIR, ELOOP, EMFILE, ENFILE, ENXIO
+from errno import EBADF, EISDIR, ELOOP, ENXIO
 from itertools import count
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from poslock.errors import LockFileError, PoslockError
+from poslock.lock.files.system import on_exhaustion
 from poslock.lock.record import MAX_SIZE, RECORD_SIZE, Content, Record, Unreadable, decode, encode
 
 if TYPE_CHECKING:
@@ -50,6 +51,9 @@ class Folder(Protocol):
     system: System
     open_files: OpenFiles
     group: int | None
+
+    def look(self) -> None:
+        """See that nothing is opened in a directory that somebody has put in its place."""
 
 
 class LockFile:
@@ -160,13 +164,8 @@ class LockFile:
                 file.close()
 
     def _opened(self, *, create: bool) -> OpenFile:
-        try:
-            descriptor = self.system.open(self.path, create=create)
-        except OSError as error:
-            # Others of this process must not run out of descriptors because of those that we only keep.
-            if error.errno not in {EMFILE, ENFILE} or not let_go():
-                raise
-            descriptor = self.system.open(self.path, create=create)
+        self._directory.look()
+        descriptor = self.system.open(self.path, create=create)
         try:
             if create and self._directory.group is not None:
                 self.system.share(descriptor)
@@ -179,6 +178,7 @@ class LockFile:
     @contextmanager
     def opened(self, *, write: bool) -> Iterator[int]:
         """The file, open for as long as that takes; not yet checked."""
+        self._directory.look()
         descriptor = self.system.open(self.path, write=write)
         try:
             yield descriptor
@@ -366,15 +366,14 @@ class OpenFiles:
             let_go(1)
 
 
-def let_go(files: int = _MOST) -> bool:
-    """Close so many files, those first that were not used for the longest time; whether there were any."""
-    had_any = bool(_kept)
+def let_go(files: int = _MOST) -> None:
+    """Close so many files, those first that were not used for the longest time."""
     with suppress(KeyError):
         for _ in range(files):
             _kept.popitem(last=False)[1].close()
-    return had_any
 
 
+on_exhaustion.append(let_go)
 # They are the parent's: the child has closed its copies, and uses the numbers for something else.
 os.register_at_fork(after_in_child=_kept.clear)
 

@@ -122,6 +122,7 @@ def _maintenance(directory: LockDirectory, *names: str) -> Iterator[bool]:
         yield False
         return
     system, path = directory.system, f"{directory.path}/{names[0]}"
+    directory.look()
     descriptor = system.open(path, create=True)
     try:
         fault = file_fault(system.status(descriptor), system.user_id(), directory.group)

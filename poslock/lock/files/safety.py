@@ -21,6 +21,8 @@ NETWORK = frozenset({
 })
 # fmt: on
 _ESCAPE = re.compile(r"\\([0-7]{3})")
+# Root; and what a user namespace shows as owner of whatever belongs to nobody in it, such as the root directory.
+_TRUSTED_USERS, _TRUSTED_GROUPS = {0, 65_534}, {0}
 _POINT = 4  # the field of a line that holds the mount point
 
 
@@ -34,6 +36,24 @@ def directory_fault(status: os.stat_result, user_id: int, own_group: int, group:
         return "is writable by everybody"
     if status.st_mode & stat.S_IWGRP and status.st_gid not in {own_group, group}:
         return f"is writable by group {status.st_gid}, and not shared on purpose (setgid)"
+    return None
+
+
+def parent_fault(status: os.stat_result, user_ids: set[int], groups: set[int | None]) -> str | None:
+    """Who could put another directory in the place of one below this one, or of its parent; None if nobody could.
+
+    Root can, and whoever may have *user_ids* or belong to *groups*: these are trusted with the lock directory, too.
+    """
+    if not stat.S_ISDIR(status.st_mode):
+        return "is no directory"
+    if status.st_uid not in user_ids | _TRUSTED_USERS:
+        return f"belongs to user {status.st_uid}"
+    if status.st_mode & stat.S_ISVTX:  # then nobody else may rename what is ours
+        return None
+    if status.st_mode & stat.S_IWOTH:
+        return "is writable by everybody, and not sticky"
+    if status.st_mode & stat.S_IWGRP and status.st_gid not in groups | _TRUSTED_GROUPS:
+        return f"is writable by group {status.st_gid}, and not sticky"
     return None
 
 

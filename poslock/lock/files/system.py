@@ -11,17 +11,23 @@ from __future__ import annotations
 import os
 import time
 from contextlib import suppress
+from errno import EMFILE, ENFILE
 from fcntl import F_DUPFD_CLOEXEC, fcntl
 from functools import partial
 from threading import RLock
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import portalocker
 from filelock import lock_descriptor, unlock_descriptor
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
+T = TypeVar("T")
+
+NO_DESCRIPTOR = {EMFILE, ENFILE}
+# Who keeps files open only to be faster, and lets go of them when there is no descriptor left.
+on_exhaustion: list[Callable[[], object]] = []
 # O_NONBLOCK: opening a planted FIFO must not hang. O_NOFOLLOW: a planted symlink must not lead elsewhere.
 _SAFE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _STANDARD_ERROR = 2
@@ -52,11 +58,13 @@ class System(Protocol):
     """What the protocol asks of the operating system. Times are nanoseconds; every method may raise OSError.
 
     ``clock_name`` names the monotonic clock, empty where nobody knows which one it is: a boot has one, and a container
-    may have one of its own.
+    may have one of its own. ``generation`` grows by one in each forked child: a parent and its child may have the same
+    PID, in two namespaces.
     """
 
     clock_name: str
     host_name: str
+    generation: int
 
     def open(self, path: str, *, create: bool = False, write: bool = True) -> int:
         """Open a file, read-only unless *write*; *create* makes it (mode 0600) if it does not exist."""
@@ -112,7 +120,7 @@ class System(Protocol):
     def unlink(self, path: str, /) -> None: ...
 
     def make_directory(self, path: str) -> None:
-        """Create *path* with mode 0700, and its parents as the umask says; no error if it exists."""
+        """Create *path* with mode 0700, and missing parents with 0755 at the most; no error if it exists."""
 
     def listing(self, path: str) -> Iterator[str]:
         """Names in a directory."""
@@ -154,6 +162,7 @@ class PosixSystem:
     process_id = staticmethod(os.getpid)
 
     def __init__(self) -> None:
+        self.generation = 0
         self._descriptors: dict[int, tuple[int, int]] = {}
         # Now, not at the first grant: decoding loads a codec, and a fork in the middle of an import leaves a child that
         # hangs at its own. (test_forks_of_a_threaded_process_inherit_nothing)
@@ -190,13 +199,16 @@ class PosixSystem:
         return frozenset((os.getegid(), *os.getgroups()))
 
     def mount_table(self) -> str:
-        with suppress(OSError), open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
-            return file.read()
-        return ""
+        try:
+            return _with_a_descriptor(_read_mount_table)
+        except OSError as error:
+            if error.errno in NO_DESCRIPTOR:  # else a network file system would pass for a local one
+                raise
+            return ""
 
     def _opened(self, path: str, flags: int) -> int:
         with self._noting:
-            descriptor = os.open(path, flags, 0o600)
+            descriptor = _with_a_descriptor(os.open, path, flags, 0o600)
             if descriptor <= _STANDARD_ERROR:  # a cron job without standard streams; somebody will write there
                 standard, descriptor = descriptor, fcntl(descriptor, F_DUPFD_CLOEXEC, _STANDARD_ERROR + 1)
                 os.close(standard)
@@ -222,6 +234,7 @@ class PosixSystem:
                 if _identity(descriptor) == identity:
                     os.close(descriptor)
         self._descriptors.clear()
+        self.generation += 1
         self._noting = RLock()
         self.clock_name = _named_clock(self._boot_id)  # the parent may have made a time namespace for its children
 
@@ -232,10 +245,10 @@ class PosixSystem:
         return _portalocked(descriptor, _PRESENCE_PROBE)
 
     def make_directory(self, path: str) -> None:
-        os.makedirs(path, mode=0o700, exist_ok=True)
+        _make_directory(path, 0o700)
 
     def listing(self, path: str) -> Iterator[str]:
-        with os.scandir(path) as entries:
+        with _with_a_descriptor(os.scandir, path) as entries:
             for entry in entries:
                 yield entry.name
 
@@ -250,6 +263,29 @@ class PosixSystem:
 
     def random_name(self) -> str:
         return os.urandom(8).hex()
+
+
+def _with_a_descriptor(call: Callable[..., T], *arguments: object) -> T:
+    """What *call* answers; if there is no descriptor left for it, after those are given back that we only keep."""
+    try:
+        return call(*arguments)
+    except OSError as error:
+        if error.errno not in NO_DESCRIPTOR:
+            raise
+    for let_go in on_exhaustion:
+        let_go()
+    return call(*arguments)
+
+
+def _make_directory(path: str, mode: int) -> None:
+    """As os.makedirs, but where the umask is 0, as in a daemon, the parents are not there for everybody to write."""
+    try:
+        with suppress(FileExistsError):  # another process may make it at the same time
+            os.mkdir(path, mode)
+    except FileNotFoundError:
+        _make_directory(os.path.dirname(path), 0o755)
+        with suppress(FileExistsError):
+            os.mkdir(path, mode)
 
 
 def _portalocked(descriptor: int, flags: portalocker.LockFlags) -> bool:
@@ -273,6 +309,11 @@ def _named_clock(boot_id: str) -> str:
     except OSError:
         return boot_id
     return boot_id if not boot_id or namespace == _FIRST_TIME_NAMESPACE else f"{boot_id} {namespace}"
+
+
+def _read_mount_table() -> str:
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+        return file.read()
 
 
 def _read_boot_id() -> str:

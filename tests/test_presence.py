@@ -1,0 +1,291 @@
+"""How a process proves that it lives: what closes that proof, and what becomes of it when the process has ended."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from poslock import LockLost, LockTimeout, PositionLock
+from poslock.lock.files.slots import MOST_LOOKS
+from poslock.lock.files.system import SYSTEM
+from poslock.lock.verdict import Liveness
+from processes import PATIENCE
+from systems import Amiss, descriptors_of, elsewhere, once_after
+from tracing import LockChildren
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from poslock.lock.files.directory import LockDirectory
+
+CLOSED = "closed the descriptor that proves that it lives"
+
+
+def close_presence(directory: LockDirectory, how: str, tmp_path: Path) -> None:
+    """As a daemon does that closes whatever it has open; perhaps its next file gets the number."""
+    for number in descriptors_of(f"{directory.path}/.presence"):
+        os.close(number)
+        if how == "used":
+            theirs = os.open(tmp_path / "precious", os.O_RDWR | os.O_CREAT)
+            if theirs != number:
+                os.dup2(theirs, number)
+                os.close(theirs)
+
+
+@pytest.mark.parametrize("how", ["closed", "used"])
+@pytest.mark.parametrize("call", ["check", "renew", "release"])
+def test_a_holder_that_closed_its_descriptors_is_told_so(tmp_path: Path, call: str, how: str) -> None:
+    """Peers take it for dead. So its lock is lost, by name and for good; the next grant has a new presence."""
+    directory = elsewhere(tmp_path / "locks")
+    lock = PositionLock("btc-1", lock_dir=directory, timeout=0)
+    lock.acquire()
+    close_presence(directory, how, tmp_path)
+    with pytest.raises(LockLost, match=CLOSED):
+        getattr(lock, call)()
+    with pytest.raises(LockLost):
+        lock.check()
+    again = PositionLock("btc-1", lock_dir=directory, timeout=0)
+    assert again.acquire()
+    again.check()
+    assert again.recovered_from is not None
+    with pytest.raises(LockLost):
+        lock.renew()
+    again.renew()
+    again.release()
+
+
+def test_what_was_lost_with_a_presence_stays_lost_when_the_next_one_has_its_number(tmp_path: Path) -> None:
+    """A lock that nobody has asked about yet, and a presence that is made for another one meanwhile."""
+    directory = elsewhere(tmp_path / "locks")
+    held, other = (PositionLock(name, lock_dir=directory) for name in ("held", "other"))
+    held.acquire()
+    close_presence(directory, "closed", tmp_path)
+    other.acquire()
+    for call in (held.check, held.renew, held.release):
+        with pytest.raises(LockLost):
+            call()
+    other.check()
+
+
+def test_a_file_that_uses_the_number_of_the_presence_is_not_touched(tmp_path: Path) -> None:
+    """It belongs to the bot by now: not closed with the next grant, nor in a forked child."""
+    directory = elsewhere(tmp_path / "locks")
+    lock = PositionLock("btc-1", lock_dir=directory, timeout=0)
+    lock.acquire()
+    (number,) = descriptors_of(f"{directory.path}/.presence")
+    theirs = os.open(tmp_path / "precious", os.O_RDWR | os.O_CREAT)
+    os.dup2(theirs, number)
+    with pytest.raises(LockLost):
+        lock.release()
+    assert lock.acquire()
+    lock.release()
+    assert os.fstat(number).st_ino == os.fstat(theirs).st_ino
+    if (pid := os.fork()) == 0:
+        os._exit(os.fstat(number).st_ino != os.fstat(theirs).st_ino)
+    assert os.waitpid(pid, 0)[1] == 0
+    os.close(number)
+    os.close(theirs)
+
+
+DAEMON = """
+import os, sys
+from poslock import LockLost, PositionLock
+lock = PositionLock("btc-1", lock_dir=sys.argv[1], timeout=0)
+lock.acquire()
+os.closerange(3, 256)
+print("closed", flush=True)
+input()
+for call in (lock.check, lock.renew):
+    try:
+        call()
+        print("passed")
+    except LockLost as lost:
+        print(lost.why)
+"""
+
+
+def test_a_daemon_that_closed_everything_is_replaced_at_once_and_knows_it(lock_dir: str) -> None:
+    """os.closerange, as DaemonContext calls it: what it holds passes to the next one, and no check() of its passes."""
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        [sys.executable, "-c", DAEMON, lock_dir], stdin=pipe, stdout=pipe, text=True, cwd=Path(__file__).parent
+    ) as daemon:
+        assert daemon.stdout is not None
+        assert daemon.stdout.readline() == "closed\n"
+        rival = PositionLock("btc-1", lock_dir=lock_dir, timeout=0)
+        rival.acquire()
+        said, _ = daemon.communicate("go\n", timeout=PATIENCE)
+    assert [CLOSED in line for line in said.splitlines()] == [True, True]
+    rival.check()
+
+
+# One process after the other.
+
+
+@pytest.fixture
+def start() -> Iterator[LockChildren]:
+    with LockChildren() as children:
+        yield children
+
+
+def end(directory: LockDirectory) -> None:
+    """Close the presence of a directory seen as by another process, as the kernel does at its end."""
+    for taken in directory.presence._own.values():
+        SYSTEM.close(taken.descriptor)
+
+
+def files(tmp_path: Path) -> list[str]:
+    return sorted(os.listdir(tmp_path / "locks" / ".presence"))
+
+
+def test_presence_files_are_no_more_than_processes_live_at_one_time(tmp_path: Path) -> None:
+    """A cron job a minute, of which one in ten hangs till the next hour; whether it gave its lock back or not."""
+    living: list[LockDirectory] = []
+    for number in range(300):
+        directory = elsewhere(tmp_path / "locks")
+        lock = PositionLock(f"btc-{number % 7}", lock_dir=directory, timeout=0, stale_after=3600)
+        try:
+            lock.acquire()
+        except LockTimeout:
+            pass
+        else:
+            if number % 3:
+                lock.release()
+        living.append(directory)
+        if number % 10:
+            end(living.pop())
+        if number % 60 == 0:
+            while living:
+                end(living.pop())
+        assert len(files(tmp_path)) <= 8
+    assert len(files(tmp_path)) >= 6
+
+
+def test_where_very_many_live_free_presence_files_are_found_too(tmp_path: Path) -> None:
+    """More than are looked at: each start stays cheap, and misses one now and then."""
+    many = 3 * MOST_LOOKS
+    living = [elsewhere(tmp_path / "locks") for _ in range(many)]
+    for directory in living:
+        directory.prepare()
+        directory.presence.name()
+    assert len(files(tmp_path)) == many
+    end(living.pop())
+    for _ in range(3 * many):
+        living.append(elsewhere(tmp_path / "locks"))
+        living[-1].presence.name()
+        end(living.pop(0 if len(living) > many else -1))
+    assert len(files(tmp_path)) < 2 * many
+
+
+def test_a_dead_holder_is_known_for_dead_when_its_presence_file_is_used_again(
+    start: LockChildren, tmp_path: Path
+) -> None:
+    """By the name that the file says now; the process that has it lives, and is seen to live."""
+    lock_dir = str(tmp_path / "locks")
+    dead = start("perform", stale_after=3600)
+    dead.ask(f"lock btc-1 {lock_dir}")
+    assert dead.ask("acquire") == {"outcome": "ok"}
+    dead.kill()
+    heir = start("perform", stale_after=3600)
+    heir.ask(f"lock btc-2 {lock_dir}")
+    assert heir.ask("acquire") == {"outcome": "ok"}
+    assert len(files(tmp_path)) == 1
+    lock = PositionLock("btc-1", lock_dir=lock_dir, timeout=0)
+    assert lock.acquire()
+    assert lock.recovered_from is not None
+    with pytest.raises(LockTimeout):
+        PositionLock("btc-2", lock_dir=lock_dir, timeout=0).acquire()
+
+
+@pytest.mark.parametrize("call", ["probe_presence", "write", "try_lock_presence"])
+def test_two_that_take_the_same_presence_file_do_not_get_the_same(tmp_path: Path, call: str) -> None:
+    """One comes right after a step of the other: both are seen alive, the dead one dead, at every moment."""
+    dead, second = elsewhere(tmp_path / "locks"), elsewhere(tmp_path / "locks")
+    dead.prepare()
+    second.prepare()
+    name = dead.presence.name()
+    end(dead)
+    seen: list[Liveness] = []
+
+    def come() -> None:
+        seen.append(elsewhere(tmp_path / "locks").presence.liveness(name))
+        second.presence.name()
+        seen.append(elsewhere(tmp_path / "locks").presence.liveness(name))
+
+    amiss = Amiss()
+    first = type(dead)(str(tmp_path / "locks"), amiss)
+    first.prepare()
+    amiss._calls[call] = (
+        nth(2, come, getattr(SYSTEM, call)) if call == "probe_presence" else once_after(come, getattr(SYSTEM, call))
+    )
+    first.presence.name()
+    peer = elsewhere(tmp_path / "locks")
+    assert seen == [Liveness.DEAD, Liveness.DEAD]
+    assert peer.presence.liveness(name) is Liveness.DEAD
+    assert first.presence.name() != second.presence.name()
+    for directory in (first, second):
+        assert peer.presence.liveness(directory.presence.name()) is Liveness.ALIVE
+
+
+def nth(number: int, happens: Callable[[], object], call: Callable[..., object]) -> Callable[..., object]:
+    """*call*, but something else happens right after its so-many-th time."""
+    left = [number]
+
+    def counted(*args: object) -> object:
+        answer = call(*args)
+        left[0] -= 1
+        if left[0] == 0:
+            happens()
+        return answer
+
+    return counted
+
+
+@pytest.mark.parametrize("content", ["", "damaged\n", "7-abc\n"])
+def test_a_presence_file_that_says_nothing_of_ours_says_nothing_of_its_process(tmp_path: Path, content: str) -> None:
+    """Somebody wrote there: its process may live, so only the lease decides."""
+    directory = elsewhere(tmp_path / "locks")
+    PositionLock("btc-1", lock_dir=directory).acquire()
+    Path(directory.presence.slot_path(directory.presence.name())).write_text(content)
+    with pytest.raises(LockTimeout):
+        PositionLock("btc-1", lock_dir=elsewhere(tmp_path / "locks"), timeout=0).acquire()
+
+
+def test_the_next_file_after_one_was_removed_says_nothing_of_its_process(tmp_path: Path) -> None:
+    """An operator empties the folder: who holds is not taken for dead because others come and make theirs."""
+    directory = elsewhere(tmp_path / "locks")
+    lock = PositionLock("btc-1", lock_dir=directory)
+    lock.acquire()
+    for name in files(tmp_path):
+        (tmp_path / "locks" / ".presence" / name).unlink()
+    for _ in range(3):
+        with pytest.raises(LockTimeout):
+            PositionLock("btc-1", lock_dir=elsewhere(tmp_path / "locks"), timeout=0).acquire()
+    lock.renew()
+    with PositionLock("btc-2", lock_dir=directory):  # it makes a new presence for itself
+        lock.check()
+    lock.release()
+
+
+def test_what_dead_processes_left_under_their_names_is_removed(tmp_path: Path) -> None:
+    """With the next presence; what belongs to a living one stays, and so does what belongs to nobody known."""
+    living, dead = elsewhere(tmp_path / "locks"), elsewhere(tmp_path / "locks")
+    folder = tmp_path / "locks" / ".presence"
+    names = []
+    for directory in (living, dead):
+        directory.prepare()
+        names.append(directory.presence.name())
+        os.mkfifo(folder / f"{names[-1]}.life")
+        os.mkfifo(folder / f"{names[-1]}.17")
+    (folder / "0-0.life").touch()
+    (folder / "note.txt").touch()
+    end(dead)
+    after = elsewhere(tmp_path / "locks")
+    after.presence.name()
+    kept = {name for name in files(tmp_path) if "." in name}
+    assert kept == {f"{names[0]}.life", f"{names[0]}.17", "0-0.life", "note.txt"}
