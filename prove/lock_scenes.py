@@ -163,5 +163,11 @@ SCENES = (
     Scene("cleared with force", (bot, partial(operator, force=True), bot), Bounds(crashes=1, preemptions=2)),
     Scene("cleared if stale", (bot, partial(operator, force=False), bot), Bounds(jumps=1, preemptions=2)),
     Scene("torn writes", (_renewing, bot), Bounds(crashes=1, jumps=1, preemptions=2, torn=True)),
+    Scene(
+        "readers of torn writes",
+        (_reader, _reader, _reader),
+        Bounds(jumps=1, preemptions=2, torn=True),
+        opening=_GRANTED,
+    ),
     Scene("the wall clock goes back", (_twice, bot), Bounds(wall_steps=1, crashes=1, preemptions=2)),
 )

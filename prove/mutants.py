@@ -222,6 +222,20 @@ MUTANTS = (
         ("a fork while it holds",),
     ),
     Mutant(
+        "a torn record means lost",
+        _FILE,
+        "return content if not isinstance(content, Unreadable) else self._certain(content)",
+        "return content",
+        ("torn writes", "readers of torn writes"),
+    ),
+    Mutant(
+        "a record that nobody can read for now means lost",
+        _TRANSITIONS,
+        "        if isinstance(content, Unreadable) and content.being_written:",
+        "        if False:",
+        ("torn writes", "readers of torn writes"),
+    ),
+    Mutant(
         "the ledger takes any token",
         _LEDGER,
         "WHERE {_KEY} AND token <= :token",

@@ -30,6 +30,7 @@ from poslock.lock.record import (
     Content,
     Grant,
     Record,
+    Unreadable,
     Waiting,
     carries,
     check_position_id,
@@ -51,6 +52,7 @@ T = TypeVar("T")
 _OWN_TRANSITION_NS = 3 * BUSY_NS
 _LEAVING_NS = BUSY_NS // 2
 _PAUSE = 0.001
+_RESUME = "resume or end them"
 _TAMPERED = "poslock did not make it: look at the file, and remove it while no bot runs"
 
 
@@ -173,9 +175,12 @@ class Transitions:
 
         Raises:
             LockLost: it does not.
+            LockFileError: nobody can tell.
         """
         self._check_lease(grant)
         content = self.file.peek()
+        if isinstance(content, Unreadable) and content.being_written:
+            raise LockFileError(self.position_id, self.file.path, f"stays busy: {content.why}", _RESUME)
         if not carries(content, grant):
             raise self._taken(content)
         # Stopped since the first look at the clock: the lease ran out, and somebody may have taken over after the
@@ -317,7 +322,7 @@ class Transitions:
             busy_ns = self._system.monotonic_ns() - began_ns
             if busy_ns >= _OWN_TRANSITION_NS:
                 why = "stays busy: processes are stopped inside a transition, or very many want it"
-                raise LockFileError(self.position_id, self.file.path, why, "resume or end them")
+                raise LockFileError(self.position_id, self.file.path, why, _RESUME)
             if busy_ns >= BUSY_NS:
                 self.unblock()
             self._system.sleep(_PAUSE)
@@ -341,7 +346,9 @@ class Transitions:
     def _taken(self, content: Content) -> LockLost:
         if content is None:
             return self._lost("its lock file is gone")
-        if isinstance(content, Record) and content.state == "held":
+        if isinstance(content, Unreadable):
+            return self._lost(f"its record is damaged ({content.why})")
+        if content.state == "held":
             return self._lost("it was taken over", content.holder)
         return self._lost("it was taken over or cleared since")
 

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING
 
 from poslock.errors import LockFileError
 from poslock.lock.files.lock_file import PLANTED, file_fault, read_all, write_all
+from poslock.lock.record import Unreadable, decode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 # A transition takes microseconds. Being wrong costs a copy, nothing else.
 BUSY_NS = 500_000_000
 _READS = 5
+_PAUSE = 0.001
 _FIRST, _SECOND = ".maintenance", ".maintenance-2"
 
 
@@ -80,10 +82,13 @@ def _replace(directory: LockDirectory, file: LockFile, name: str) -> None:
 def _content(file: LockFile) -> bytes:
     with file.opened(write=False) as descriptor:
         data = read_all(file.system, descriptor)
-        for _ in range(_READS):  # a write may be under way: whoever is stopped may be resumed just now
-            before, data = data, read_all(file.system, descriptor)
-            if before == data:
+        for _ in range(_READS):
+            if not isinstance(decode(data), Unreadable):
                 break
+            # Somebody who was stopped may have been resumed just now, in the middle of a write.
+            # (test_a_copy_is_not_made_of_half_a_record)
+            file.system.sleep(_PAUSE)
+            data = read_all(file.system, descriptor)
         return data
 
 
