@@ -143,6 +143,18 @@ SCENES = (
         opening=((1, "write"), (2, "sleep"), (0, "jump"), (2, "open"), (2, "create")),
     ),
     Scene(
+        # Both have begun to replace the file of a holder that is stopped while it renews.
+        "two replacements",
+        (_renewing, bot, bot),
+        Bounds(crashes=1, preemptions=2),
+        share=2,
+        jump=_BUSY,
+        opening=(
+            *(*_GRANTED, (1, "write"), (2, "sleep"), (3, "sleep"), (0, "jump")),
+            *((2, "create"), (3, "create"), (2, "rename"), (3, "rename")),
+        ),
+    ),
+    Scene(
         "readers and a writer",
         (_reader, _reader, bot),
         Bounds(crashes=1, jumps=1, preemptions=2),

@@ -194,10 +194,10 @@ MUTANTS = (
     Mutant(
         "a busy file is copied before that is announced",
         _REPLACING,
-        "        system.link(file.path, _announcement(file, name))\n"
-        "        write_all(_content(file), system, descriptor)\n",
-        "        write_all(_content(file), system, descriptor)\n"
-        "        system.link(file.path, _announcement(file, name))\n",
+        "            system.link(file.path, _announcement(file, name))\n"
+        "            write_all(_content(file), system, descriptor)\n",
+        "            write_all(_content(file), system, descriptor)\n"
+        "            system.link(file.path, _announcement(file, name))\n",
         ("a busy file is replaced", "three, one stopped"),
     ),
     Mutant(
@@ -213,6 +213,13 @@ MUTANTS = (
         "    for path in (_new(file, name), _announcement(file, name)):",
         "    for path in ():",
         ("a busy file is replaced", "three, one stopped"),
+    ),
+    Mutant(
+        "of two replacements neither sees the other",
+        _REPLACING,
+        "    for name in file.replacements() - {but}:",
+        "    for name in () if but else file.replacements():",
+        ("two replacements",),
     ),
     Mutant(
         "a child holds what its parent holds",
