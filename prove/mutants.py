@@ -224,8 +224,8 @@ MUTANTS = (
     Mutant(
         "a child holds what its parent holds",
         "poslock/lock/position_lock.py",
-        "grant.holder.pid == self._directory.system.process_id() else None",
-        "True else None",
+        "return grant.holder.pid == self._directory.system.process_id()",
+        "return True",
         ("a fork while it holds",),
     ),
     Mutant(

@@ -81,11 +81,15 @@ class Denied:
 
 
 class Transitions:
-    """The transitions of one position. Holds no state between calls; the caller keeps its `Grant`."""
+    """The transitions of one position. The caller keeps its `Grant`, and says that it does by making ``written`` None.
+
+    ``written`` is a grant that may be in the record, though the `acquire` that wrote it did not come to its end.
+    """
 
     def __init__(self, directory: LockDirectory, position_id: str) -> None:
         self.position_id = check_position_id(position_id)
         self.file = LockFile(directory, directory.lock_path(position_id), position_id)
+        self.written: Grant | None = None
         self._directory = directory
         self._system = directory.system
 
@@ -104,13 +108,12 @@ class Transitions:
         *sight* counts only if the holders under the lock still are the same.
         """
         presence = self._presence()  # before the OS lock is taken: making the file takes its time
-        written: Grant | None = None
+        self.written = None
 
         def acquired(file: OpenFile) -> Grant | Denied:
             # A and B both saw a dead holder; A took the lock meanwhile. What B saw before it had the OS lock proves
             # nothing: without this second read B would write over A's grant.
             # (test_a_contender_that_saw_a_stale_record_reads_again_under_the_lock)
-            nonlocal written
             content = file.read()
             broken: Holder | None = None
             living: tuple[Holder, ...] = ()
@@ -124,18 +127,21 @@ class Transitions:
                 broken = seen.holder if judged.verdict.state == "stale" else None
                 living, waiting = judged.verdict.living, still_waiting(judged, place)
             record = self._granted(content, request, presence, living, waiting)
+            self.written = grant = Grant(record.holders[-1], broken)
             file.write(record)
-            written = Grant(record.holders[-1], broken)
-            return written
+            return grant
 
         try:
             return self.file.change(acquired, create=True)
+        except LockFileError:
+            self.written = None  # what was there before is there again
+            raise
         except FileNotFoundError:
             self._directory.prepare(again=True)
             return Denied("the lock directory was removed", None, busy=True)
         except Replaced:
             self._unblock()
-            return Denied("the lock file was replaced", None, busy=True, perhaps=written)
+            return Denied("the lock file was replaced", None, busy=True, perhaps=self.written)
         except Busy:
             self._unblock()
             return Denied("a transition is under way", self.judge(sight, request, place).holder, busy=True)

@@ -227,6 +227,10 @@ class _Mine:
     identity: tuple[int, int]
 
 
+# Of every directory, also of one that nobody has any more: what was granted there is held.
+_presences: list[int] = []
+
+
 class Presence:
     """The presence files in one folder, and this process's own among them."""
 
@@ -305,6 +309,7 @@ class Presence:
                 if self._directory.group is not None:
                     self._system.share(descriptor)
                 if self._system.try_lock_presence(descriptor) and (identity := self._identity(descriptor)):
+                    _presences.append(descriptor)
                     return _Mine(pid, name, descriptor, identity)
             except BaseException:
                 self._system.close(descriptor)
