@@ -20,7 +20,7 @@ from weakref import ReferenceType, ref
 
 from poslock.errors import LockFileError
 from poslock.lock.files.lock_file import OpenFiles, file_fault
-from poslock.lock.files.safety import directory_fault, is_network, mount_of, sharing_group
+from poslock.lock.files.safety import directory_fault, mount_fault, mount_of, overlay_above, sharing_group
 from poslock.lock.files.system import SYSTEM, System
 from poslock.lock.verdict import Liveness
 
@@ -136,7 +136,7 @@ class LockDirectory:
             status = self.system.stat(self.path)
             self.group = sharing_group(status, self.system.group_ids())
             self._refuse(self.path, status)
-            self._refuse_network()
+            self._refuse_mount()
             self.system.make_directory(presence)
             if self.group is not None:
                 self.system.share(presence)
@@ -154,12 +154,17 @@ class LockDirectory:
                 "", path, fault, f"{_WAY_OUT}; to keep it, chmod 700, or to share it, chgrp and chmod 2770"
             )
 
-    def _refuse_network(self) -> None:
-        mount = mount_of(self.path, self.system.mount_table())
-        if mount and is_network(mount[0]) and not os.environ.get(ALLOW_NETWORK):
-            why = f"is on a network file system ({mount[0]}): other hosts' locks and processes cannot be seen"
-            way_out = f"{_WAY_OUT} on a local disk, or set {ALLOW_NETWORK}=1 if one host alone uses it"
-            raise LockFileError("", self.path, why, way_out)
+    def _refuse_mount(self) -> None:
+        table = self.system.mount_table()
+        mount = mount_of(self.path, table)
+        fault = mount_fault(mount[0]) if mount else None
+        if mount and fault and not (fault.only_if_shared and os.environ.get(ALLOW_NETWORK)):
+            word = f", or set {ALLOW_NETWORK}=1 if one host alone uses it" if fault.only_if_shared else ""
+            why = f"is on a network file system or the like ({mount[0]}): {fault.why}"
+            raise LockFileError("", self.path, why, f"{_WAY_OUT} on a local disk{word}")
+        if (point := overlay_above(self.path, table)) is not None:
+            why = f"is in the upper directory of the overlay on {point}: who uses it there does not see locks made here"
+            raise LockFileError("", self.path, why, f"use it through {point}, or {_WAY_OUT}")
 
 
 _opened: dict[str, LockDirectory] = {}
