@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from poslock.errors import PoslockError
-from poslock.lock.files.safety import directory_fault, sharing_group
+from poslock.lock.files.safety import directory_fault, sharing_group, way_in
 from poslock_cli.findings import Finding, are_safe, ok, refused, warning
 from poslock_cli.mounts import file_system
 
@@ -62,7 +62,7 @@ def _access(path: str) -> list[Finding]:
     fault = directory_fault(status, os.geteuid(), os.getegid(), group := sharing_group(status, groups))
     found = f"mode {stat.S_IMODE(status.st_mode):04o}, owner {status.st_uid}"
     if fault is not None:
-        return [refused("access", f"{found}: {fault}", f"{_OTHER_DIRECTORY}, chmod 700 it, or share it by chmod 2770")]
+        return [refused("access", f"{found}: {fault}", f"{_OTHER_DIRECTORY}; {way_in(status, os.geteuid())}")]
     return [ok("access", f"{found}, shared with group {group}" if group is not None else found)]
 
 

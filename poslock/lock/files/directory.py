@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from errno import EAGAIN
 from functools import lru_cache
 from typing import Any, NamedTuple, Protocol
-from weakref import ReferenceType, ref
+from weakref import ReferenceType, WeakValueDictionary, ref
 
-from poslock.errors import LockFileError
+from poslock.errors import LockFileError, shown
 from poslock.lock.files.lock_file import OpenFiles, file_fault
-from poslock.lock.files.safety import directory_fault, mount_fault, mount_of, overlay_above, sharing_group
+from poslock.lock.files.safety import directory_fault, mount_fault, mount_of, overlay_above, sharing_group, way_in
 from poslock.lock.files.system import SYSTEM, System
 from poslock.lock.verdict import Liveness
 
@@ -79,11 +79,11 @@ class LockDirectory:
         self.open_files = OpenFiles()
         self.group: int | None = None  # who shares it, known once it is prepared
         self._is_prepared = False
-        self._holds: dict[tuple[str, Owner], ReferenceType[Hold]] = {}
+        self._holds: WeakValueDictionary[tuple[str, Owner], Hold] = WeakValueDictionary()
 
     def add_hold(self, owner: Owner, lock: Hold) -> None:
-        """Remember who holds what here. Each of these is one step of the interpreter, so needs no lock."""
-        self._holds[lock.position_id, owner] = ref(lock)
+        """Remember who holds what here, for as long as *lock* is there."""
+        self._holds[lock.position_id, owner] = lock
 
     def drop_hold(self, owner: Owner, lock: Hold) -> None:
         """Forget it, if nothing came after it."""
@@ -92,8 +92,7 @@ class LockDirectory:
 
     def hold(self, owner: Owner, position_id: str) -> Hold | None:
         """The lock with which *owner* holds a position, or did when it was last heard of."""
-        found = self._holds.get((position_id, owner))
-        return None if found is None else found()
+        return self._holds.get((position_id, owner))
 
     def lock_path(self, position_id: str) -> str:
         """Where the lock file of a position is."""
@@ -150,9 +149,7 @@ class LockDirectory:
     def _refuse(self, path: str, status: os.stat_result) -> None:
         fault = directory_fault(status, self.system.user_id(), self.system.group_id(), self.group)
         if fault is not None:
-            raise LockFileError(
-                "", path, fault, f"{_WAY_OUT}; to keep it, chmod 700, or to share it, chgrp and chmod 2770"
-            )
+            raise LockFileError("", path, fault, f"{_WAY_OUT}; {way_in(status, self.system.user_id())}")
 
     def _refuse_mount(self) -> None:
         table = self.system.mount_table()
@@ -174,25 +171,26 @@ _named: dict[str, tuple[tuple[int, int], LockDirectory]] = {}
 def open_directory(lock_dir: str | os.PathLike[str] | LockDirectory | None) -> LockDirectory:
     """The lock directory *lock_dir*, or the default one: ``$POSLOCK_DIR``, else the user's state directory.
 
-    One object per directory and process, because presence is one per process. Nothing is created yet.
+    ``~`` at its start is the home directory: who writes a service file has no shell that knows that. One object per
+    directory and process, because presence is one per process. Nothing is created yet.
 
     Raises:
         LockFileError: the path leads nowhere (a loop of links, no home directory, a deleted working directory), or
-            cannot be one (NUL, half a surrogate pair).
+            cannot be one (bytes, NUL, half a surrogate pair).
     """
     if isinstance(lock_dir, LockDirectory):
         return lock_dir
     named = lock_dir or os.environ.get("POSLOCK_DIR")
     try:
-        name = os.fspath(named or _state_directory())
+        name = _expanded(os.fspath(named or _state_directory()))
         # Following every link takes longer than a transition, so it is not done again while both paths lead where they
         # led. (test_a_link_to_a_directory_may_be_turned)
         known = _named.get(name)
         if known is not None and _identity(name) == known[0] == _identity(known[1].path):
             return known[1]
         path = os.path.realpath(name)
-    except (OSError, RuntimeError, ValueError) as error:
-        raise LockFileError("", str(named or "the default lock directory"), str(error), _WAY_OUT) from error
+    except (OSError, RuntimeError, TypeError, ValueError) as error:
+        raise LockFileError("", _shown(named), str(error), _WAY_OUT) from error
     directory = _opened.setdefault(path, LockDirectory(path, SYSTEM))
     if (identity := _identity(path)) is not None:
         _named[name] = identity, directory
@@ -214,6 +212,20 @@ def _identity(path: str) -> tuple[int, int] | None:
     except OSError:
         return None
     return None if status is None else (status.st_dev, status.st_ino)
+
+
+def _expanded(name: str) -> str:
+    if isinstance(name, bytes):
+        raise TypeError("must be text, not bytes")
+    if name.startswith("~") and (name := os.path.expanduser(name)).startswith("~"):
+        raise RuntimeError("no home directory is known")
+    return name
+
+
+def _shown(named: object) -> str:
+    if not named:
+        return "the default lock directory"
+    return str(named) if isinstance(named, str | os.PathLike) else shown(named)
 
 
 def _state_directory() -> str:

@@ -37,7 +37,8 @@ def directory_fault(status: os.stat_result, user_id: int, own_group: int, group:
     if not stat.S_ISDIR(status.st_mode):
         return "is no directory"
     if status.st_uid != user_id and group is None:
-        return f"belongs to user {status.st_uid}"
+        not_with_us = f", who shares it with group {status.st_gid}" if _is_shared(status) else ""
+        return f"belongs to user {status.st_uid}{not_with_us}"
     if status.st_mode & stat.S_IWOTH:
         return "is writable by everybody"
     if status.st_mode & stat.S_IWGRP and status.st_gid not in {own_group, group}:
@@ -47,8 +48,18 @@ def directory_fault(status: os.stat_result, user_id: int, own_group: int, group:
 
 def sharing_group(status: os.stat_result, groups: frozenset[int]) -> int | None:
     """The group with which the owner of a directory shares it on purpose, if this process belongs to it."""
-    meant = status.st_mode & stat.S_ISGID and status.st_mode & stat.S_IWGRP and status.st_gid in groups
-    return status.st_gid if meant else None
+    return status.st_gid if _is_shared(status) and status.st_gid in groups else None
+
+
+def way_in(status: os.stat_result, user_id: int) -> str:
+    """What can be done about a `directory_fault` of a directory that one wants to keep."""
+    if status.st_uid != user_id and _is_shared(status):
+        return f"run as user {status.st_uid} or as a member of group {status.st_gid}"
+    return "to keep it, chmod 700 it, or to share it, chgrp and chmod 2770"
+
+
+def _is_shared(status: os.stat_result) -> bool:
+    return bool(status.st_mode & stat.S_ISGID and status.st_mode & stat.S_IWGRP)
 
 
 def mount_of(path: str, table: str) -> tuple[str, str] | None:
