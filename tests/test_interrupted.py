@@ -77,6 +77,11 @@ def in_a_task(lock: PositionLock) -> None:
         work().send(None)
 
 
+def in_vain(lock: PositionLock) -> None:
+    with suppress(LockTimeout):
+        lock.acquire(timeout=0.01)
+
+
 def struck(work: Callable[[PositionLock], None], lock: PositionLock, strike: Strike) -> bool:
     """Whether it came to that."""
     sys.settrace(strike)
@@ -136,6 +141,26 @@ def test_interrupted_anywhere_it_can_be_used_again(
     assert strikes > 100
     # In `with`, where it ends: Python may call the signal handler before a line of ours.
     assert work is plainly or held <= _MOST_HELD, held
+
+
+def test_interrupted_while_it_waits_it_can_be_used_again(tmp_path: Path) -> None:
+    """Somebody holds the lock until then; what is left in the queue delays nobody for longer than a moment."""
+    clock = Clock()
+    directory = clock.directory(tmp_path / "locks")
+    other = PositionLock("btc-1", lock_dir=clock.directory(tmp_path / "locks"), timeout=1)
+    lock = PositionLock("btc-1", lock_dir=directory, timeout=1)
+    strikes, is_struck = 0, True
+    while is_struck:
+        other.acquire()
+        is_struck = struck(in_vain, lock, Strike(strikes * _EVERY, opcodes=False))
+        strikes += 1
+        assert_not_locked(lock.path)
+        assert len(descriptors_of(directory.path)) <= 2 * _FOR_GOOD
+        other.check()
+        other.release()
+        with lock:
+            lock.check()
+    assert strikes > _MOST_HELD
 
 
 def assert_not_locked(path: str) -> None:
