@@ -9,13 +9,14 @@ import os
 import random
 import signal
 import sys
+import threading
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from poslock import LockAlreadyHeld, LockTimeout, PositionLock
+from poslock import LockAlreadyHeld, LockLost, LockTimeout, PositionLock
 from poslock.lock.files.directory import LockDirectory
 from systems import Clock, descriptors_of, elsewhere
 
@@ -161,6 +162,30 @@ def test_interrupted_while_it_waits_it_can_be_used_again(tmp_path: Path) -> None
         with lock:
             lock.check()
     assert strikes > _MOST_HELD
+
+
+def test_a_hold_that_ran_out_is_acquired_anew_by_its_owner_alone(tmp_path: Path) -> None:
+    """Another thread that did so would let the first one pass check() again, who does not know of its loss yet."""
+    clock = Clock()
+    lock = PositionLock("btc-1", lock_dir=clock.directory(tmp_path / "locks"), stale_after=1, timeout=0)
+    lock.acquire()
+    clock.sleep(2)
+    errors: list[Exception] = []
+
+    def intrude() -> None:
+        try:
+            lock.acquire()
+        except LockAlreadyHeld as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=intrude)
+    thread.start()
+    thread.join()
+    assert len(errors) == 1
+    with pytest.raises(LockLost):
+        lock.check()
+    lock.acquire()
+    lock.check()
 
 
 def assert_not_locked(path: str) -> None:
