@@ -288,13 +288,14 @@ class TokenRefused(LockLost):
 
 
 class LockAlreadyHeld(LockError, RuntimeError):
-    """This very lock object was acquired, or is being acquired, and not released. A programming error.
+    """This lock object, or another one of the same thread or task, has it already. A programming error.
 
+    It was acquired, or is being acquired, and not released; the message says by which of the two.
     One object stands for one hold: give every thread and task its own, and release before acquiring again.
     """
 
-    def __init__(self, position_id: str, path: str) -> None:
-        super().__init__(position_id, path, f"lock on position {quoted(position_id)} is already held by this object")
+    def __init__(self, position_id: str, path: str, *, by: str = "this object") -> None:
+        super().__init__(position_id, path, f"lock on position {quoted(position_id)} is already held by {by}")
 
 
 class LockStillHeld(LockError):

@@ -57,7 +57,7 @@ class Closes(NamedTuple):
         """Whether the ledger has a booking of every generation."""
         return all(each.booked for each in disk.books.written_at(disk.ledger).kept)
 
-    def died(self, pid: int) -> Closes:
+    def died(self, pid: int, *, half: bool) -> Closes:
         """A process has ended; what it was told stays so."""
         return self
 

@@ -173,6 +173,18 @@ SCENES = (
         opening=((1, "write"), (2, "sleep"), (0, "jump"), (2, "open"), (2, "create")),
     ),
     Scene(
+        # Both have begun to replace the file of a holder that is stopped while it renews.
+        "two replacements",
+        (_renewing, bot, bot),
+        Bounds(crashes=1, preemptions=2),
+        share=2,
+        jump=_BUSY,
+        opening=(
+            *(*_GRANTED, (1, "write"), (2, "sleep"), (3, "sleep"), (0, "jump")),
+            *((2, "create"), (3, "create"), (2, "rename"), (3, "rename")),
+        ),
+    ),
+    Scene(
         "readers and a writer",
         (_reader, _reader, bot),
         Bounds(crashes=1, jumps=1, preemptions=2),
@@ -217,5 +229,11 @@ SCENES = (
     Scene("cleared with force", (bot, partial(operator, force=True), bot), Bounds(crashes=1, preemptions=2)),
     Scene("cleared if stale", (bot, partial(operator, force=False), bot), Bounds(jumps=1, preemptions=2)),
     Scene("torn writes", (_renewing, bot), Bounds(crashes=1, jumps=1, preemptions=2, torn=True)),
+    Scene(
+        "readers of torn writes",
+        (_reader, _reader, _reader),
+        Bounds(jumps=1, preemptions=2, torn=True),
+        opening=_GRANTED,
+    ),
     Scene("the wall clock goes back", (_twice, bot), Bounds(wall_steps=1, crashes=1, preemptions=2)),
 )

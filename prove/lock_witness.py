@@ -53,7 +53,7 @@ class Seen(NamedTuple):
 
     ``asking`` are who wants the lock, and was not in the way of an operator who cleared it meanwhile. ``exclusive`` and
     ``highest`` are the highest tokens that were granted exclusively, and at all, or used to clear; ``passed`` is the
-    highest one that passed an exclusive ``check()``.
+    highest one that passed an exclusive ``check()``. ``damaged``: somebody died in the middle of a write.
     """
 
     holds: tuple[Hold, ...] = ()
@@ -62,6 +62,7 @@ class Seen(NamedTuple):
     exclusive: int = 0
     highest: int = 0
     passed: int = 0
+    damaged: bool = False
     record: bytes | None = None
 
     # What processes say.
@@ -71,9 +72,10 @@ class Seen(NamedTuple):
         after: Seen = getattr(self, f"_{what}")(disk, pid, *details)
         return after
 
-    def died(self, pid: int) -> Seen:
-        """A process has ended."""
-        return self._replace(holds=self._others(pid), asking=self.asking - {pid}, clearing=self.clearing - {pid})
+    def died(self, pid: int, *, half: bool) -> Seen:
+        """A process has ended, in the middle of a write if *half*."""
+        holds, asking, clearing = self._others(pid), self.asking - {pid}, self.clearing - {pid}
+        return self._replace(holds=holds, asking=asking, clearing=clearing, damaged=self.damaged or half)
 
     def _asks(self, disk: Disk, pid: int) -> Seen:
         return self if self.clearing else self._replace(asking=self.asking | {pid})
@@ -114,8 +116,9 @@ class Seen(NamedTuple):
         return self._with(hold._replace(ends_ns=ends_ns, void=hold.void or disk.now_ns >= hold.ends_ns))
 
     def _lost(self, disk: Disk, pid: int, why: str) -> Seen:
-        # In the middle of a write there is no record to be seen: who then takes its hold for lost is safe.
-        if self._hold(pid).is_rightful(disk.now_ns) and isinstance(_record(disk), Record):
+        # After a death in the middle of a write there is no record to be seen. While the writer lives there will be.
+        is_there = not self.damaged or isinstance(_record(disk), Record)
+        if self._hold(pid).is_rightful(disk.now_ns) and is_there:
             raise Violation(f"process {pid} was told that it lost what it holds: {why}")
         return self._released(disk, pid)
 

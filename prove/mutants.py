@@ -219,10 +219,10 @@ MUTANTS = (
     Mutant(
         "a busy file is copied before that is announced",
         _REPLACING,
-        "        system.link(file.path, _announcement(file, name))\n"
-        "        write_all(_content(file), system, descriptor)\n",
-        "        write_all(_content(file), system, descriptor)\n"
-        "        system.link(file.path, _announcement(file, name))\n",
+        "            system.link(file.path, _announcement(file, name))\n"
+        "            write_all(_content(file), system, descriptor)\n",
+        "            write_all(_content(file), system, descriptor)\n"
+        "            system.link(file.path, _announcement(file, name))\n",
         ("a busy file is replaced", "three, one stopped"),
     ),
     Mutant(
@@ -268,10 +268,17 @@ MUTANTS = (
         ("lost presence", "lost presence, no renewal"),
     ),
     Mutant(
+        "of two replacements neither sees the other",
+        _REPLACING,
+        "    for name in file.replacements() - {but}:",
+        "    for name in () if but else file.replacements():",
+        ("two replacements",),
+    ),
+    Mutant(
         "a child holds what its parent holds",
         "poslock/lock/position_lock.py",
-        "self._directory.presence.is_own(grant.holder.presence) else None",
-        "True else None",
+        "return self._directory.presence.is_own(grant.holder.presence)",
+        "return True",
         ("a fork while it holds",),
     ),
     Mutant(
@@ -280,6 +287,20 @@ MUTANTS = (
         "return self._system.generation, self._system.process_id()",
         "return 0, self._system.process_id()",
         ("fork generations",),
+    ),
+    Mutant(
+        "a torn record means lost",
+        _FILE,
+        "return content if not isinstance(content, Unreadable) else self._certain(content)",
+        "return content",
+        ("torn writes", "readers of torn writes"),
+    ),
+    Mutant(
+        "a record that nobody can read for now means lost",
+        _TRANSITIONS,
+        "        if isinstance(content, Unreadable) and content.being_written:",
+        "        if False:",
+        ("torn writes", "readers of torn writes"),
     ),
     Mutant(
         "the ledger takes any token",

@@ -38,8 +38,8 @@ class Witness(Protocol):
     def looked(self, disk: Any, *, torn: bool) -> Self:
         """Something may have changed; *torn* if a write may be under way."""
 
-    def died(self, pid: int) -> Self:
-        """A process has ended."""
+    def died(self, pid: int, *, half: bool) -> Self:
+        """A process has ended, in the middle of a write if *half*."""
 
 
 @dataclass(frozen=True)
@@ -208,7 +208,8 @@ class State:
         assert what == "crash", what
         disk.end(pid)
         process = self.process(pid)._replace(dead=True, wakes_ns=0)
-        return self._with(disk, spent._replace(crashes=spent.crashes + 1), process, self.seen.died(pid))
+        seen = self.seen.died(pid, half=self.process(pid).half)
+        return self._with(disk, spent._replace(crashes=spent.crashes + 1), process, seen)
 
     def told(self, move: Move) -> str:
         """What happens in a move."""

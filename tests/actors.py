@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import select
 import signal
 import sys
 import threading
@@ -114,6 +115,17 @@ def stop_inside(lock_dir: str, operation: str, call: str, lease: float, timeout:
     except PoslockError:
         passes = False
     say(passes=passes)
+
+
+def share_in_a_loop(lock_dir: str) -> None:
+    """Share a lock and release it, without a pause, until it is told that this is enough."""
+    say(ready=True)
+    rounds = 0
+    while not select.select([sys.stdin], [], [], 0)[0]:
+        with PositionLock("btc-1", lock_dir=lock_dir, shared=True):
+            rounds += 1
+    hear()
+    say(rounds=rounds)
 
 
 def end_replacing(lock_dir: str, call: str, how: str) -> None:

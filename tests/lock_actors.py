@@ -13,7 +13,9 @@ from typing import Any
 
 from actors import hear, say
 from poslock import PositionLock, PoslockError
+from poslock.lock.back_off import BackOffFile
 from poslock.lock.files.directory import open_directory
+from poslock.lock.status import lock_status
 from poslock.lock.transitions import Transitions
 
 MARK = "/poslock-test-mark-"
@@ -43,6 +45,7 @@ class Performer:
         self._lock: PositionLock | None = None
         self._transitions: Transitions | None = None
         self._hoard: list[int] = []
+        self._back_off: BackOffFile | None = None
 
     def lock(self, position: str, lock_dir: str) -> dict[str, Any]:
         """All later words are about this one."""
@@ -65,6 +68,30 @@ class Performer:
     def replace(self) -> dict[str, Any]:
         """Replace a lock file that a stopped process keeps busy: a waiter does that when it has waited enough."""
         return attempt(self._transitions, "unblock")
+
+    def clear(self) -> dict[str, Any]:
+        """As ``poslock clear --stale`` does it."""
+        return attempt(self._transitions, "clear", force=False)
+
+    def status(self) -> dict[str, Any]:
+        """What is shown of the lock, and of its first holder."""
+        assert self._lock is not None
+        directory = open_directory(os.path.dirname(self._lock.path))
+        lock = lock_status(directory, self._lock.position_id)
+        return {"state": lock.state, "alive": lock.holders[0].alive, "age_s": lock.holders[0].age_s}
+
+    def hold_back(self, lock_dir: str) -> dict[str, Any]:
+        """Tell all processes to wait for 20 s; for how long that is for this one."""
+        directory = open_directory(lock_dir)
+        directory.prepare()
+        self._back_off = BackOffFile(directory, "account", ("all",), 2000)
+        self._back_off.hold("all", 20)
+        return self.left()
+
+    def left(self) -> dict[str, Any]:
+        """For how long this process waits."""
+        assert self._back_off is not None
+        return {"left": self._back_off.left("all")}
 
     def traced(self, word: str) -> dict[str, Any]:
         """Begin on SIGUSR1: a tracer attaches before, and what it counts first is the same in every run."""

@@ -175,8 +175,8 @@ def test_a_directory_that_cannot_be_written_is_refused(tmp_path: Path, monkeypat
     ("kind", "verdict"),
     [(each, "REFUSED") for each in ("nfs", "nfs4", "cifs", "smb3", "9p", "fuse.sshfs", "ceph", "fuse.glusterfs")]
     + [(each, "REFUSED") for each in ("lustre", "afs", "gfs2", "ocfs2", "virtiofs")]
-    + [(each, "ok") for each in ("ext4", "xfs", "btrfs", "zfs", "overlay", "apfs", "fuseblk")]
-    + [(each, "warning") for each in ("tmpfs", "fuse", "fuse.mergerfs")],
+    + [(each, "ok") for each in ("ext4", "xfs", "btrfs", "zfs", "apfs", "fuseblk")]
+    + [(each, "warning") for each in ("tmpfs", "overlay", "fuse.mergerfs", "fuse.fuse-overlayfs", "fuse.gocryptfs")],
 )
 def test_file_systems_of_several_hosts_are_refused(kind: str, verdict: str) -> None:
     """What only this host mounts is fine; what may be anything, or is gone at a reboot, is worth a warning."""

@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from poslock import LockTimeout, PositionLock
+from poslock.lock.back_off import BackOffFile
+from poslock.lock.files.directory import open_directory
 from poslock.lock.record import Record, decode, encode
 from processes import PATIENCE
 from tracing import LockChild, LockChildren, succeeds
@@ -177,3 +180,79 @@ def test_a_child_that_is_pid_1_as_its_parent_is_holds_nothing(lock_dir: str) -> 
     lost = ["check LockLost", "renew LockLost", "release LockLost"]
     refused = ["acquire LockTimeout", "acquire another LockTimeout"]
     assert done.stdout.splitlines() == ["1 False None None", *lost, *refused, "parent passed"]
+
+
+OTHER_CLOCK = ["unshare", "--time", "--fork", "--kill-child", "--monotonic=1000"]
+EARLIER_CLOCK = [*OTHER_CLOCK[:-1], "--monotonic=-1000"]
+
+
+def _missing_clock() -> str:
+    if os.geteuid() != 0:
+        return "needs root, for time namespaces"
+    if not succeeds(*EARLIER_CLOCK, "true"):
+        return "needs unshare with time namespaces, and permission to use it"
+    return ""
+
+
+_MISSING_CLOCK = _missing_clock()
+needs_clocks = pytest.mark.skipif(bool(_MISSING_CLOCK), reason=_MISSING_CLOCK)
+
+
+@needs_clocks
+@pytest.mark.parametrize("clock", [OTHER_CLOCK, EARLIER_CLOCK], ids=["ahead", "behind"])
+@pytest.mark.parametrize("is_inside", ["holder", "contender"])
+def test_a_holder_by_another_clock_keeps_its_lease(
+    start: LockChildren, lock_dir: str, clock: list[str], is_inside: str
+) -> None:
+    """A container whose clock is 1000 s off, on either side: nobody is replaced, cleared or shown to be that old."""
+    under: dict[str, list[str]] = {"holder": [], "contender": [], is_inside: clock}
+    holder = start("perform", under=under["holder"], stale_after=30)
+    holder.ask(f"lock btc-1 {lock_dir}")
+    assert holder.ask("acquire") == {"outcome": "ok"}
+    contender = start("perform", under=under["contender"], stale_after=30)
+    contender.ask(f"lock btc-1 {lock_dir}")
+    assert contender.ask("acquire 0.3")["outcome"] == "LockTimeout"
+    assert holder.ask("check") == {"outcome": "ok"}
+    assert contender.ask("clear")["outcome"] == "LockStillHeld"
+    status = contender.ask("status")
+    assert (status["state"], status["alive"]) == ("held", True)
+    assert 0 <= status["age_s"] < 60
+    for word in ("check", "renew", "check", "release"):
+        assert holder.ask(word) == {"outcome": "ok"}
+    assert contender.ask("acquire") == {"outcome": "ok"}
+    assert contender.ask("check") == {"outcome": "ok"}
+
+
+@needs_clocks
+def test_a_silent_holder_by_another_clock_is_replaced_after_its_lease(start: LockChildren, lock_dir: str) -> None:
+    """What the contender saw itself is the only age that such a record has; it counts from its first look."""
+    holder = start("perform", under=OTHER_CLOCK, stale_after=1)
+    holder.ask(f"lock btc-1 {lock_dir}")
+    assert holder.ask("acquire") == {"outcome": "ok"}
+    lock = PositionLock("btc-1", lock_dir=lock_dir, timeout=0.5)
+    began = time.monotonic()
+    with pytest.raises(LockTimeout):
+        lock.acquire()
+    lock.acquire(timeout=PATIENCE)
+    assert time.monotonic() - began >= 1
+    assert lock.recovered_from is not None
+    assert holder.ask("check")["outcome"] == "LockLost"
+
+
+@needs_clocks
+def test_a_dead_holder_by_another_clock_is_replaced_at_once(start: LockChildren, lock_dir: str) -> None:
+    """The kernel's word needs no clock."""
+    holder = hold(start, lock_dir, under=OTHER_CLOCK)
+    holder.kill()
+    PositionLock("btc-1", lock_dir=lock_dir, timeout=1).acquire()
+
+
+@needs_clocks
+def test_a_pause_by_another_clock_counts_as_none(start: LockChildren, lock_dir: str) -> None:
+    """Nobody waits a thousand seconds because a container's clock is ahead, nor is its pause cut short by ours."""
+    inside = start("perform", under=OTHER_CLOCK, stale_after=1)
+    assert inside.ask(f"hold_back {lock_dir}")["left"] == pytest.approx(20, abs=5)
+    ours = BackOffFile(open_directory(lock_dir), "account", ("all",), 2000)
+    assert ours.left("all") == 0
+    ours.hold("all", 10)
+    assert inside.ask("left")["left"] == pytest.approx(20, abs=10)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from poslock import LockFileError, LockTimeout, PositionLock
-from poslock.lock.files.safety import is_network, mount_of
+from poslock.lock.files.safety import mount_fault, mount_of
 from systems import Clock
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def test_network_file_systems_are_told_from_local_ones(path: str, kind: str, net
     found = mount_of(path, TABLE)
     assert found is not None
     assert found[0] == kind
-    assert is_network(kind) is network
+    assert (mount_fault(kind) is not None) is network
 
 
 def test_a_directory_on_a_network_file_system_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

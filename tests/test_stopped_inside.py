@@ -130,8 +130,8 @@ def test_what_is_written_during_a_replacement_does_not_count(tmp_path: Path, ope
     if operation == "renew":
         lock.acquire()
     directory.prepare()
-    for name in (".maintenance", ".maintenance-2"):  # the replacer is at it
-        assert SYSTEM.try_lock(SYSTEM.open(f"{directory.path}/{name}", create=True))
+    opened = [SYSTEM.open(f"{directory.path}/{name}", create=True) for name in (".maintenance", ".maintenance-2")]
+    assert all(map(SYSTEM.try_lock, opened))  # the replacer is at it
     path = Path(lock.path)
 
     def announced() -> None:

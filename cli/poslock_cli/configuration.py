@@ -97,8 +97,10 @@ def load(named: str | None) -> Configuration:
     """
     try:
         path = os.path.abspath(named) if named else _usual_path()
-    except (OSError, RuntimeError) as error:  # a deleted working directory, no home directory
+    except OSError as error:  # a deleted working directory
         raise ConfigurationError(named or FILE, f"cannot be found: {error}") from error
+    if not path:
+        return Configuration(FILE)
     try:
         content, _ = read_own_file(path, READ_BY_ALL)
     except OwnFileError as error:
@@ -111,7 +113,10 @@ def load(named: str | None) -> Configuration:
 def _usual_path() -> str:
     from platformdirs import user_config_path  # noqa: PLC0415  # imported only where nobody named a file
 
-    path = str(user_config_path("poslock") / FILE)
+    try:
+        path = str(user_config_path("poslock") / FILE)
+    except RuntimeError:  # a user of a container, who has no home directory, and so no file in it
+        return ""
     if not os.path.isabs(path):  # as $HOME or $XDG_CONFIG_HOME may have it: that is the working directory again
         raise ConfigurationError(path, "is not below the root", "set $POSLOCK_CONFIG")
     return path

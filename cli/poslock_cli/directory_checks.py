@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from poslock.errors import PoslockError
 from poslock.lock.files.directory import PARENT_WAY_OUT
-from poslock.lock.files.safety import directory_fault, sharing_group
+from poslock.lock.files.safety import directory_fault, sharing_group, way_in
 from poslock_cli.findings import Finding, are_safe, ok, refused, warning
 from poslock_cli.mounts import file_system
 
@@ -67,7 +67,7 @@ def _access(directory: LockDirectory) -> list[Finding]:
     wrong = directory_fault(status, os.geteuid(), os.getegid(), group := sharing_group(status, groups))
     mode = f"mode {stat.S_IMODE(status.st_mode):04o}, owner {status.st_uid}"
     if wrong is not None:
-        return [refused("access", f"{mode}: {wrong}", f"{_OTHER_DIRECTORY}, chmod 700 it, or share it by chmod 2770")]
+        return [refused("access", f"{mode}: {wrong}", f"{_OTHER_DIRECTORY}; {way_in(status, os.geteuid())}")]
     return [ok("access", f"{mode}, shared with group {group}" if group is not None else mode)]
 
 

@@ -19,13 +19,12 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from poslock.lock.files.lock_file import PLANTED, file_fault
+from poslock.lock.log import tell
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from poslock.lock.files.directory import LockDirectory
-
-_log = logging.getLogger("poslock.lock")
 
 _LINE = 128
 _NO_BOOT = "-"
@@ -63,7 +62,7 @@ class BackOffFile:
             self._write(scope, ends_ns)
         except OSError as error:
             why = f"{self.path}: other processes do not learn that {scope} should wait: {error.strerror or error}"
-            _log.warning(why, extra={"pid": self._system.process_id()})
+            tell(logging.WARNING, "%s", why, pid=self._system.process_id())
 
     def _told(self) -> dict[str, int]:
         """When each pause ends, as the file says it for this boot."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from poslock.errors import LockFileError, LockTimeout, PoslockError, quoted
 from poslock.lock.files.replacing import BUSY_NS
+from poslock.lock.log import LOG, tell
 from poslock.lock.record import MAX_WAITING, Grant, Record, Waiting, ends_ns
 from poslock.lock.transitions import Denied, Request
 from poslock.lock.verdict import GRACE_NS, Judged, Sight
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     from poslock.errors import Holder
     from poslock.lock.files.directory import LockDirectory
     from poslock.lock.transitions import Transitions
-
-_log = logging.getLogger("poslock.lock")
 
 _SHORTEST_PAUSE = 0.0001
 _BUSY_PAUSE = 0.001
@@ -157,6 +156,8 @@ class Contender:
         adopted = self._transitions.adopts(grant)
         if adopted is not None:
             self._perhaps = None
+        if adopted is False:
+            self._transitions.written = None
         return grant if adopted else Denied("the lock file is being replaced", None, busy=True)
 
     def _replace_if_busy(self, outcome: Grant | Denied) -> None:
@@ -207,11 +208,11 @@ class Contender:
 
     def _tell(self, what: str, *more: object) -> None:
         """Log *what* this contender does, if anybody listens; it has a place for the position, then for *more*."""
-        if _log.isEnabledFor(logging.DEBUG):
+        if LOG.isEnabledFor(logging.DEBUG):
             position_id, now_ns = self._transitions.position_id, self._system.monotonic_ns()
             waited_s = (now_ns - self._began_ns) / 1e9
-            extra = {"position": position_id, "pid": self._system.process_id(), "waited_s": waited_s}
-            _log.debug(what, quoted(position_id), *more, extra=extra)
+            fields = {"position": position_id, "pid": self._system.process_id(), "waited_s": waited_s}
+            tell(logging.DEBUG, what, quoted(position_id), *more, **fields)
 
     def _give_up(self, place: Waiting | None) -> None:
         """Leave nothing behind, as far as that can be done at once; the rest runs out by itself."""
@@ -220,7 +221,7 @@ class Contender:
                 self._transitions.release(self._perhaps)
             if place is not None:
                 self._transitions.leave(place)
-        self._perhaps = None
+        self._perhaps = self._transitions.written = None
 
 
 def _hands(judged: Judged) -> tuple[str, int] | None:

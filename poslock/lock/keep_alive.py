@@ -7,11 +7,10 @@ import threading
 from typing import TYPE_CHECKING
 
 from poslock.errors import LockError, LockLost
+from poslock.lock.log import tell
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-_log = logging.getLogger("poslock.lock")
 
 
 class Keeper:
@@ -32,7 +31,10 @@ class Keeper:
         self._every = lease / 4
         self._left = seconds
         self._stopped = threading.Event()
-        threading.Thread(target=self._run, name=f"poslock keep-alive {position_id}", daemon=True).start()
+
+    def start(self) -> None:
+        """Begin."""
+        threading.Thread(target=self._run, name=f"poslock keep-alive {self._position_id}", daemon=True).start()
 
     def stop(self) -> None:
         """Renew no more."""
@@ -49,4 +51,4 @@ class Keeper:
                     self._lost(error)
                 return
             except LockError as failed:  # no descriptor left, say: there is time for another try
-                _log.warning("keep-alive goes on after: %s", failed, extra={"position": self._position_id})
+                tell(logging.WARNING, "keep-alive goes on after: %s", failed, position=self._position_id)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from poslock.errors import LockLost, LockTimeout
 from poslock.lock.files.directory import Owner, open_directory
+from poslock.lock.log import tell
 from poslock.lock.position_lock import PositionLock, checked_lease_ns, checked_timeout, was_acquired_by
 from poslock.lock.status import LockStatus, lock_status, lock_statuses
 from poslock.lock.transitions import Transitions
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
     from types import EllipsisType
 
     from poslock.lock.files.directory import LockDirectory
-
-_log = logging.getLogger("poslock.lock")
 
 
 class PositionLockManager:
@@ -50,8 +49,8 @@ class PositionLockManager:
         try:
             await lock.acquire_async()
         except LockTimeout as error:
-            fields = {"position": position_id, "pid": self._directory.system.process_id(), "waited_s": error.waited}
-            _log.warning("%s", error, extra=fields)
+            pid = self._directory.system.process_id()
+            tell(logging.WARNING, "%s", error, position=position_id, pid=pid, waited_s=error.waited)
             return False
         self._held.setdefault(position_id, []).append(lock)
         return True

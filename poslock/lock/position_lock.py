@@ -15,13 +15,15 @@ from __future__ import annotations
 
 import logging
 import math
-import threading
+import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Self, TypeGuard
 
-from poslock.errors import LockAlreadyHeld, LockError, LockFileError, LockLost, quoted, shown
+from poslock.errors import LockAlreadyHeld, LockError, LockFileError, LockLost, PoslockError, quoted, shown
 from poslock.lock.contender import Contender
 from poslock.lock.files.directory import Owner, open_directory
 from poslock.lock.keep_alive import Keeper
+from poslock.lock.log import LOG, tell
 from poslock.lock.record import Grant, ends_ns
 from poslock.lock.transitions import Denied, Request, Transitions
 from poslock.lock.verdict import Sight
@@ -30,14 +32,11 @@ from poslock.lock.waiting import wait_in_task, wait_in_thread
 if TYPE_CHECKING:
     import os
     from collections.abc import Generator
-    from types import EllipsisType, TracebackType
+    from types import EllipsisType, FrameType, TracebackType
 
     from poslock.errors import Holder
     from poslock.lock.contender import Handover, Pause
     from poslock.lock.files.directory import LockDirectory
-
-_log = logging.getLogger("poslock.lock")
-
 
 MAX_PURPOSE = 128
 _MAX_LEASE = 86_400.0
@@ -49,7 +48,8 @@ _LONGEST_TIMEOUT = 366 * 86_400.0
 class PositionLock:
     """Lock on one position, for one host.
 
-    One object stands for one hold: give every thread and task its own.
+    One object stands for one hold: give every thread and task its own. Whatever a signal handler raises, and wherever:
+    an acquire that raises holds nothing, and the object can be used again.
 
     Args:
         position_id: 1 to 128 characters without control characters.
@@ -87,7 +87,7 @@ class PositionLock:
         self._keeper: Keeper | None = None
         self._owner: Owner | None = None
         self._began_ns = 0
-        self._acquiring = threading.Lock()
+        self._acquiring: dict[_Attempt, None] = {}
 
     def acquire(self, timeout: float | EllipsisType | None = ...) -> int:
         """Wait for the lock and take it, for *timeout* seconds if given, else for the object's own; the token.
@@ -98,14 +98,18 @@ class PositionLock:
             LockFileError: the lock directory or file cannot be used.
         """
         limit = self._timeout if timeout is ... else checked_timeout(timeout)
-        self._begin()
+        before, attempt = self._grant, _Attempt(sys._getframe())  # noqa: SLF001  # as documented
         try:
+            self._begin(attempt)
             outcome = self._attempt(limit)
             if not isinstance(outcome, Grant):
                 outcome = wait_in_thread(outcome, self._directory.system, self._reconsider)
-            return self._granted(outcome)
-        finally:
-            self._acquiring.release()
+            self._granted(outcome)
+            del self._acquiring[attempt]
+            return outcome.holder.token  # noqa: TRY300  # in an else nothing would be given back
+        except BaseException:
+            self._failed(attempt, before)
+            raise
 
     async def acquire_async(self, timeout: float | EllipsisType | None = ...) -> int:  # noqa: ASYNC109  # as acquire
         """As `acquire`, without blocking the loop. Cancelled, it leaves nothing held.
@@ -114,14 +118,18 @@ class PositionLock:
             LockTimeout, LockAlreadyHeld, LockFileError: as `acquire`.
         """
         limit = self._timeout if timeout is ... else checked_timeout(timeout)
-        self._begin()
+        before, attempt = self._grant, _Attempt(sys._getframe())  # noqa: SLF001  # as documented
         try:
+            self._begin(attempt)
             outcome = self._attempt(limit)
             if not isinstance(outcome, Grant):
                 outcome = await wait_in_task(outcome, self._directory.system, self._reconsider_async)
-            return self._granted(outcome)
-        finally:
-            self._acquiring.release()
+            self._granted(outcome)
+            del self._acquiring[attempt]
+            return outcome.holder.token  # noqa: TRY300  # in an else nothing would be given back
+        except BaseException:
+            self._failed(attempt, before)
+            raise
 
     def check(self) -> None:
         """Return if this lock is held at this moment; call it before every side effect.
@@ -157,15 +165,20 @@ class PositionLock:
             LockFileError: the file could not be written; the lock is held until it is, or until its lease runs out.
         """
         grant = self._held_grant()
-        self._stop_keeping()
         try:
+            self._stop_keeping()
             self._transitions.release(grant)
+            self._forget()
+            self._tell(logging.DEBUG, "released position %s", grant)
         except LockLost as lost:
             self._tell_lost(lost)
             self._forget()
             raise
-        self._forget()  # after any other error it can be tried again
-        self._tell(logging.DEBUG, "released position %s", grant)
+        except LockError:  # it can be tried again
+            raise
+        except BaseException:
+            self._hand_back(None)
+            raise
 
     @property
     def position_id(self) -> str:
@@ -204,12 +217,28 @@ class PositionLock:
         return None if (grant := self._mine) is None else grant.recovered_from
 
     def __enter__(self) -> Self:
-        self.acquire()
-        return self
+        before = self._grant
+        try:
+            self.acquire()
+            return self  # noqa: TRY300  # as in acquire
+        except PoslockError:
+            raise
+        except BaseException:
+            self._hand_back(before)
+            raise
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        try:
+            self._leave(error)
+        except LockError:
+            raise
+        except BaseException:
+            self._hand_back(None)
+            raise
+
+    def _leave(self, error: BaseException | None) -> None:
         if (grant := self._mine) is None:  # released inside the block
             return
         try:
@@ -222,8 +251,15 @@ class PositionLock:
                 self._tell(logging.WARNING, "position %s is not released: %s", grant, failed)
 
     async def __aenter__(self) -> Self:
-        await self.acquire_async()
-        return self
+        before = self._grant
+        try:
+            await self.acquire_async()
+            return self  # noqa: TRY300  # as in acquire
+        except PoslockError:
+            raise
+        except BaseException:
+            self._hand_back(before)
+            raise
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -247,23 +283,53 @@ class PositionLock:
     async def _reconsider_async(self, holder: Holder | None) -> None:
         """As `_reconsider`, in a task."""
 
-    def _begin(self) -> None:
-        if not self._acquiring.acquire(blocking=False):
-            raise LockAlreadyHeld(self.position_id, self.path)
-        try:
-            owner = Owner.current()
-            self._refuse_dead_lock(owner)
-            self._owner = owner
-        except BaseException:
-            self._acquiring.release()
-            raise
+    def _begin(self, attempt: _Attempt) -> None:
+        """Be the only one who acquires this object, or raise."""
+        # Whoever is the first in here and goes on has it. (test_two_threads_do_not_share_one_object)
+        self._acquiring[attempt] = None
+        if len(self._acquiring) > 1:
+            self._refuse_others(attempt)
+        self._refuse_dead_lock(attempt.owner)
+        attempt.has_begun = True
+        self._owner = attempt.owner
+        self._stop_keeping()  # of a hold whose lease has run out
+        if self._transitions.written is not None:  # by one that was interrupted, and again while it gave that back
+            self._hand_back(self._grant)
+
+    def _refuse_others(self, attempt: _Attempt) -> None:
+        for other in list(self._acquiring):
+            if other is attempt:
+                return
+            if other.goes_on():
+                raise LockAlreadyHeld(self.position_id, self.path, by="this object, which is being acquired")
+            self._acquiring.pop(other, None)  # it was interrupted before it could say so
 
     def _refuse_dead_lock(self, owner: Owner) -> None:
-        # An old hold of this object whose lease has run out counts too: whoever forgot it may still check it.
+        # Where its lease has run out, whoever acquired it may have been interrupted as it released it. Another one may
+        # not: the first one may still check it. (test_a_hold_that_ran_out_is_acquired_anew_by_its_owner_alone)
+        if self._mine is not None and (self.held or self._owner != owner):
+            raise LockAlreadyHeld(self.position_id, self.path)
         # Another object of the same thread or task would wait for a release that cannot come.
         other = self._directory.hold(owner, self.position_id)
-        if self._mine is not None or (other is not None and other.held):
-            raise LockAlreadyHeld(self.position_id, self.path)
+        if other is not None and other is not self and other.held:
+            raise LockAlreadyHeld(self.position_id, self.path, by="another object of this thread or task")
+
+    def _failed(self, attempt: _Attempt, before: Grant | None) -> None:
+        """Leave an acquire that raised, wherever that was."""
+        if attempt.has_begun:
+            self._hand_back(before)
+        self._acquiring.pop(attempt, None)
+
+    def _hand_back(self, before: Grant | None) -> None:
+        """Give back what was granted since *before*: who should hold it was interrupted, and does not know."""
+        grant = self._grant if self._grant is not before else self._transitions.written
+        if grant is not None and self._is_mine(grant):
+            self._stop_keeping()
+            with suppress(PoslockError):
+                self._transitions.release(grant)
+        self._transitions.written = None
+        self._forget()
+        self._grant = before
 
     def _attempt(self, limit: float | None) -> Grant | Generator[Pause | Handover, None, Grant]:
         """Try once. Mostly it is free, and a look at it first would be wasted. If it is not: how to wait for it."""
@@ -279,19 +345,20 @@ class PositionLock:
             denied, self._contender = outcome, Contender(self._directory, self._transitions)
         return self._contender.contend(request, limit, self._began_ns, denied)
 
-    def _granted(self, grant: Grant) -> int:
+    def _granted(self, grant: Grant) -> None:
         self._grant, self._is_lost, self._contender = grant, False, None
+        self._transitions.written = None
         if self._owner is not None:
             self._directory.add_hold(self._owner, self)
         self._tell_acquired(grant)
         if self._keep_alive is not None:
             self._keep(self._keep_alive)
-        return grant.holder.token
 
     def _keep(self, seconds: float) -> None:
         try:
             lease = self._request.lease_ns / 1e9
             self._keeper = Keeper(self.position_id, self._renew, self._tell_lost, lease=lease, seconds=seconds)
+            self._keeper.start()
         except RuntimeError as error:
             self.release()
             why = f"its lease cannot be kept alive: {error}"
@@ -308,7 +375,7 @@ class PositionLock:
 
     def _tell_acquired(self, grant: Grant) -> None:
         broken = grant.recovered_from
-        if broken is None and not _log.isEnabledFor(logging.DEBUG):  # mostly; the rest takes its time
+        if broken is None and not LOG.isEnabledFor(logging.DEBUG):  # mostly; the rest takes its time
             return
         holder, waited_s = grant.holder, (grant.holder.granted_ns - self._began_ns) / 1e9
         if broken is None:
@@ -329,9 +396,9 @@ class PositionLock:
 
     def _tell(self, level: int, what: str, grant: Grant, *more: object, **fields: object) -> None:
         """Log *what* became of *grant*, if anybody listens; it has a place for the position, then for *more*."""
-        if _log.isEnabledFor(level):
-            extra = {"position": self.position_id, "token": grant.holder.token, "pid": grant.holder.pid, **fields}
-            _log.log(level, what, quoted(self.position_id), *more, extra=extra)
+        if LOG.isEnabledFor(level):
+            of = {"position": self.position_id, "token": grant.holder.token, "pid": grant.holder.pid, **fields}
+            tell(level, what, quoted(self.position_id), *more, **of)
 
     def _forget(self) -> None:
         self._grant = None
@@ -345,15 +412,39 @@ class PositionLock:
 
     @property
     def _mine(self) -> Grant | None:
-        # A forked child inherits the object but not the hold.
         grant = self._grant
-        return grant if grant is not None and self._directory.presence.is_own(grant.holder.presence) else None
+        return grant if grant is not None and self._is_mine(grant) else None
+
+    def _is_mine(self, grant: Grant) -> bool:
+        # A forked child inherits the object but not the hold.
+        return self._directory.presence.is_own(grant.holder.presence)
 
     def _held_grant(self) -> Grant:
         if (grant := self._mine) is None:
             why = "it was not acquired by this object" if self._grant is None else "it belongs to the parent process"
             raise LockLost(self.position_id, self.path, why)
         return grant
+
+
+class _Attempt:
+    """An acquire under way: whose, and the frame that it runs in."""
+
+    __slots__ = ("frame", "has_begun", "owner")
+
+    def __init__(self, frame: FrameType) -> None:
+        self.owner = Owner.current()
+        self.frame = frame
+        self.has_begun = False
+
+    def goes_on(self) -> bool:
+        """Whether it has not come to its end, nor was interrupted where it could not say so."""
+        thread, task = self.owner
+        if task is not None and self.owner != Owner.current():
+            return not ((found := task()) is None or found.done())
+        frame = sys._current_frames().get(thread.ident or 0)  # noqa: SLF001  # as documented
+        while frame is not None and frame is not self.frame:
+            frame = frame.f_back
+        return frame is not None
 
 
 def was_acquired_by(lock: PositionLock, owner: Owner) -> bool:

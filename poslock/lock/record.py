@@ -114,10 +114,14 @@ class Record(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """Bytes in a lock file that are no record; ``why`` says what is wrong with them."""
+    """Bytes in a lock file that are no record; ``why`` says what is wrong with them.
 
-    why: str
+    ``being_written``: they were read without the OS lock, which somebody else had. They may be half of a record.
+    """
+
+    why: str = field(compare=False)
     data: bytes
+    being_written: bool = field(default=False, compare=False)
 
 
 Content: TypeAlias = Record | Unreadable | None

@@ -78,7 +78,8 @@ def _status(directory: LockDirectory, file: LockFile, liveness: Callable[[str], 
     except LockFileError as error:
         return LockStatus(file.position_id, "corrupt", None, None, (), file.path, error.why)
     if isinstance(content, Unreadable):
-        return LockStatus(file.position_id, "corrupt", None, None, (), file.path, content.why)
+        state: Literal["held", "corrupt"] = "held" if content.being_written else "corrupt"
+        return LockStatus(file.position_id, state, None, None, (), file.path, content.why)
     if isinstance(content, Record) and directory.lock_path(content.position_id) != file.path:
         why = f"record of another position, {quoted(content.position_id)}"
         return LockStatus(file.position_id, "corrupt", None, None, (), file.path, why)

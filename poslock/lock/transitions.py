@@ -30,6 +30,7 @@ from poslock.lock.record import (
     Content,
     Grant,
     Record,
+    Unreadable,
     Waiting,
     carries,
     check_position_id,
@@ -51,6 +52,7 @@ T = TypeVar("T")
 _OWN_TRANSITION_NS = 3 * BUSY_NS
 _LEAVING_NS = BUSY_NS // 2
 _PAUSE = 0.001
+_RESUME = "resume or end them"
 _TAMPERED = "poslock did not make it: look at the file, and remove it while no bot runs"
 
 
@@ -79,11 +81,15 @@ class Denied:
 
 
 class Transitions:
-    """The transitions of one position. Holds no state between calls; the caller keeps its `Grant`."""
+    """The transitions of one position. The caller keeps its `Grant`, and says that it does by making ``written`` None.
+
+    ``written`` is a grant that may be in the record, though the `acquire` that wrote it did not come to its end.
+    """
 
     def __init__(self, directory: LockDirectory, position_id: str) -> None:
         self.position_id = check_position_id(position_id)
         self.file = LockFile(directory, directory.lock_path(position_id), position_id)
+        self.written: Grant | None = None
         self._directory = directory
         self._system = directory.system
 
@@ -102,13 +108,12 @@ class Transitions:
         *sight* counts only if the holders under the lock still are the same.
         """
         presence = self._presence()  # before the OS lock is taken: making the file takes its time
-        written: Grant | None = None
+        self.written = None
 
         def acquired(file: OpenFile) -> Grant | Denied:
             # A and B both saw a dead holder; A took the lock meanwhile. What B saw before it had the OS lock proves
             # nothing: without this second read B would write over A's grant.
             # (test_a_contender_that_saw_a_stale_record_reads_again_under_the_lock)
-            nonlocal written
             content = file.read()
             broken: Holder | None = None
             living: tuple[Holder, ...] = ()
@@ -122,18 +127,21 @@ class Transitions:
                 broken = seen.holder if judged.verdict.state == "stale" else None
                 living, waiting = judged.verdict.living, still_waiting(judged, place)
             record = self._granted(content, request, presence, living, waiting)
+            self.written = grant = Grant(record.holders[-1], broken)
             file.write(record)
-            written = Grant(record.holders[-1], broken)
-            return written
+            return grant
 
         try:
             return self.file.change(acquired, create=True)
+        except LockFileError:
+            self.written = None  # what was there before is there again
+            raise
         except FileNotFoundError:
             self._directory.prepare(again=True)
             return Denied("the lock directory was removed", None, busy=True)
         except Replaced:
             self._unblock()
-            return Denied("the lock file was replaced", None, busy=True, perhaps=written)
+            return Denied("the lock file was replaced", None, busy=True, perhaps=self.written)
         except Busy:
             self._unblock()
             return Denied("a transition is under way", self.judge(sight, request, place).holder, busy=True)
@@ -173,11 +181,13 @@ class Transitions:
 
         Raises:
             LockLost: it does not.
-            LockFileError: the file cannot be read.
+            LockFileError: nobody can tell.
         """
         self._check_lease(grant)
         self._check_presence(grant)
         content = self.file.peek()
+        if isinstance(content, Unreadable) and content.being_written:
+            raise LockFileError(self.position_id, self.file.path, f"stays busy: {content.why}", _RESUME)
         if not carries(content, grant):
             raise self._taken(content)
         # Stopped since the first look at the clock: the lease ran out, and somebody may have taken over after the
@@ -320,7 +330,7 @@ class Transitions:
             busy_ns = self._system.monotonic_ns() - began_ns
             if busy_ns >= _OWN_TRANSITION_NS:
                 why = "stays busy: processes are stopped inside a transition, or very many want it"
-                raise LockFileError(self.position_id, self.file.path, why, "resume or end them")
+                raise LockFileError(self.position_id, self.file.path, why, _RESUME)
             if busy_ns >= BUSY_NS:
                 self.unblock()
             self._system.sleep(_PAUSE)
@@ -345,7 +355,9 @@ class Transitions:
     def _taken(self, content: Content) -> LockLost:
         if content is None:
             return self._lost("its lock file is gone")
-        if isinstance(content, Record) and content.state == "held":
+        if isinstance(content, Unreadable):
+            return self._lost(f"its record is damaged ({content.why})")
+        if content.state == "held":
             return self._lost("it was taken over", content.holder)
         return self._lost("it was taken over or cleared since")
 

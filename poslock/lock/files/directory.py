@@ -18,11 +18,19 @@ from errno import EBADF
 from functools import lru_cache
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple, Protocol
-from weakref import ReferenceType, ref
+from weakref import ReferenceType, WeakValueDictionary, ref
 
-from poslock.errors import LockFileError
+from poslock.errors import LockFileError, shown
 from poslock.lock.files.lock_file import SYSTEM_REFUSES, OpenFiles, file_fault
-from poslock.lock.files.safety import directory_fault, is_network, mount_of, parent_fault, sharing_group
+from poslock.lock.files.safety import (
+    directory_fault,
+    mount_fault,
+    mount_of,
+    overlay_above,
+    parent_fault,
+    sharing_group,
+    way_in,
+)
 from poslock.lock.files.slots import Taken, remove_belongings, said_in, slot_of, take
 from poslock.lock.files.system import NO_DESCRIPTOR, SYSTEM, System
 from poslock.lock.verdict import Liveness
@@ -83,11 +91,11 @@ class LockDirectory:
         self.open_files = OpenFiles()
         self.group: int | None = None  # who shares it, known once it is prepared
         self._judged: tuple[int, ...] | None = None  # what it was like when it was found good
-        self._holds: dict[tuple[str, Owner], ReferenceType[Hold]] = {}
+        self._holds: WeakValueDictionary[tuple[str, Owner], Hold] = WeakValueDictionary()
 
     def add_hold(self, owner: Owner, lock: Hold) -> None:
-        """Remember who holds what here. Each of these is one step of the interpreter, so needs no lock."""
-        self._holds[lock.position_id, owner] = ref(lock)
+        """Remember who holds what here, for as long as *lock* is there."""
+        self._holds[lock.position_id, owner] = lock
 
     def drop_hold(self, owner: Owner, lock: Hold) -> None:
         """Forget it, if nothing came after it."""
@@ -96,8 +104,7 @@ class LockDirectory:
 
     def hold(self, owner: Owner, position_id: str) -> Hold | None:
         """The lock with which *owner* holds a position, or did when it was last heard of."""
-        found = self._holds.get((position_id, owner))
-        return None if found is None else found()
+        return self._holds.get((position_id, owner))
 
     def lock_path(self, position_id: str) -> str:
         """Where the lock file of a position is."""
@@ -187,15 +194,13 @@ class LockDirectory:
     def _judge(self, status: os.stat_result) -> None:
         self.group = sharing_group(status, self.system.group_ids())
         self._refuse(self.path, status)
-        self._refuse_network()
+        self._refuse_mount()
         self._judged = _nature(status)
 
     def _refuse(self, path: str, status: os.stat_result) -> None:
         fault = directory_fault(status, self.system.user_id(), self.system.group_id(), self.group)
         if fault is not None:
-            raise LockFileError(
-                "", path, fault, f"{_WAY_OUT}; to keep it, chmod 700, or to share it, chgrp and chmod 2770"
-            )
+            raise LockFileError("", path, fault, f"{_WAY_OUT}; {way_in(status, self.system.user_id())}")
 
     def _refuse_parents(self) -> None:
         if (found := self.parent_fault()) is not None:
@@ -209,12 +214,17 @@ class LockDirectory:
         why = f"cannot be used as lock directory: {error.strerror}{'' if path == named else f' ({named})'}"
         return LockFileError("", path, why, SYSTEM_REFUSES if error.errno in NO_DESCRIPTOR else _WAY_OUT)
 
-    def _refuse_network(self) -> None:
-        mount = mount_of(self.path, self.system.mount_table())
-        if mount and is_network(mount[0]) and not os.environ.get(ALLOW_NETWORK):
-            why = f"is on a network file system ({mount[0]}): other hosts' locks and processes cannot be seen"
-            way_out = f"{_WAY_OUT} on a local disk, or set {ALLOW_NETWORK}=1 if one host alone uses it"
-            raise LockFileError("", self.path, why, way_out)
+    def _refuse_mount(self) -> None:
+        table = self.system.mount_table()
+        mount = mount_of(self.path, table)
+        fault = mount_fault(mount[0]) if mount else None
+        if mount and fault and not (fault.only_if_shared and os.environ.get(ALLOW_NETWORK)):
+            word = f", or set {ALLOW_NETWORK}=1 if one host alone uses it" if fault.only_if_shared else ""
+            why = f"is on a network file system or the like ({mount[0]}): {fault.why}"
+            raise LockFileError("", self.path, why, f"{_WAY_OUT} on a local disk{word}")
+        if (point := overlay_above(self.path, table)) is not None:
+            why = f"is in the upper directory of the overlay on {point}: who uses it there does not see locks made here"
+            raise LockFileError("", self.path, why, f"use it through {point}, or {_WAY_OUT}")
 
 
 _opened: dict[str, LockDirectory] = {}
@@ -224,17 +234,18 @@ _named: dict[str, tuple[tuple[int, int], LockDirectory]] = {}
 def open_directory(lock_dir: str | os.PathLike[str] | LockDirectory | None) -> LockDirectory:
     """The lock directory *lock_dir*, or the default one: ``$POSLOCK_DIR``, else the user's state directory.
 
-    One object per directory and process, because presence is one per process. Nothing is created yet.
+    ``~`` at its start is the home directory: who writes a service file has no shell that knows that. One object per
+    directory and process, because presence is one per process. Nothing is created yet.
 
     Raises:
         LockFileError: the path leads nowhere (a loop of links, no home directory, a deleted working directory), or
-            cannot be one (NUL, half a surrogate pair).
+            cannot be one (bytes, NUL, half a surrogate pair).
     """
     if isinstance(lock_dir, LockDirectory):
         return lock_dir
     named = lock_dir or os.environ.get("POSLOCK_DIR")
     try:
-        name = os.fspath(named or _state_directory())
+        name = _expanded(os.fspath(named or _state_directory()))
         # Following every link takes longer than a transition, so it is not done again while both paths lead where they
         # led. (test_a_link_to_a_directory_may_be_turned)
         known = _named.get(name)
@@ -243,8 +254,8 @@ def open_directory(lock_dir: str | os.PathLike[str] | LockDirectory | None) -> L
             if _identity(name) == identity and (name == directory.path or _identity(directory.path) == identity):
                 return directory
         path = os.path.realpath(name)
-    except (OSError, RuntimeError, ValueError) as error:
-        raise LockFileError("", str(named or "the default lock directory"), str(error), _WAY_OUT) from error
+    except (OSError, RuntimeError, TypeError, ValueError) as error:
+        raise LockFileError("", _shown(named), str(error), _WAY_OUT) from error
     directory = _opened.setdefault(path, LockDirectory(path, SYSTEM))
     if os.path.isabs(name) and (known_as := _identity(path)) is not None:
         _named[name] = known_as, directory
@@ -273,10 +284,28 @@ def _nature(status: os.stat_result) -> tuple[int, ...]:
     return status.st_dev, status.st_ino, status.st_mode, status.st_uid, status.st_gid
 
 
+def _expanded(name: str) -> str:
+    if isinstance(name, bytes):
+        raise TypeError("must be text, not bytes")
+    if name.startswith("~") and (name := os.path.expanduser(name)).startswith("~"):
+        raise RuntimeError("no home directory is known")
+    return name
+
+
+def _shown(named: object) -> str:
+    if not named:
+        return "the default lock directory"
+    return str(named) if isinstance(named, str | os.PathLike) else shown(named)
+
+
 def _state_directory() -> str:
     from platformdirs import user_state_path  # noqa: PLC0415  # imported only where nobody named a directory
 
     return str(user_state_path("poslock"))
+
+
+# Of every directory, also of one that nobody has any more: what was granted there is held.
+_presences: list[int] = []
 
 
 class Presence:
@@ -312,6 +341,7 @@ class Presence:
             # Of one that was there before under this number somebody closed the descriptor.
             self._lost.update(each.name for each in self._own.values() if each.descriptor == mine.descriptor)
             self._own[mine.name] = self._mine = mine
+            _presences.append(mine.descriptor)
         return mine.name
 
     def is_own(self, name: str) -> bool:

@@ -14,6 +14,7 @@ import os
 import stat
 from collections import OrderedDict
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from errno import EBADF, EISDIR, ELOOP, ENXIO
 from itertools import count
 from typing import TYPE_CHECKING, Protocol, TypeVar
@@ -32,6 +33,9 @@ T = TypeVar("T")
 PLANTED = "poslock did not make it: look at it, and put it elsewhere"
 SYSTEM_REFUSES = "look at disk space, descriptors and permissions ('df', 'ulimit -n', 'ls -l')"
 _LOOKS = 2
+# For how long a record that cannot be read is read again before it counts as one, and how often.
+_UNCERTAIN_NS = 250_000_000
+_PAUSE = 0.001
 # Open files, few against the usual limit of 1024 descriptors, enough for the positions that one bot works on at a time.
 _MOST = 64
 _NO_PLAIN_FILE = {ELOOP, EISDIR, ENXIO}
@@ -82,16 +86,15 @@ class LockFile:
     def peek(self) -> Content:
         """What the record says, read without the OS lock. Never act on it: read again under the lock.
 
+        Only what has its checksum counts. Anything else may be half of what somebody is writing, so it is read again,
+        and under the OS lock; it is `Unreadable.being_written` if nobody gets that for a quarter of a second.
+
         Raises:
             LockFileError: the file cannot be read, or is not one of ours.
         """
         try:
-            kept = None if self.position_id is None else self._open_files.take(self.path)
-            content, counts = (None, False) if kept is None else self._seen_in(kept)
-            if counts:
-                return content
-            with self.opened(write=False) as descriptor:
-                return _seen(self._checked(descriptor))
+            content = self._glanced()
+            return content if not isinstance(content, Unreadable) else self._certain(content)
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -151,12 +154,46 @@ class LockFile:
                 file.restore()
             file.close()
 
+    def _glanced(self) -> Content:
+        """What the file says, read once, as somebody may be writing it."""
+        kept = None if self.position_id is None else self._open_files.take(self.path)
+        content, counts = (None, False) if kept is None else self._seen_in(kept)
+        if counts:
+            return content
+        with self.opened(write=False) as descriptor:
+            return self._checked(descriptor).read()
+
+    def _certain(self, content: Content) -> Content:
+        """What the file says, where a glance showed only *content*."""
+        until_ns = self.system.monotonic_ns() + _UNCERTAIN_NS
+        while isinstance(content, Unreadable):
+            with suppress(Busy):
+                return self._read_under_lock()
+            if self.system.monotonic_ns() >= until_ns:
+                return replace(content, why="somebody is in the middle of a write", being_written=True)
+            self.system.sleep(_PAUSE)
+            content = self._glanced()
+        return content
+
+    def _read_under_lock(self) -> Content:
+        with self.opened(write=False) as descriptor:
+            file = self._checked(descriptor)
+            if not self.system.try_lock(descriptor):
+                raise Busy
+            try:
+                content = file.read()
+                if not file.is_current():
+                    raise Replaced
+            finally:
+                file.unlock()
+            return content
+
     def _seen_in(self, file: OpenFile) -> tuple[Content, bool]:
         """What *file* says, as we left it open, and whether that counts."""
         counts = False
         try:
             counts = file.is_current()
-            return _seen(file), counts
+            return file.read(), counts
         finally:
             if counts:
                 self._open_files.keep(self.path, file)
@@ -224,13 +261,6 @@ class LockFile:
         if fault is not None:
             raise LockFileError(self.position_id or "", self.path, fault, PLANTED)
         return OpenFile(self.system, self.path, self.position_id, descriptor, status)
-
-
-def _seen(file: OpenFile) -> Content:
-    content = file.read()
-    if isinstance(content, Unreadable):  # a write may have been under way: once more
-        content = file.read()
-    return content
 
 
 def file_fault(status: os.stat_result, user_id: int, group: int | None, *, names: int = 1) -> str | None:
@@ -381,8 +411,10 @@ os.register_at_fork(after_in_child=_kept.clear)
 def read_all(system: System, descriptor: int) -> bytes:
     """The bytes of a record."""
     data = system.read(descriptor, RECORD_SIZE, 0)
-    if len(data) == RECORD_SIZE and b"\n" not in data:  # it is shared by very many
-        data += system.read(descriptor, MAX_SIZE - RECORD_SIZE, RECORD_SIZE)
+    if len(data) == RECORD_SIZE and b"\n" not in data:
+        # It is shared by very many. From the start: what was read may be of another record than what follows now.
+        # (test_a_long_record_is_read_in_one_piece)
+        data = system.read(descriptor, MAX_SIZE, 0)
     return data
 
 

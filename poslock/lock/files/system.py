@@ -141,6 +141,23 @@ class System(Protocol):
     def random_name(self) -> str: ...
 
 
+class _Closed(int):
+    """A descriptor that was closed."""
+
+    note: tuple[int, int] | None = None  # the very object that `PosixSystem` has noted for it
+
+
+class _Descriptor(_Closed):
+    """An open descriptor, closed at the latest when nobody has it any more.
+
+    Code that is interrupted by what a signal handler raises may not come to where it would close it, or even note it.
+    (test_interrupted_anywhere_it_can_be_used_again)
+    """
+
+    def __del__(self) -> None:
+        SYSTEM.lose(self)
+
+
 class PosixSystem:
     """The real one. One per Python process; see `SYSTEM`."""
 
@@ -208,21 +225,29 @@ class PosixSystem:
 
     def _opened(self, path: str, flags: int) -> int:
         with self._noting:
-            descriptor = _with_a_descriptor(os.open, path, flags, 0o600)
-            if descriptor <= _STANDARD_ERROR:  # a cron job without standard streams; somebody will write there
-                standard, descriptor = descriptor, fcntl(descriptor, F_DUPFD_CLOEXEC, _STANDARD_ERROR + 1)
-                os.close(standard)
-            try:
-                self._descriptors[descriptor] = _identity(descriptor)
-            except BaseException:
-                os.close(descriptor)
-                raise
-        return descriptor
+            opened = _with_a_descriptor(_owned, os.open, path, flags, 0o600)
+            if opened <= _STANDARD_ERROR:  # a cron job without standard streams; somebody will write there
+                opened = _owned(fcntl, opened, F_DUPFD_CLOEXEC, _STANDARD_ERROR + 1)
+            self._descriptors[int(opened)] = opened.note = _identity(opened)
+        return opened
 
     def close(self, descriptor: int) -> None:
         with self._noting:
+            os.close(descriptor)  # interrupted before that, it must not count as closed
             self._descriptors.pop(descriptor, None)
-            os.close(descriptor)
+            if isinstance(descriptor, _Descriptor):
+                descriptor.__class__ = _Closed  # type: ignore[assignment]  # it has nothing to do any more
+
+    def lose(self, descriptor: _Descriptor) -> None:
+        """Close what was opened, and what nobody has any more."""
+        with self._noting:
+            note = descriptor.note
+            if note is not None and self._descriptors.get(int(descriptor)) is not note:
+                return  # another file's number by now, or a parent's
+            self._descriptors.pop(int(descriptor), None)
+            with suppress(OSError):
+                if note is None or _identity(descriptor) == note:
+                    os.close(descriptor)
 
     def _close_inherited(self) -> None:
         # A child that kept the parent's presence open would make a dead parent look alive. It must close and never
@@ -263,6 +288,11 @@ class PosixSystem:
 
     def random_name(self) -> str:
         return os.urandom(8).hex()
+
+
+def _owned(call: Callable[..., int], *arguments: object) -> _Descriptor:
+    """The descriptor that *call* answers, owned in the same step of the interpreter: no signal comes in between."""
+    return next(map(_Descriptor, map(call, *([each] for each in arguments))))
 
 
 def _with_a_descriptor(call: Callable[..., T], *arguments: object) -> T:
