@@ -172,16 +172,16 @@ MUTANTS = (
     ),
     Mutant(
         "a reader joins a writer",
-        _TRANSITIONS,
-        'record.mode == "shared" and not',
-        "not",
+        _VERDICT,
+        'return record.mode == "shared" and not',
+        "return not",
         ("a writer and readers",),
     ),
     Mutant(
         "a writer joins the readers",
-        _TRANSITIONS,
-        "joins = shared and record is not None",
-        "joins = record is not None",
+        _VERDICT,
+        "        if not self.shared or not isinstance(record, Record):",
+        "        if not isinstance(record, Record):",
         ("readers and a writer",),
     ),
     Mutant(

@@ -100,6 +100,11 @@ class Process(NamedTuple):
         return not self.dead and isinstance(self.place.call, Call)
 
     @property
+    def is_waiting(self) -> bool:
+        """Whether it sleeps, and something may wake it before its time."""
+        return bool(self.wakes_ns) and self.call.name == "wait"
+
+    @property
     def call(self) -> Call:
         """What it asks for, if it moves."""
         assert isinstance(self.place.call, Call)
@@ -256,7 +261,7 @@ class State:
             moving = [each for each in state.processes if each.moves and each.pid != stopped]
             if not moving:
                 return state
-            awake = [each for each in moving if each.wakes_ns <= state.disk.now_ns]
+            awake = [each for each in moving if each.wakes_ns <= state.disk.now_ns or _hung_up(each, state.disk)]
             for process in awake or [min(moving, key=lambda each: each.wakes_ns)]:
                 state = state.run(process.pid)
             if state.disk.now_ns > due_ns:
@@ -271,8 +276,12 @@ class State:
 
     def _preempts(self, process: Process) -> bool:
         """Whether somebody should have gone on instead: who moved last, or before a sleeper anybody who is awake."""
-        awake = [each.pid for each in self.processes if each.moves and not each.wakes_ns and each.pid != process.pid]
-        return self.spent.last in awake or bool(process.wakes_ns and awake)
+        others = [each for each in self.processes if each.moves and each.pid != process.pid]
+        awake = [each.pid for each in others if self._is_awake(each)]
+        return self.spent.last in awake or bool(awake and not self._is_awake(process))
+
+    def _is_awake(self, process: Process) -> bool:
+        return not process.wakes_ns or bool(_hung_up(process, self.disk))
 
     def run(self, pid: int) -> Self:
         """The next call of a process, and what it does after that without anybody noticing."""
@@ -283,8 +292,14 @@ class State:
         call = process.call
         born: tuple[Process, ...] = ()
         if process.wakes_ns:
-            disk.now_ns = max(disk.now_ns, process.wakes_ns)
-            process, seen = self._went_on(process._replace(wakes_ns=0), None, disk, seen)
+            hung_up = _hung_up(process, disk)
+            disk.now_ns = disk.now_ns if hung_up else max(disk.now_ns, process.wakes_ns)
+            answer = tuple(hung_up) if call.name == "wait" else None
+            process, seen = self._went_on(process._replace(wakes_ns=0), answer, disk, seen)
+        elif call.name == "wait" and not disk.hung_up(pid, call.args[0]):
+            process = process._replace(wakes_ns=disk.now_ns + int(call.args[1] * SECOND))
+        elif call.name == "wait":
+            process, seen = self._went_on(process, tuple(disk.hung_up(pid, call.args[0])), disk, seen)
         elif call.name == "sleep":
             nap_ns = max(self.world.nap_ns, int(call.args[0] * SECOND))
             process = process._replace(wakes_ns=disk.now_ns + nap_ns)
@@ -335,6 +350,11 @@ class State:
     def process(self, pid: int) -> Process:
         """The process with this number."""
         return next(each for each in self.processes if each.pid == pid)
+
+
+def _hung_up(process: Process, disk: Any) -> list[int]:
+    """What ends the wait of a process before its time."""
+    return disk.hung_up(process.pid, process.call.args[0]) if process.is_waiting else []
 
 
 def _short(argument: object) -> str:

@@ -101,7 +101,7 @@ class PositionLock:
         try:
             outcome = self._attempt(limit)
             if not isinstance(outcome, Grant):
-                outcome = wait_in_thread(outcome, self._directory.system, self._reconsider)
+                outcome = wait_in_thread(outcome, self._directory, self._reconsider)
             return self._granted(outcome)
         finally:
             self._acquiring.release()
@@ -117,7 +117,7 @@ class PositionLock:
         try:
             outcome = self._attempt(limit)
             if not isinstance(outcome, Grant):
-                outcome = await wait_in_task(outcome, self._directory.system, self._reconsider_async)
+                outcome = await wait_in_task(outcome, self._directory, self._reconsider_async)
             return self._granted(outcome)
         finally:
             self._acquiring.release()

@@ -20,6 +20,7 @@ from weakref import ReferenceType, ref
 
 from poslock.errors import LockFileError
 from poslock.lock.files.lock_file import OpenFiles, file_fault
+from poslock.lock.files.pipes import LifeLine
 from poslock.lock.files.safety import directory_fault, is_network, mount_of, sharing_group
 from poslock.lock.files.system import SYSTEM, System
 from poslock.lock.verdict import Liveness
@@ -219,12 +220,16 @@ def _state_directory() -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Mine:
-    """This process's presence file. The descriptor stays open on purpose: the kernel closes it at the end."""
+    """This process's presence file. The descriptor stays open on purpose: the kernel closes it at the end.
+
+    So does the life line, which tells those who wait for that.
+    """
 
     pid: int
     name: str
     descriptor: int
     identity: tuple[int, int]
+    life_line: LifeLine
 
 
 class Presence:
@@ -252,7 +257,10 @@ class Presence:
             # (test_two_threads_that_find_their_presence_removed)
             if self._retired.setdefault(mine.name, token := object()) is token and self._has(mine):
                 self._system.close(mine.descriptor)
+                mine.life_line.close()
             mine = self._mine = self._new()
+        elif thorough and mine.life_line.descriptor is None:
+            mine.life_line.open()
         return mine.name
 
     def path(self, name: str) -> str:
@@ -265,7 +273,6 @@ class Presence:
         if mine is not None and mine.name == name and mine.pid == self._system.process_id():
             return Liveness.ALIVE
         try:
-            # Read-only: closing a writable descriptor would wake everybody who waits for the process to end.
             descriptor = self._system.open(self.path(name), write=False)
             try:
                 status = self._system.status(descriptor)
@@ -305,7 +312,8 @@ class Presence:
                 if self._directory.group is not None:
                     self._system.share(descriptor)
                 if self._system.try_lock_presence(descriptor) and (identity := self._identity(descriptor)):
-                    return _Mine(pid, name, descriptor, identity)
+                    life_line = LifeLine(self._system, self.path(name), self._directory.group)
+                    return _Mine(pid, name, descriptor, identity, life_line)
             except BaseException:
                 self._system.close(descriptor)
                 raise
