@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("poslock.lock")
 
 _SHORTEST_PAUSE = 0.0001
-_BUSY_PAUSE = 0.001
+_BUSY_PAUSE, _LONGEST_BUSY_PAUSE = 0.001, 0.008
 _LONGEST_PAUSE = 1.0
 _LONGEST_POLL = 0.05
 _BUSY_PATIENCE = 0.25
@@ -203,14 +203,15 @@ class Contender:
         return Pause(seconds, wake, judged.watched - {"" if place is None else place.presence})
 
     def _busy_pause(self) -> float:
-        """As long again as the file has been busy: a transition is mostly over when somebody notices it.
+        """About as long again as the file has been busy: a transition is mostly over when somebody notices it.
 
-        Up to twice that, for of many who found it busy at the same moment not all must come back at the same moment.
+        Of many who found it busy at the same moment not all must come back at the same moment.
         """
         if self._busy_since_ns is None:
             return _BUSY_PAUSE
         busy_ns = self._system.monotonic_ns() - self._busy_since_ns
-        return min(_BUSY_PAUSE, max(_SHORTEST_PAUSE, busy_ns / 1e9)) * (1 + self._system.random())
+        pause = min(_LONGEST_BUSY_PAUSE, max(_SHORTEST_PAUSE, busy_ns / 1e9))
+        return pause * (0.5 + self._system.random())
 
     def _tell_waiting(self, denied: Denied) -> None:
         if denied.holder is None:
