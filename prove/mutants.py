@@ -45,6 +45,7 @@ _TRANSITIONS, _FILE, _VERDICT = (
     "poslock/lock/files/lock_file.py",
     "poslock/lock/verdict.py",
 )
+_CONTENDER = "poslock/lock/contender.py"
 _REPLACING, _LEDGER = "poslock/lock/files/replacing.py", "poslock/ledger/ledger.py"
 _CLOSES = ("two closes", "two closes, partial fills", "two closes, one breakdown", "three closes")
 _EXITS, _LEGS, _TABLE = "poslock/closing/exits.py", ("legs",), ("table",)
@@ -220,6 +221,86 @@ MUTANTS = (
         "grant.holder.pid == self._directory.system.process_id() else None",
         "True else None",
         ("a fork while it holds",),
+    ),
+    Mutant(
+        "nobody is rung when a lock becomes free",
+        _TRANSITIONS,
+        "        if waiting:\n            wake_next(",
+        "        if False:\n            wake_next(",
+        ("a queue",),
+    ),
+    Mutant(
+        "rung before it is written that the lock is free",
+        _TRANSITIONS,
+        "                waiting = record.waiting\n",
+        "                self._wake_next(record.waiting)\n",
+        ("a queue",),
+    ),
+    Mutant(
+        "only the first one is rung",
+        _VERDICT,
+        "            if each.presence not in first and ring(each):\n                return\n",
+        "            return\n",
+        ("a queue, the first one stopped",),
+    ),
+    Mutant(
+        "who is not there counts as rung",
+        _VERDICT,
+        "            if ring(each):\n                first.add",
+        "            if ring(each) or True:\n                first.add",
+        ("a queue",),
+    ),
+    Mutant(
+        "nobody is rung when a place is given up",
+        _TRANSITIONS,
+        "            if before is not None:\n",
+        "            if False:\n",
+        ("a reader behind one that leaves",),
+    ),
+    Mutant(
+        "the wake is made when the place is taken",
+        _CONTENDER,
+        "                    self._wake = self._transitions.wake(place)  # rung as soon as the place is taken\n"
+        "                place = self._renewed(place)\n"
+        "                judged = self._look(request, place)\n"
+        "                if (hands := _hands(judged)) != known:\n"
+        "                    known = hands\n"
+        "                    yield Handover(judged.holder)\n"
+        "                    judged = self._look(request, place)  # the answer took its time\n"
+        "                outcome = self._try(request, judged, place)\n",
+        "                place = self._renewed(place)\n"
+        "                judged = self._look(request, place)\n"
+        "                outcome = self._try(request, judged, place)\n"
+        "                self._wake = self._wake or self._transitions.wake(place)\n",
+        ("one who takes its place",),
+    ),
+    Mutant(
+        "the next but one is watched",
+        _VERDICT,
+        "for each in self.ahead[:1]}",
+        "for each in self.ahead[1:]}",
+        ("a lock that became free",),
+    ),
+    Mutant(
+        "who is behind one that may be stopped does not watch the holders",
+        _VERDICT,
+        "        return len(self.ahead) < 2",
+        "        return len(self.ahead) < 1",
+        ("a queue, the first one stopped",),
+    ),
+    Mutant(
+        "the dead are not passed over",
+        _VERDICT,
+        "if _is_in_time(each, moment) and moment.liveness.get(each.presence) is not Liveness.DEAD:",
+        "if _is_in_time(each, moment):",
+        ("a queue",),
+    ),
+    Mutant(
+        "a life line of one who has ended counts as watched",
+        "poslock/lock/files/pipes.py",
+        " and not system.is_deserted(descriptor):",
+        ":",
+        ("a queue",),
     ),
     Mutant(
         "the ledger takes any token",

@@ -70,7 +70,7 @@ class World:
 
     ``jump_ns`` is how far the clock jumps, ``nap_ns`` how long a sleeper sleeps at least: as long as a busy host lets
     it. ``prompt_ns`` is how long the living may take to their ends, ``patience_ns`` how long if somebody of them never
-    moves; ``is_private`` says whether nobody else notices a call.
+    moves; ``is_private`` says whether nobody else notices a call. ``stopped`` never moves after the opening.
     """
 
     runs: tuple[Callable[[Actor], str], ...]
@@ -82,6 +82,7 @@ class World:
     prompt_ns: int
     patience_ns: int
     nap_ns: int = SECOND // 20
+    stopped: int = 0
 
 
 class Process(NamedTuple):
@@ -190,7 +191,7 @@ class State:
     def moves(self) -> list[Move]:
         """What can happen next."""
         bounds, spent = self.world.bounds, self.spent
-        moving = [each for each in self.processes if each.moves]
+        moving = [each for each in self.processes if each.moves and each.pid != self.world.stopped]
         found: list[Move] = [("run", each.pid) for each in moving if self._may_run(each)]
         if moving:
             found += [("crash", each.pid) for each in moving if spent.crashes < bounds.crashes]
@@ -228,13 +229,13 @@ class State:
 
     def look(self) -> None:
         """Whether everybody comes to an end in time, whoever of the living never moves again, or does so later."""
-        for stopped in (None, *(each.pid for each in self.processes if each.moves)):
+        for stopped in (None, *(each.pid for each in self.processes if each.moves and each.pid != self.world.stopped)):
             try:
                 done = self.completed(stopped)
                 if stopped is None:
                     done.finished(calm=self._is_calm())
                 else:
-                    done.completed(None).finished(calm=False)
+                    done.completed(None, patient=True).finished(calm=False)
             except Violation as violation:
                 violation.add_note(f"then everybody goes on but {stopped}" if stopped else "then everybody goes on")
                 raise
@@ -249,16 +250,18 @@ class State:
         """Whether nothing has gone wrong; time in which somebody did not move is a pause, too."""
         return self.spent.is_nothing and self.disk.now_ns - self.world.disk.now_ns < _CALM_NS
 
-    def completed(self, stopped: int | None) -> Self:
+    def completed(self, stopped: int | None, *, patient: bool = False) -> Self:
         """The state when everybody has come to an end but *stopped*, without any more disturbance.
+
+        It may take as long as with somebody stopped if that is so, or was: be *patient*.
 
         Raises:
             Violation: they do not, or not in time.
         """
         state = self
-        due_ns = self.disk.now_ns + (self.world.prompt_ns if stopped is None else self.world.patience_ns)
+        due_ns = self.disk.now_ns + (self.world.patience_ns if stopped or patient else self.world.prompt_ns)
         for _ in range(_MOST_ROUNDS):
-            moving = [each for each in state.processes if each.moves and each.pid != stopped]
+            moving = [each for each in state.processes if each.moves and each.pid not in {stopped, self.world.stopped}]
             if not moving:
                 return state
             awake = [each for each in moving if each.wakes_ns <= state.disk.now_ns or _hung_up(each, state.disk)]
@@ -276,7 +279,7 @@ class State:
 
     def _preempts(self, process: Process) -> bool:
         """Whether somebody should have gone on instead: who moved last, or before a sleeper anybody who is awake."""
-        others = [each for each in self.processes if each.moves and each.pid != process.pid]
+        others = [each for each in self.processes if each.moves and each.pid not in {process.pid, self.world.stopped}]
         awake = [each.pid for each in others if self._is_awake(each)]
         return self.spent.last in awake or bool(awake and not self._is_awake(process))
 
@@ -293,6 +296,7 @@ class State:
         born: tuple[Process, ...] = ()
         if process.wakes_ns:
             hung_up = _hung_up(process, disk)
+            self._expect_no_idling(process)
             disk.now_ns = disk.now_ns if hung_up else max(disk.now_ns, process.wakes_ns)
             answer = tuple(hung_up) if call.name == "wait" else None
             process, seen = self._went_on(process._replace(wakes_ns=0), answer, disk, seen)
@@ -318,6 +322,15 @@ class State:
         state = self._with(disk, spent, process, seen)
         state.processes += born
         return state
+
+    def _expect_no_idling(self, sleeper: Process) -> None:
+        """Nobody sleeps for longer than is prompt while nobody else does anything: it should have been woken."""
+        others = [each for each in self.processes if each.moves and each.pid not in {sleeper.pid, self.world.stopped}]
+        if any(self._is_awake(each) for each in (sleeper, *others)):
+            return
+        until_ns = min([sleeper.wakes_ns, *(each.wakes_ns for each in others)])
+        if until_ns - self.disk.now_ns > self.world.prompt_ns:
+            raise Violation(f"everybody sleeps for {(until_ns - self.disk.now_ns) / SECOND:g} s")
 
     def _went_on(self, process: Process, answer: Any, disk: Any, seen: Any) -> tuple[Process, Any]:
         """A process that got an answer, up to its next call that others can notice."""

@@ -146,9 +146,7 @@ class Admission:
     async def to_read(self, position_id: str) -> Admitted:
         """Share the lock, then look."""
         seen = await self.position(position_id)
-        lock = GuardLock(
-            seen.position.id, self.directory, self.means.lease, purpose="read", intent="read", shared=True
-        )
+        lock = GuardLock(seen.position.id, self.directory, self.means.lease, purpose="read", intent="read", shared=True)
         token = await self.means.ports.acquire(lock, self.means.timeout)
         try:
             # Anew: it may be another generation by now.

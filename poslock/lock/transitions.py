@@ -146,8 +146,6 @@ class Transitions:
             granted = self._granted(content, request, presence, living, waiting)
             file.write(granted)
             written = Grant(granted.holders[-1], broken)
-            if request.shared:
-                woken = waiting[:1]  # it watched one of the readers, and has to watch all of them
             return written
 
         try:

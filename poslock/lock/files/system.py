@@ -257,7 +257,7 @@ class PosixSystem:
 
     def is_deserted(self, descriptor: int) -> bool:
         try:
-            return not os.read(descriptor, 1)
+            return not os.readv(descriptor, [bytearray(1)])  # not read(): eventlet's waits until there is something
         except BlockingIOError:
             return False
 
