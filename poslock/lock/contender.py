@@ -34,6 +34,7 @@ _BUSY_PAUSE, _LONGEST_BUSY_PAUSE = 0.001, 0.008
 _LONGEST_PAUSE = 1.0
 _LONGEST_POLL = 0.05
 _BUSY_PATIENCE = 0.25
+_FRESH_NS = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +106,8 @@ class Contender:
                 if (hands := _hands(judged)) != known:
                     known = hands
                     yield Handover(judged.holder)
-                    judged = self._look(request, place)  # the answer took its time
+                    if self._system.monotonic_ns() - judged.moment.now_ns > _FRESH_NS:  # the answer took its time
+                        judged = self._look(request, place)
                 outcome = self._try(request, judged, place)
         finally:
             if not isinstance(outcome, Grant):

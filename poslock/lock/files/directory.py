@@ -259,7 +259,7 @@ class Presence:
                 self._system.close(mine.descriptor)
                 mine.life_line.close()
             mine = self._mine = self._new()
-        elif thorough and mine.life_line.descriptor is None:
+        elif mine.life_line.descriptor is None:
             mine.life_line.open()
         return mine.name
 

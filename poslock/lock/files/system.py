@@ -243,17 +243,17 @@ class PosixSystem:
         os.mkfifo(path, 0o600)
 
     def ring(self, path: str) -> bool:
-        try:
-            # Noted: in a forked child that kept it open, nobody would be woken.
-            descriptor = self._opened(path, _SAFE | os.O_WRONLY)
-        except OSError as error:
-            if error.errno in {ENOENT, ENXIO}:
-                return False
-            raise
-        try:
-            return S_ISFIFO(os.fstat(descriptor).st_mode)
-        finally:
-            self.close(descriptor)
+        with self._noting:  # in a forked child that kept it open, nobody would be woken
+            try:
+                descriptor = os.open(path, _SAFE | os.O_WRONLY)
+            except OSError as error:
+                if error.errno in {ENOENT, ENXIO}:
+                    return False
+                raise
+            try:
+                return S_ISFIFO(os.fstat(descriptor).st_mode)
+            finally:
+                os.close(descriptor)
 
     def is_deserted(self, descriptor: int) -> bool:
         try:
