@@ -266,9 +266,7 @@ MUTANTS = (
         "                if (hands := _hands(judged)) != known:\n"
         "                    known = hands\n"
         "                    yield Handover(judged.holder)\n"
-        "                    if self._system.monotonic_ns() - judged.moment.now_ns > _FRESH_NS:"
-        "  # the answer took its time\n"
-        "                        judged = self._look(request, place)\n"
+        "                    judged = self._fresh(judged, request)\n"
         "                outcome = self._try(request, judged, place)\n",
         "                place = self._renewed(place)\n"
         "                judged = self._look(request, place)\n"

@@ -106,8 +106,7 @@ class Contender:
                 if (hands := _hands(judged)) != known:
                     known = hands
                     yield Handover(judged.holder)
-                    if self._system.monotonic_ns() - judged.moment.now_ns > _FRESH_NS:  # the answer took its time
-                        judged = self._look(request, place)
+                    judged = self._fresh(judged, request)
                 outcome = self._try(request, judged, place)
         finally:
             if not isinstance(outcome, Grant):
@@ -145,6 +144,11 @@ class Contender:
         if self._seen is None or not self._seen[0].is_same(content):
             self._seen = (Sight(content), now_ns)
         return self._transitions.judge(Sight(content, now_ns - self._seen[1]), request, place)
+
+    def _fresh(self, judged: Judged, request: Request) -> Judged:
+        """The same if hardly any time has passed since, else another look."""
+        age_ns = self._system.monotonic_ns() - judged.moment.now_ns
+        return judged if age_ns <= _FRESH_NS else self._look(request, judged.place)
 
     def _try(self, request: Request, judged: Judged, place: Waiting | None) -> Grant | Denied:
         if self._perhaps is not None:
