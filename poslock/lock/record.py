@@ -55,6 +55,7 @@ _HOLDER_TYPES = {
 _INTENTS = frozenset(get_args(Intent))
 _WAITING_TYPES = {"presence": str, "ticket": int, "shared": bool, "renewed_ns": int, "lease_ns": int}
 _text = json.encoder.encode_basestring_ascii
+_read = json.JSONDecoder().decode
 
 
 def check_position_id(position_id: object) -> str:
@@ -208,7 +209,7 @@ def decode(data: bytes, position_id: str | None = None) -> Content:
     if line[:_HEAD_LENGTH] != _HEAD % crc32(body):
         return Unreadable("checksum does not match, or not a poslock record of format 1", data)
     try:
-        record = _from_json(json.loads(b"{" + body))
+        record = _from_json(_read("{" + body.decode("ascii")))
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         return Unreadable(f"not a valid record: {error}", data)
     if position_id is not None and record.position_id != position_id:
@@ -258,6 +259,6 @@ def _typed(raw: object, types: dict[str, type]) -> dict[str, Any]:
         value = raw[name]
         if type(value) is not kind:
             raise TypeError(f"{name} is no {kind.__name__}")
-        if isinstance(value, int | float) and not 0 <= value < _TOO_LARGE:
+        if (kind is int or kind is float) and not 0 <= value < _TOO_LARGE:
             raise ValueError(f"{name} is out of range")
     return raw
