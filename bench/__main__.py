@@ -14,7 +14,7 @@ from bench.commands import imports, status
 from bench.growth import growth
 from bench.guard import close
 from bench.machine import machine
-from bench.peers import arena, crowd, hand_over, idle, take_over
+from bench.peers import arena, crowd, hand_over, idle, once_each, take_over
 from bench.report import as_json, as_table
 from bench.settings import SIZES
 
@@ -55,6 +55,7 @@ def measure(directory: str, settings: Settings) -> list[Row]:
     rows = [reused(directory, settings), fresh(directory, settings)]
     with arena(directory, settings) as peers:
         rows += [hand_over(peers), take_over(peers), *crowd(peers), idle(peers)]
+    rows += once_each(directory, settings)
     many = f"{directory}/many"
     held = fill(many, settings.files)
     rows += [crowded(f"{directory}/few", many, settings), status(many, directory, settings)]

@@ -5,6 +5,7 @@ Takes one command a line and answers with one line of JSON each; times are CLOCK
     acquire                     says when it began to wait; then when it got the lock, and the CPU time that took
     release                     says when it began to release
     loop BEGIN SECONDS HOLD     from the time BEGIN on: acquire, hold, release, at once again; says all waits in seconds
+    once BEGIN HOLD             at the time BEGIN: acquire, hold, release; says when that was done
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ def main() -> None:
                 _say(began)
             case ["loop", begin, seconds, hold]:
                 _say(_loop(lock, int(begin), float(seconds), float(hold)))
+            case ["once", begin, hold]:
+                _say(_once(lock, int(begin), float(hold)))
             case _:
                 raise ValueError(line)
 
@@ -55,6 +58,14 @@ def _loop(lock: AnyLock, begin: int, seconds: float, hold: float) -> list[float]
         time.sleep(hold)
         lock.release()
     return waits
+
+
+def _once(lock: AnyLock, begin: int, hold: float) -> int:
+    time.sleep(max(0, begin - time.monotonic_ns()) / 1e9)
+    lock.acquire()
+    time.sleep(hold)
+    lock.release()
+    return time.monotonic_ns()
 
 
 def _say(answer: object) -> None:

@@ -19,7 +19,7 @@ from poslock.lock.files import lock_file
 from poslock.lock.files.directory import LockDirectory
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterator
+    from collections.abc import Callable, Hashable, Iterator, Sequence
 
     from poslock.lock.files.lock_file import OpenFile
 
@@ -154,8 +154,8 @@ class Actor:
         self._names += 1
         return f"{self._number:04x}{self._names:04x}"
 
-    def watcher(self) -> None:
-        return None  # the waiters poll: what wakes them is their own clock
+    def random(self) -> float:
+        return 0.5
 
     def make_directory(self, path: str) -> None:
         assert path in {FOLDER, PRESENCE}, path
@@ -167,6 +167,9 @@ class Actor:
 
     def open(self, path: str, *, create: bool = False, write: bool = True) -> int:
         return int(self.ask("open", path, create, write))
+
+    def wait(self, descriptors: Sequence[int], seconds: float) -> Any:
+        return self.ask("wait", tuple(descriptors), seconds)
 
     def listing(self, path: str) -> Any:
         return iter(self.ask("listing", path))

@@ -26,6 +26,9 @@ _WALL_NS = 1_700_000_000 * SECOND  # when the monotonic clock was at zero
 _FOLDERS = {FOLDER: 1, PRESENCE: 2, "/": 3}
 _FIRST_INODE, _PRESENCE_INODE, _FIRST_DESCRIPTOR = 4, 1000, 3
 _EXCLUSIVE, _SHARED = "exclusive", "shared"
+# What a pipe says in place of a file's content. Its reading end has hung up when its last writer has closed since.
+_PIPE = b"\0pipe"
+_WRITER, _READER, _HUNG_UP = "writer", "reader", "hung up"
 
 
 class Status(NamedTuple):
@@ -42,7 +45,7 @@ class Status(NamedTuple):
 class Disk:
     """What all processes share. Its methods are the calls of a `System`; the process that calls comes first."""
 
-    __slots__ = ("descriptors", "files", "inodes", "locks", "names", "now_ns", "shows_slots", "wall_ns")
+    __slots__ = ("descriptors", "files", "inodes", "locks", "names", "now_ns", "pipes", "shows_slots", "wall_ns")
 
     def __init__(self, *, shows_slots: bool = False) -> None:
         self.shows_slots = shows_slots
@@ -54,6 +57,7 @@ class Disk:
         self.descriptors: dict[tuple[int, int], tuple[int, int, int]] = {}  # of a process, to what was opened
         self.files: dict[tuple[int, int, int], int] = {}  # what was opened, to its inode
         self.locks: dict[tuple[int, int, int], str] = {}  # what was opened, to the lock on it
+        self.pipes: dict[tuple[int, int, int], str] = {}  # what was opened of pipes, to which end it is
 
     def copy(self) -> Self:
         """Another one, the same so far."""
@@ -62,11 +66,12 @@ class Disk:
         other.now_ns, other.wall_ns = self.now_ns, self.wall_ns
         other.names, other.inodes = self.names.copy(), self.inodes.copy()
         other.descriptors, other.files, other.locks = self.descriptors.copy(), self.files.copy(), self.locks.copy()
+        other.pipes = self.pipes.copy()
         return other
 
     def key(self) -> Hashable:
         """Equal for equal ones."""
-        parts = (self.names, self.inodes, self.descriptors, self.files, self.locks)
+        parts = (self.names, self.inodes, self.descriptors, self.files, self.locks, self.pipes)
         return (self.now_ns, self.wall_ns, *(frozenset(part.items()) for part in parts))
 
     def named(self, path: str) -> bytes | None:
@@ -131,7 +136,10 @@ class Disk:
             if not create:
                 raise FileNotFoundError(ENOENT, os.strerror(ENOENT), path)
             self._make(process, path)
-        return self._opened(process, self.names[path])
+        descriptor = self._opened(process, self.names[path])
+        if self.inodes[self.names[path]] == _PIPE:
+            self.pipes[self.descriptors[process, descriptor]] = _WRITER if write else _READER
+        return descriptor
 
     def create(self, process: int, path: str) -> int:
         if path in self.names:
@@ -145,7 +153,34 @@ class Disk:
         if file not in self.descriptors.values():
             del self.files[file]
             self.locks.pop(file, None)
+            if self.pipes.pop(file, None) == _WRITER and not self._ends(inode, _WRITER):
+                self._hang_up(inode)
             self._forget(inode)
+
+    def make_pipe(self, process: int, path: str) -> None:
+        if path in self.names:
+            raise FileExistsError(EEXIST, os.strerror(EEXIST), path)
+        self._make(process, path)
+        self.inodes[self.names[path]] = _PIPE
+
+    def ring(self, process: int, path: str) -> bool:
+        inode = self.names.get(path, 0)
+        if self.inodes.get(inode) != _PIPE or not self._ends(inode, _READER, _HUNG_UP, _WRITER):
+            return False
+        if not self._ends(inode, _WRITER):
+            self._hang_up(inode)
+        return True
+
+    def is_deserted(self, process: int, descriptor: int) -> bool:
+        return not self._ends(self._inode(process, descriptor), _WRITER)
+
+    def hung_up(self, process: int, descriptors: tuple[int, ...]) -> list[int]:
+        """Those of these ends of pipes that have hung up."""
+        files = {descriptor: self.descriptors.get((process, descriptor)) for descriptor in descriptors}
+        if None in files.values():
+            raise OSError(EBADF, os.strerror(EBADF))
+        hung_up = {descriptor: file for descriptor, file in files.items() if file and self.pipes[file] == _HUNG_UP}
+        return [descriptor for descriptor, file in hung_up.items() if not self._ends(self.files[file], _WRITER)]
 
     def try_lock(self, process: int, descriptor: int) -> bool:
         return self._locked(process, descriptor, _EXCLUSIVE)
@@ -251,7 +286,15 @@ class Disk:
 
     def _status(self, inode: int) -> Status:
         names = sum(number == inode for number in self.names.values())
-        return Status(inode, names, stat.S_IFREG | 0o600)
+        return Status(inode, names, (stat.S_IFIFO if self.inodes[inode] == _PIPE else stat.S_IFREG) | 0o600)
+
+    def _ends(self, inode: int, *kinds: str) -> list[tuple[int, int, int]]:
+        """What is open of a pipe, of these kinds."""
+        return [file for file, kind in self.pipes.items() if kind in kinds and self.files[file] == inode]
+
+    def _hang_up(self, inode: int) -> None:
+        for file in self._ends(inode, _READER):
+            self.pipes[file] = _HUNG_UP
 
     def _forget(self, inode: int) -> None:
         if inode not in self.names.values() and inode not in self.files.values():
@@ -268,14 +311,16 @@ def _lowest_free(first: int, taken: dict[int, bytes] | list[int]) -> int:
 def is_private(disk: Disk, pid: int, call: Call) -> bool:
     """Whether it makes no difference to anybody when a process does this, where no presence file is used again.
 
-    Then they are made under names that nobody else uses, and say what they say before anybody knows of them. Giving up
-    a shared lock on one, or a file on which there is none, keeps nobody from anything. The wall clock, which only
-    people and tokens look at, is read together with the call before; directories stay as they are.
+    Then they are made under names that nobody else uses, as pipes are, and say what they say before anybody knows of
+    them; of a pipe only when its reading end is opened makes a difference. Giving up a shared lock on one, or a file on
+    which there is none, keeps nobody from anything. The wall clock, which only people and tokens look at, is read
+    together with the call before; directories stay as they are.
     """
     match call.name:
-        case "create" | "open" | "stat" | "listing":
+        case "create" | "make_pipe" | "open" | "stat" | "unlink" | "listing":
+            is_reader = call.name == "open" and not call.args[2] and "." in os.path.basename(call.args[0])
             is_folder = call.name == "stat" and call.args[0] in _FOLDERS
-            return is_folder or str(call.args[0]).startswith(PRESENCE)
+            return is_folder or (str(call.args[0]).startswith(PRESENCE) and not is_reader)
         case "close":
             return not disk.holds_lock(pid, call.args[0])
         case "status" | "try_lock_presence" | "read" | "write":

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from poslock.errors import LockLost, LockStillHeld
+from poslock.errors import LockLost, LockStillHeld, LockTimeout
 from poslock.lock.position_lock import PositionLock
 from poslock.lock.record import ends_ns
 from poslock.lock.transitions import Transitions
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 LEASE = 2.0
 # Longer than a lock file may be busy before it is replaced, shorter than a lease.
 _BUSY = 0.6
+_MOMENT = 0.1
 
 
 def bot(me: Actor, *, rounds: int = 1, shared: bool = False, renews: bool = False, lease: float = LEASE) -> str:
@@ -58,6 +59,20 @@ def _act(me: Actor, lock: PositionLock, *, renews: bool = False) -> None:
         me.tell("released")
     with suppress(LockLost):
         lock.release()
+
+
+def leaver(me: Actor) -> str:
+    """Wait for a moment, and give up if that was too short."""
+    lock = _lock(me)
+    me.tell("asks")
+    try:
+        token = lock.acquire(timeout=_MOMENT)
+    except LockTimeout:
+        me.tell("left")
+        return "left"
+    me.tell("acquired", token, _ends_ns(me, lock), False)
+    _act(me, lock)
+    return "done"
 
 
 def forking_bot(me: Actor, *, into_namespace: bool = False) -> str:
@@ -127,6 +142,9 @@ class Scene:
 
     ``share`` is how much of all states it may have; ``opening`` what has happened already: each of these processes has
     come to its next call of that name. ``shows_slots``: presence files of dead processes are found and used again.
+    come to its next call of that name. ``stopped`` is a process that never moves after that. ``prompt`` is how many
+    seconds the living may take when nobody else stops; shorter than the `GRACE_NS` of one who does, and far shorter
+    than a waiter sleeps whom nobody wakes.
     """
 
     name: str
@@ -136,6 +154,8 @@ class Scene:
     jump: float = LEASE
     opening: tuple[tuple[int, str], ...] = ()
     shows_slots: bool = False
+    stopped: int = 0
+    prompt: float = 0.2
 
     @property
     def processes(self) -> int:
@@ -146,15 +166,28 @@ class Scene:
         """Before anything has happened."""
         patience_ns = int((LEASE + 1.5) * SECOND)  # half a second for naps that take longer than they should
         # What a dead writer left half done is only known to be that after a lease.
-        prompt_ns = patience_ns if self.bounds.torn else SECOND
+        prompt_ns = patience_ns if self.bounds.torn else int(self.prompt * SECOND)
         jump_ns = int(self.jump * SECOND)
         disk = Disk(shows_slots=self.shows_slots)
         private = is_private_but_slots if self.shows_slots else is_private
-        world = World(self.bots, self.bounds, disk, Seen(), private, jump_ns, prompt_ns, patience_ns)
+        world = World(
+            self.bots,
+            self.bounds,
+            disk,
+            Seen(),
+            private,
+            jump_ns,
+            prompt_ns,
+            patience_ns,
+            nap_ns=SECOND // 100,
+            stopped=self.stopped,
+        )
         return State.at_start(world).opened(self.opening)
 
 
 _GRANTED = ((1, "unlock"),)
+_HELD = (*_GRANTED, (1, "monotonic_ns"))
+_QUEUE = (*_HELD, (2, "wait"), (3, "wait"), (4, "wait"))
 _renewing = partial(bot, renews=True)
 _twice = partial(bot, rounds=2)
 _reader = partial(bot, shared=True)
@@ -234,6 +267,39 @@ SCENES = (
         (_reader, _reader, _reader),
         Bounds(jumps=1, preemptions=2, torn=True),
         opening=_GRANTED,
+    ),
+    Scene("a queue", (bot, bot, bot, bot), Bounds(crashes=1, preemptions=1), share=2, opening=_QUEUE),
+    Scene(
+        "a queue, one leaves", (bot, leaver, bot, leaver), Bounds(crashes=1, preemptions=1), opening=_QUEUE, prompt=0.3
+    ),
+    Scene(
+        "a queue, the first one stopped",
+        (bot, bot, bot, bot),
+        Bounds(crashes=1, preemptions=1),
+        opening=_QUEUE,
+        stopped=2,
+        prompt=0.25 + 0.2,
+    ),
+    Scene("a queue of readers", (bot, _reader, _reader, bot), Bounds(crashes=1, preemptions=1), opening=_QUEUE),
+    Scene(
+        "a reader behind one that leaves",
+        (partial(bot, shared=True, lease=30), leaver, _reader),
+        Bounds(preemptions=0),
+        opening=_QUEUE[:-1],
+        stopped=1,
+        prompt=0.3,
+    ),
+    Scene(
+        "one who takes its place",
+        (bot, bot),
+        Bounds(crashes=1, preemptions=2),
+        opening=(*_HELD, (2, "write"), (2, "unlock")),
+    ),
+    Scene(
+        "a lock that became free",
+        (_twice, bot, bot, bot),
+        Bounds(crashes=1, preemptions=2),
+        opening=(*_QUEUE, (1, "ring"), (1, "monotonic_ns"), (3, "wait")),
     ),
     Scene("the wall clock goes back", (_twice, bot), Bounds(wall_steps=1, crashes=1, preemptions=2)),
 )

@@ -88,6 +88,9 @@ class Seen(NamedTuple):
         asked = self._with(hold)._replace(asking=self.asking - {pid})
         return asked._replace(exclusive=exclusive, highest=max(self.highest, token))
 
+    def _left(self, disk: Disk, pid: int) -> Seen:
+        return self._replace(asking=self.asking - {pid})
+
     def _checking(self, disk: Disk, pid: int) -> Seen:
         hold = self._hold(pid)
         # Readers may pass together, whatever their tokens.

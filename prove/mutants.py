@@ -47,6 +47,7 @@ _TRANSITIONS, _FILE, _VERDICT = (
 )
 _SLOTS = "poslock/lock/files/slots.py"
 _REUSED = ("a presence is used again beside a waiter", "two want the presence of a dead one")
+_CONTENDER = "poslock/lock/contender.py"
 _REPLACING, _LEDGER = "poslock/lock/files/replacing.py", "poslock/ledger/ledger.py"
 _CLOSES = ("two closes", "two closes, partial fills", "two closes, one breakdown", "three closes")
 _EXITS, _LEGS, _TABLE = "poslock/closing/exits.py", ("legs",), ("table",)
@@ -197,16 +198,16 @@ MUTANTS = (
     ),
     Mutant(
         "a reader joins a writer",
-        _TRANSITIONS,
-        'record.mode == "shared" and not',
-        "not",
+        _VERDICT,
+        'return record.mode == "shared" and not',
+        "return not",
         ("a writer and readers",),
     ),
     Mutant(
         "a writer joins the readers",
-        _TRANSITIONS,
-        "joins = shared and record is not None",
-        "joins = record is not None",
+        _VERDICT,
+        "        if not self.shared or not isinstance(record, Record):",
+        "        if not isinstance(record, Record):",
         ("readers and a writer",),
     ),
     Mutant(
@@ -301,6 +302,86 @@ MUTANTS = (
         "        if isinstance(content, Unreadable) and content.being_written:",
         "        if False:",
         ("torn writes", "readers of torn writes"),
+    ),
+    Mutant(
+        "nobody is rung when a lock becomes free",
+        _TRANSITIONS,
+        "        if waiting:\n            wake_next(",
+        "        if False:\n            wake_next(",
+        ("a queue",),
+    ),
+    Mutant(
+        "rung before it is written that the lock is free",
+        _TRANSITIONS,
+        "                waiting = record.waiting\n",
+        "                self._wake_next(record.waiting)\n",
+        ("a queue",),
+    ),
+    Mutant(
+        "only the first one is rung",
+        _VERDICT,
+        "            if each.presence not in first and ring(each):\n                return\n",
+        "            return\n",
+        ("a queue, the first one stopped",),
+    ),
+    Mutant(
+        "who is not there counts as rung",
+        _VERDICT,
+        "            if ring(each):\n                first.add",
+        "            if ring(each) or True:\n                first.add",
+        ("a queue",),
+    ),
+    Mutant(
+        "nobody is rung when a place is given up",
+        _TRANSITIONS,
+        "            if before is not None:\n",
+        "            if False:\n",
+        ("a reader behind one that leaves",),
+    ),
+    Mutant(
+        "the wake is made when the place is taken",
+        _CONTENDER,
+        "                    self._wake = self._transitions.wake(place)  # rung as soon as the place is taken\n"
+        "                place = self._renewed(place)\n"
+        "                judged = self._look(request, place)\n"
+        "                if (hands := _hands(judged)) != known:\n"
+        "                    known = hands\n"
+        "                    yield Handover(judged.holder)\n"
+        "                    judged = self._fresh(judged, request)\n"
+        "                outcome = self._try(request, judged, place)\n",
+        "                place = self._renewed(place)\n"
+        "                judged = self._look(request, place)\n"
+        "                outcome = self._try(request, judged, place)\n"
+        "                self._wake = self._wake or self._transitions.wake(place)\n",
+        ("one who takes its place",),
+    ),
+    Mutant(
+        "the next but one is watched",
+        _VERDICT,
+        "for each in self.ahead[:1]}",
+        "for each in self.ahead[1:]}",
+        ("a lock that became free",),
+    ),
+    Mutant(
+        "who is behind one that may be stopped does not watch the holders",
+        _VERDICT,
+        "        return len(self.ahead) < 2",
+        "        return len(self.ahead) < 1",
+        ("a queue, the first one stopped",),
+    ),
+    Mutant(
+        "the dead are not passed over",
+        _VERDICT,
+        "if _is_in_time(each, moment) and moment.liveness.get(each.presence) is not Liveness.DEAD:",
+        "if _is_in_time(each, moment):",
+        ("a queue",),
+    ),
+    Mutant(
+        "a life line of one who has ended counts as watched",
+        "poslock/lock/files/pipes.py",
+        " and not system.is_deserted(descriptor):",
+        ":",
+        ("a queue",),
     ),
     Mutant(
         "the ledger takes any token",

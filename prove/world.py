@@ -70,7 +70,7 @@ class World:
 
     ``jump_ns`` is how far the clock jumps, ``nap_ns`` how long a sleeper sleeps at least: as long as a busy host lets
     it. ``prompt_ns`` is how long the living may take to their ends, ``patience_ns`` how long if somebody of them never
-    moves; ``is_private`` says whether nobody else notices a call.
+    moves; ``is_private`` says whether nobody else notices a call. ``stopped`` never moves after the opening.
     """
 
     runs: tuple[Callable[[Actor], str], ...]
@@ -82,6 +82,7 @@ class World:
     prompt_ns: int
     patience_ns: int
     nap_ns: int = SECOND // 20
+    stopped: int = 0
 
 
 class Process(NamedTuple):
@@ -98,6 +99,11 @@ class Process(NamedTuple):
     def moves(self) -> bool:
         """Whether it will ever do anything more."""
         return not self.dead and isinstance(self.place.call, Call)
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether it sleeps, and something may wake it before its time."""
+        return bool(self.wakes_ns) and self.call.name == "wait"
 
     @property
     def call(self) -> Call:
@@ -185,7 +191,7 @@ class State:
     def moves(self) -> list[Move]:
         """What can happen next."""
         bounds, spent = self.world.bounds, self.spent
-        moving = [each for each in self.processes if each.moves]
+        moving = [each for each in self.processes if each.moves and each.pid != self.world.stopped]
         found: list[Move] = [("run", each.pid) for each in moving if self._may_run(each)]
         if moving:
             found += [("crash", each.pid) for each in moving if spent.crashes < bounds.crashes]
@@ -224,13 +230,13 @@ class State:
 
     def look(self) -> None:
         """Whether everybody comes to an end in time, whoever of the living never moves again, or does so later."""
-        for stopped in (None, *(each.pid for each in self.processes if each.moves)):
+        for stopped in (None, *(each.pid for each in self.processes if each.moves and each.pid != self.world.stopped)):
             try:
                 done = self.completed(stopped)
                 if stopped is None:
                     done.finished(calm=self._is_calm())
                 else:
-                    done.completed(None).finished(calm=False)
+                    done.completed(None, patient=True).finished(calm=False)
             except Violation as violation:
                 violation.add_note(f"then everybody goes on but {stopped}" if stopped else "then everybody goes on")
                 raise
@@ -245,19 +251,21 @@ class State:
         """Whether nothing has gone wrong; time in which somebody did not move is a pause, too."""
         return self.spent.is_nothing and self.disk.now_ns - self.world.disk.now_ns < _CALM_NS
 
-    def completed(self, stopped: int | None) -> Self:
+    def completed(self, stopped: int | None, *, patient: bool = False) -> Self:
         """The state when everybody has come to an end but *stopped*, without any more disturbance.
+
+        It may take as long as with somebody stopped if that is so, or was: be *patient*.
 
         Raises:
             Violation: they do not, or not in time.
         """
         state = self
-        due_ns = self.disk.now_ns + (self.world.prompt_ns if stopped is None else self.world.patience_ns)
+        due_ns = self.disk.now_ns + (self.world.patience_ns if stopped or patient else self.world.prompt_ns)
         for _ in range(_MOST_ROUNDS):
-            moving = [each for each in state.processes if each.moves and each.pid != stopped]
+            moving = [each for each in state.processes if each.moves and each.pid not in {stopped, self.world.stopped}]
             if not moving:
                 return state
-            awake = [each for each in moving if each.wakes_ns <= state.disk.now_ns]
+            awake = [each for each in moving if each.wakes_ns <= state.disk.now_ns or _hung_up(each, state.disk)]
             for process in awake or [min(moving, key=lambda each: each.wakes_ns)]:
                 state = state.run(process.pid)
             if state.disk.now_ns > due_ns:
@@ -272,8 +280,12 @@ class State:
 
     def _preempts(self, process: Process) -> bool:
         """Whether somebody should have gone on instead: who moved last, or before a sleeper anybody who is awake."""
-        awake = [each.pid for each in self.processes if each.moves and not each.wakes_ns and each.pid != process.pid]
-        return self.spent.last in awake or bool(process.wakes_ns and awake)
+        others = [each for each in self.processes if each.moves and each.pid not in {process.pid, self.world.stopped}]
+        awake = [each.pid for each in others if self._is_awake(each)]
+        return self.spent.last in awake or bool(awake and not self._is_awake(process))
+
+    def _is_awake(self, process: Process) -> bool:
+        return not process.wakes_ns or bool(_hung_up(process, self.disk))
 
     def run(self, pid: int) -> Self:
         """The next call of a process, and what it does after that without anybody noticing."""
@@ -284,8 +296,15 @@ class State:
         call = process.call
         born: tuple[Process, ...] = ()
         if process.wakes_ns:
-            disk.now_ns = max(disk.now_ns, process.wakes_ns)
-            process, seen = self._went_on(process._replace(wakes_ns=0), None, disk, seen)
+            hung_up = _hung_up(process, disk)
+            self._expect_no_idling(process)
+            disk.now_ns = disk.now_ns if hung_up else max(disk.now_ns, process.wakes_ns)
+            answer = tuple(hung_up) if call.name == "wait" else None
+            process, seen = self._went_on(process._replace(wakes_ns=0), answer, disk, seen)
+        elif call.name == "wait" and not disk.hung_up(pid, call.args[0]):
+            process = process._replace(wakes_ns=disk.now_ns + int(call.args[1] * SECOND))
+        elif call.name == "wait":
+            process, seen = self._went_on(process, tuple(disk.hung_up(pid, call.args[0])), disk, seen)
         elif call.name == "sleep":
             nap_ns = max(self.world.nap_ns, int(call.args[0] * SECOND))
             process = process._replace(wakes_ns=disk.now_ns + nap_ns)
@@ -304,6 +323,15 @@ class State:
         state = self._with(disk, spent, process, seen)
         state.processes += born
         return state
+
+    def _expect_no_idling(self, sleeper: Process) -> None:
+        """Nobody sleeps for longer than is prompt while nobody else does anything: it should have been woken."""
+        others = [each for each in self.processes if each.moves and each.pid not in {sleeper.pid, self.world.stopped}]
+        if any(self._is_awake(each) for each in (sleeper, *others)):
+            return
+        until_ns = min([sleeper.wakes_ns, *(each.wakes_ns for each in others)])
+        if until_ns - self.disk.now_ns > self.world.prompt_ns:
+            raise Violation(f"everybody sleeps for {(until_ns - self.disk.now_ns) / SECOND:g} s")
 
     def _went_on(self, process: Process, answer: Any, disk: Any, seen: Any) -> tuple[Process, Any]:
         """A process that got an answer, up to its next call that others can notice."""
@@ -336,6 +364,11 @@ class State:
     def process(self, pid: int) -> Process:
         """The process with this number."""
         return next(each for each in self.processes if each.pid == pid)
+
+
+def _hung_up(process: Process, disk: Any) -> list[int]:
+    """What ends the wait of a process before its time."""
+    return disk.hung_up(process.pid, process.call.args[0]) if process.is_waiting else []
 
 
 def _short(argument: object) -> str:

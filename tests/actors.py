@@ -272,6 +272,22 @@ def crowd(exchange: str, lock_dir: str, size: int, **options: Any) -> None:
         os.wait()
 
 
+def queue(lock_dir: str, position: str, size: int) -> None:
+    """Fork so many processes, each when told, that hold a lock once; each says which token it got."""
+    say(ready=True)
+    for number in range(size):
+        hear()
+        if not os.fork():
+            lock = PositionLock(position, lock_dir=lock_dir, timeout=60)
+            token = lock.acquire()
+            lock.release()
+            say(number=number, token=token)
+            os._exit(0)
+        say(forked=number)
+    for _ in range(size):
+        os.wait()
+
+
 def change(exchange: str, lock_dir: str, change: dict[str, Any], **options: Any) -> None:
     """Change a position."""
     _, guard = struck(exchange, lock_dir, **options)

@@ -14,7 +14,7 @@ import shutil
 from contextlib import suppress
 from dataclasses import dataclass, field
 from decimal import Decimal
-from errno import EBADF
+from errno import EBADF, EOPNOTSUPP
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -338,8 +338,11 @@ class Process:
     def sleep(self, seconds: float) -> None:
         self._world.sleep(seconds)
 
-    def watcher(self) -> None:
-        return None
+    def make_pipe(self, path: str) -> None:
+        raise OSError(EOPNOTSUPP, "who waits looks again and again, by the clock of this world")
+
+    def random(self) -> float:
+        return 0.5
 
     def mount_table(self) -> str:
         return ""

@@ -37,7 +37,14 @@ class Clock:
     def directory(self, path: str | os.PathLike[str], **calls: Any) -> LockDirectory:
         return LockDirectory(
             str(path),
-            Amiss(**{"monotonic_ns": self.monotonic_ns, "sleep": self.sleep, "watcher": lambda: None, **calls}),
+            Amiss(
+                **{
+                    "monotonic_ns": self.monotonic_ns,
+                    "sleep": self.sleep,
+                    "make_pipe": failing(OSError("no pipes here")),
+                    **calls,
+                }
+            ),
         )
 
 

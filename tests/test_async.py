@@ -175,8 +175,8 @@ def test_the_manager_shows_and_clears(lock_dir: str) -> None:
         held.check()
 
 
-def test_without_inotify_a_task_polls(tmp_path: Path) -> None:
-    """On a system without it, or with no descriptor left, waiting works all the same."""
+def test_without_pipes_a_task_polls(tmp_path: Path) -> None:
+    """On a file system without them, or with no descriptor left, waiting works all the same."""
 
     async def main() -> None:
         directory = Clock().directory(tmp_path / "locks", monotonic_ns=time.monotonic_ns)

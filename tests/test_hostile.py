@@ -175,7 +175,8 @@ def test_what_is_planted_in_place_of_a_presence_file_says_nothing_about_its_proc
     child = start("perform", stale_after=3600)
     child.ask(f"lock btc-1 {lock_dir}")
     assert child.ask("acquire") == {"outcome": "ok"}
-    (presence,) = Path(lock_dir, ".presence").iterdir()
+    presence, life_line = sorted(Path(lock_dir, ".presence").iterdir())
+    assert life_line.name == f"{presence.name}.life"
     presence.rename(Path(lock_dir, "moved"))
     victims.plant(kind, presence)
     with pytest.raises(LockTimeout):

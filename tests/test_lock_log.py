@@ -203,8 +203,8 @@ def test_a_release_during_a_renewal_is_no_loss(lock_dir: str, lines: Any) -> Non
         assert released.wait(20)
         return renew(grant)
 
-    def first(grant: Any) -> None:
-        release(grant)
+    def first(grant: Any, **options: bool) -> None:
+        release(grant, **options)
         released.set()
         keeper.join(20)
 

@@ -212,6 +212,55 @@ class Pair:
         return os.stat(path).st_ino if isinstance(path, int) or os.path.exists(path) else None
 
 
+_PIPE_CALLS = st.one_of(
+    st.tuples(st.sampled_from(["make_pipe", "unlink", "ring"]), st.sampled_from(_NAMES)),
+    st.tuples(st.just("open"), st.sampled_from(_NAMES), st.booleans()),
+    st.tuples(st.sampled_from(["close", "is_deserted", "wait"]), st.integers(0, 5)),
+)
+
+
+@settings(max_examples=300, deadline=None, database=None)
+@given(calls=st.lists(_PIPE_CALLS, max_size=40))
+def test_simulated_pipes_hang_up_as_the_real_ones(
+    tmp_path_factory: pytest.TempPathFactory, calls: list[tuple[Any, ...]]
+) -> None:
+    """A ring and the end of the last writer are heard by whoever had opened before, once and for all."""
+    folder, disk = str(tmp_path_factory.mktemp("pipes")), Disk()
+    opened: list[tuple[int, int]] = []
+    try:
+        for name, what, *write in calls:
+            if isinstance(what, str):
+                ours = disk.answer(1, Call(name, (f"{FOLDER}/{what}", *([False, *write] if write else []))))
+                theirs = _asked(name, f"{folder}/{what}", **({"write": write[0]} if write else {}))
+            elif what < len(opened):
+                simulated, real = opened[what]
+                asked: tuple[Any, ...] = ((simulated,),) if name == "wait" else (simulated,)
+                ours = disk.answer(1, Call("hung_up" if name == "wait" else name, asked))
+                theirs = _asked(name, *(((real,), 0) if name == "wait" else (real,)))
+                if name == "close":
+                    del opened[what]
+            else:
+                continue
+            if isinstance(theirs, OSError):
+                assert (type(ours), ours.args[0]) == (Raised, theirs.errno), name
+            elif name == "open":
+                opened.append((ours, theirs))
+            elif name == "wait":
+                assert len(ours) == len(theirs)
+            else:
+                assert ours == theirs, name
+    finally:
+        for _, real in opened:
+            _REAL.close(real)
+
+
+def _asked(name: str, *arguments: Any, **options: Any) -> Any:
+    try:
+        return getattr(_REAL, name)(*arguments, **options)
+    except OSError as error:
+        return error
+
+
 def test_a_child_shares_what_its_parent_has_open() -> None:
     """Its locks, too, till both have closed it; what it opens itself is its own."""
     disk = Disk()

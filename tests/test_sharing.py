@@ -227,8 +227,8 @@ def test_a_long_wait_renews_its_place(start: Children, lock_dir: str) -> None:
     assert second.is_silent(0.2)
 
 
-def test_more_waiters_than_places_wait_quietly(lock_dir: str) -> None:
-    """Those beyond the queue's end neither spin nor wake the others, and all get their turn."""
+def test_twenty_tasks_wait_quietly(lock_dir: str) -> None:
+    """They neither spin nor wake each other, and all get their turn."""
 
     async def main() -> None:
         holder = lock(lock_dir)

@@ -77,7 +77,7 @@ def shared() -> Iterator[Path]:
 
 BECOME = """
 import os, sys
-import poslock.guard, poslock.lock.files.inotify  # the interpreter may be where only root can read
+import poslock.guard  # the interpreter may be where only root can read
 from poslock import *
 from poslock.ledger.ledger import Ledger
 user, locks, groups = int(sys.argv[1]), sys.argv[2], [int(each) for each in sys.argv[3:]]

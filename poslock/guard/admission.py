@@ -36,7 +36,7 @@ Reconsider: TypeAlias = "Callable[[Holder | None], Coroutine[None, None, None]]"
 class Admitted:
     """A held lock, and the position as it is under it."""
 
-    lock: PositionLock
+    lock: GuardLock
     token: int
     standing: Standing
     means: Means
@@ -50,9 +50,9 @@ class Admitted:
         """For what is to be done about the position."""
         return Session(self.means, self.lock, self.standing, self.token)
 
-    def release(self) -> None:
-        """Give the lock back if it is held."""
-        release(self.lock)
+    def release(self, *, is_over: bool = False) -> None:
+        """Give the lock back if it is held; who waits learns it at once if the position *is_over* with."""
+        release(self.lock, is_over=is_over)
 
 
 class NoHold:
@@ -146,9 +146,7 @@ class Admission:
     async def to_read(self, position_id: str) -> Admitted:
         """Share the lock, then look."""
         seen = await self.position(position_id)
-        lock = _GuardLock(
-            seen.position.id, self.directory, self.means.lease, purpose="read", intent="read", shared=True
-        )
+        lock = GuardLock(seen.position.id, self.directory, self.means.lease, purpose="read", intent="read", shared=True)
         token = await self.means.ports.acquire(lock, self.means.timeout)
         try:
             # Anew: it may be another generation by now.
@@ -158,14 +156,14 @@ class Admission:
             release(lock)
             raise
 
-    async def _admitted(self, seen: TrackedPosition, lock: PositionLock, token: int) -> Admitted:
+    async def _admitted(self, seen: TrackedPosition, lock: GuardLock, token: int) -> Admitted:
         try:
             return Admitted(lock, token, await self._still(seen, lock, token), self.means)
         except BaseException:
             release(lock)
             raise
 
-    async def _still(self, seen: TrackedPosition, lock: PositionLock, token: int) -> Standing:
+    async def _still(self, seen: TrackedPosition, lock: GuardLock, token: int) -> Standing:
         """The position as it is now that the lock is held."""
         # A and B both want to close; A does, and its bot opens the same id again before B gets the lock. B was asked to
         # close the position that it saw, not the new one. (test_a_reopened_position_is_left_alone)
@@ -184,7 +182,7 @@ class Admission:
         key = CloseKey(seen.position.id, seen.generation)
         return await self.means.ports.ledger(self.means.ledger.standing, key)
 
-    async def _acquire(self, seen: TrackedPosition, lock: PositionLock, timeout: float | None) -> int:
+    async def _acquire(self, seen: TrackedPosition, lock: GuardLock, timeout: float | None) -> int:
         """As the lock does it, but a holder that closes the position is told from any other."""
         try:
             return await self.means.ports.acquire(lock, timeout)
@@ -215,11 +213,11 @@ class Admission:
 
     async def _lock(
         self, seen: TrackedPosition, purpose: str, intent: Intent, reconsider: Reconsider | None = None
-    ) -> PositionLock:
+    ) -> GuardLock:
         """A lock whose tokens are higher than any that the ledger has seen, even if the lock directory was wiped."""
         position_id, ledger = seen.position.id, self.means.ledger
         floor = await self.means.ports.ledger(ledger.highest_token, position_id) + 1
-        return _GuardLock(
+        return GuardLock(
             position_id,
             self.directory,
             self.means.lease,
@@ -244,7 +242,7 @@ def _expect_alive(tracked: TrackedPosition) -> None:
         raise PositionNotFound(tracked.position.id, "it was forgotten")
 
 
-class _GuardLock(PositionLock):
+class GuardLock(PositionLock):
     """A guard's lock: its token is no lower than *floor*, and its record says what the guard holds it for.
 
     *reconsider* raises if the lock is not wanted any more; it is told who holds it.
@@ -269,6 +267,10 @@ class _GuardLock(PositionLock):
         self._floor = floor
         self._news = reconsider
 
+    def release_with_news(self, *, is_over: bool) -> None:
+        """Release it; after a close, and if the position *is_over* with, all who wait learn that at once."""
+        self._release(wake_all=is_over or self._request.intent == "close")
+
     def _token_floor(self) -> int:
         return self._floor
 
@@ -281,12 +283,12 @@ class _GuardLock(PositionLock):
             await self._news(holder)
 
 
-def release(lock: PositionLock) -> None:
-    """Give *lock* back if it is held."""
+def release(lock: GuardLock, *, is_over: bool = False) -> None:
+    """Give *lock* back if it is held; the position *is_over* with, or it was held to close it."""
     if lock.token is None:
         return
     try:
-        lock.release()
+        lock.release_with_news(is_over=is_over)
     except LockError as failed:
         # The outcome stands, error or not: everything before this went through the fence.
         _log.warning("%s", failed, extra={"position": lock.position_id, "pid": os.getpid()})

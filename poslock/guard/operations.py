@@ -157,15 +157,17 @@ class Operations:
     ) -> ModifiedPosition | ClosedPosition:
         wanted = Wanted.of(stop_loss, take_profit, reduce_by, or_close=or_close)
         admitted = await self._admission.to_change(await self.position(position_id), "modify")
+        closes = False
         try:
             session = admitted.session()
             made = await Changes(session).run(wanted)
             if isinstance(made, ModifiedPosition):
                 return made
+            closes = True
             # Under the same lock: nobody sets a stop in between, and whoever waits is told once it is closing.
             closed = await Close(session, reason=_as_log_text(made.why)).run()
         finally:
-            admitted.release()
+            admitted.release(is_over=closes)
         log_closed(closed)
         return closed
 
@@ -228,7 +230,7 @@ class Operations:
         try:
             await Settling(admitted.session()).forget(why)
         finally:
-            admitted.release()
+            admitted.release(is_over=True)
         return await self._admission.position(position_id, seen.generation)
 
     async def begin_closing(self, position_id: str, reason: str) -> OpenClose:

@@ -25,20 +25,27 @@ if TYPE_CHECKING:
 
     from poslock.errors import Holder
     from poslock.lock.files.directory import LockDirectory
+    from poslock.lock.files.pipes import Wake
     from poslock.lock.transitions import Transitions
 
 _SHORTEST_PAUSE = 0.0001
-_BUSY_PAUSE = 0.001
+_BUSY_PAUSE, _LONGEST_BUSY_PAUSE = 0.001, 0.008
 _LONGEST_PAUSE = 1.0
+_LONGEST_POLL = 0.05
 _BUSY_PATIENCE = 0.25
+_FRESH_NS = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """Wait so many seconds at the most, less if something happens to one of these files."""
+    """Wait so many seconds at the most, less if *wake* is rung or the process behind one of these presences ends.
+
+    Without a *wake* nobody tells when something changes.
+    """
 
     seconds: float
-    watched: frozenset[str]
+    wake: Wake | None = None
+    watched: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +69,8 @@ class Contender:
         self._seen: tuple[Sight, int] | None = None
         self._busy_since_ns: int | None = None
         self._perhaps: Grant | None = None
+        self._wake: Wake | None = None
+        self._poll = _BUSY_PAUSE
 
     def contend(
         self, request: Request, limit: float | None, began_ns: int, first: Denied | None = None
@@ -74,7 +83,6 @@ class Contender:
             LockTimeout: it was not granted in time.
         """
         place: Waiting | None = None
-        judged: Judged | None = None
         known: tuple[str, int] | None = None
         told = False
         self._began_ns = began_ns
@@ -82,23 +90,31 @@ class Contender:
         try:
             while isinstance(outcome, Denied):
                 left = self._left(outcome, limit)
-                if judged is not None and not outcome.busy and not told:
-                    told = True
-                    self._tell_waiting(outcome)
-                if judged is not None or outcome.busy:
-                    yield Pause(min(self._pause(judged, outcome, place), left), self._watched(judged))
-                place = self._renewed(place, request)
+                if outcome.busy or outcome.judged is None:
+                    yield Pause(min(self._busy_pause(), left))
+                elif place is not None:
+                    if not told:
+                        told = True
+                        self._tell_waiting(outcome)
+                    yield self._pause(outcome.judged, left)
+                if place is None:
+                    place = self._transitions.place(request)
+                    self._wake = self._transitions.wake(place)  # rung as soon as the place is taken
+                place = self._renewed(place)
                 judged = self._look(request, place)
                 if (hands := _hands(judged)) != known:
                     known = hands
                     yield Handover(judged.holder)
-                    judged = self._look(request, place)  # the answer took its time
+                    judged = self._fresh(judged, request)
                 outcome = self._try(request, judged, place)
         finally:
             if not isinstance(outcome, Grant):
                 self._give_up(place)
                 if told:
                     self._tell("no longer waits for position %s")
+            if self._wake is not None:
+                self._wake.close()
+                self._wake = None
         return outcome
 
     def _left(self, denied: Denied, limit: float | None) -> float:
@@ -115,10 +131,8 @@ class Contender:
             raise LockTimeout(position_id, path, denied.holder, waited=waited, why=denied.why)
         return max(_BUSY_PAUSE, limit - waited)
 
-    def _renewed(self, place: Waiting | None, request: Request) -> Waiting:
-        """The same place, renewed when half of its lease is gone; a new one the first time."""
-        if place is None:
-            return self._transitions.place(request)
+    def _renewed(self, place: Waiting) -> Waiting:
+        """The same place, renewed when half of its lease is gone."""
         now_ns = self._system.monotonic_ns()
         return replace(place, renewed_ns=now_ns) if _is_old(place, now_ns) else place
 
@@ -130,6 +144,11 @@ class Contender:
             self._seen = (Sight(content), now_ns)
         return self._transitions.judge(Sight(content, now_ns - self._seen[1]), request, place)
 
+    def _fresh(self, judged: Judged, request: Request) -> Judged:
+        """The same if hardly any time has passed since, else another look."""
+        age_ns = self._system.monotonic_ns() - judged.moment.now_ns
+        return judged if age_ns <= _FRESH_NS else self._look(request, judged.place)
+
     def _try(self, request: Request, judged: Judged, place: Waiting | None) -> Grant | Denied:
         if self._perhaps is not None:
             outcome = self._adopted(self._perhaps)
@@ -137,7 +156,7 @@ class Contender:
             return outcome
         # Looking costs no OS lock, so a crowd of waiters does not get into the holder's way.
         if not (judged.admits or judged.needs_breaking or _must_queue(judged, place)):
-            return Denied(judged.why, judged.holder)
+            return Denied(judged)
         return self._acquire(request, judged.sight, place)
 
     def _acquire(self, request: Request, sight: Sight, place: Waiting | None) -> Grant | Denied:
@@ -158,7 +177,7 @@ class Contender:
             self._perhaps = None
         if adopted is False:
             self._transitions.written = None
-        return grant if adopted else Denied("the lock file is being replaced", None, busy=True)
+        return grant if adopted else Denied(None, "the lock file is being replaced")
 
     def _replace_if_busy(self, outcome: Grant | Denied) -> None:
         if isinstance(outcome, Grant) or not outcome.busy:
@@ -172,33 +191,34 @@ class Contender:
             with suppress(LockFileError):  # who cannot replace it can still wait
                 self._transitions.unblock()
 
-    def _pause(self, judged: Judged | None, denied: Denied, place: Waiting | None) -> float:
-        """Seconds until something may change without anybody writing it down."""
-        if denied.busy or judged is None:
-            return self._busy_pause()
-        record = judged.sight.content
+    def _pause(self, judged: Judged, left: float) -> Pause:
+        """Until something may change, be it that nobody writes it down."""
+        record, place, now_ns = judged.sight.content, judged.place, judged.moment.now_ns
         ends = [_LONGEST_PAUSE * 1e9]
         if isinstance(record, Record):
-            ends += [ends_ns(holder) - judged.now_ns for holder in judged.verdict.living]
+            if judged.is_near:
+                ends += [ends_ns(holder) - now_ns for holder in judged.verdict.living]
             if record.state != "held":
-                ends.append(record.freed_ns + GRACE_NS - judged.now_ns)
+                ends.append(record.freed_ns + GRACE_NS - now_ns)
         if place is not None:
-            ends.append(place.renewed_ns + place.lease_ns // 2 - judged.now_ns)
-        return max(_BUSY_PAUSE, min(ends) / 1e9)
+            ends.append(place.renewed_ns + place.lease_ns // 2 - now_ns)
+        seconds = min(max(_BUSY_PAUSE, min(ends) / 1e9), left)
+        wake = self._wake if place in judged.waiting else None
+        if wake is None:  # nobody rings for one who waits outside
+            seconds = min(seconds, self._poll)
+            self._poll = min(2 * self._poll, _LONGEST_POLL)
+        return Pause(seconds, wake, judged.watched - {"" if place is None else place.presence})
 
     def _busy_pause(self) -> float:
-        """As long again as the file has been busy: a transition is mostly over when somebody notices it."""
+        """About as long again as the file has been busy: a transition is mostly over when somebody notices it.
+
+        Of many who found it busy at the same moment not all must come back at the same moment.
+        """
         if self._busy_since_ns is None:
             return _BUSY_PAUSE
         busy_ns = self._system.monotonic_ns() - self._busy_since_ns
-        return min(_BUSY_PAUSE, max(_SHORTEST_PAUSE, busy_ns / 1e9))
-
-    def _watched(self, judged: Judged | None) -> frozenset[str]:
-        """The lock file, and the presence of everybody whose death would let us in."""
-        names: set[str] = set()
-        if judged is not None:
-            names |= {holder.presence for holder in judged.verdict.living} | {each.presence for each in judged.ahead}
-        return frozenset((self._transitions.file.path, *map(self._directory.presence.slot_path, names)))
+        pause = min(_LONGEST_BUSY_PAUSE, max(_SHORTEST_PAUSE, busy_ns / 1e9))
+        return pause * (0.5 + self._system.random())
 
     def _tell_waiting(self, denied: Denied) -> None:
         if denied.holder is None:
@@ -236,7 +256,7 @@ def _must_queue(judged: Judged, place: Waiting | None) -> bool:
     if place is None or not isinstance(record, Record):
         return False
     if place in judged.waiting:
-        return _is_old(judged.waiting[judged.waiting.index(place)], judged.now_ns)
+        return _is_old(judged.waiting[judged.waiting.index(place)], judged.moment.now_ns)
     return len(judged.waiting) < MAX_WAITING
 
 

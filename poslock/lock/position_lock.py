@@ -103,7 +103,7 @@ class PositionLock:
             self._begin(attempt)
             outcome = self._attempt(limit)
             if not isinstance(outcome, Grant):
-                outcome = wait_in_thread(outcome, self._directory.system, self._reconsider)
+                outcome = wait_in_thread(outcome, self._directory, self._reconsider)
             self._granted(outcome)
             del self._acquiring[attempt]
             return outcome.holder.token  # noqa: TRY300  # in an else nothing would be given back
@@ -112,18 +112,24 @@ class PositionLock:
             raise
 
     async def acquire_async(self, timeout: float | EllipsisType | None = ...) -> int:  # noqa: ASYNC109  # as acquire
-        """As `acquire`, without blocking the loop. Cancelled, it leaves nothing held.
+        """As `acquire`, without blocking the loop, which is one of asyncio. Cancelled, it leaves nothing held.
+
+        The task that awaits it is the one that has the position. On Python 3.11 that is a task of its own in
+        `asyncio.wait_for`: there, a second acquire of the same position by the task outside waits instead of raising
+        `LockAlreadyHeld`. Give the time-out here instead.
 
         Raises:
             LockTimeout, LockAlreadyHeld, LockFileError: as `acquire`.
+            RuntimeError: another library runs the task (trio); nothing was done.
         """
+        _expect_asyncio()
         limit = self._timeout if timeout is ... else checked_timeout(timeout)
         before, attempt = self._grant, _Attempt(sys._getframe())  # noqa: SLF001  # as documented
         try:
             self._begin(attempt)
             outcome = self._attempt(limit)
             if not isinstance(outcome, Grant):
-                outcome = await wait_in_task(outcome, self._directory.system, self._reconsider_async)
+                outcome = await wait_in_task(outcome, self._directory, self._reconsider_async)
             self._granted(outcome)
             del self._acquiring[attempt]
             return outcome.holder.token  # noqa: TRY300  # in an else nothing would be given back
@@ -164,10 +170,14 @@ class PositionLock:
             LockLost: it was not held, or somebody took it over: what was done under it may not have been exclusive.
             LockFileError: the file could not be written; the lock is held until it is, or until its lease runs out.
         """
+        self._release(wake_all=False)
+
+    def _release(self, *, wake_all: bool) -> None:
+        """As `release`; *wake_all* who wait, each to reconsider, and not only the next ones."""
         grant = self._held_grant()
         try:
             self._stop_keeping()
-            self._transitions.release(grant)
+            self._transitions.release(grant, wake_all=wake_all)
             self._forget()
             self._tell(logging.DEBUG, "released position %s", grant)
         except LockLost as lost:
@@ -482,6 +492,17 @@ def checked_purpose(purpose: object) -> str:
     if not isinstance(purpose, str) or len(purpose) > MAX_PURPOSE:
         raise ValueError(f"purpose must be text of at most {MAX_PURPOSE} characters, not {shown(purpose)}")
     return purpose
+
+
+def _expect_asyncio() -> None:
+    """Raise if the running task is none of asyncio: it could not be told when to go on."""
+    asyncio = sys.modules.get("asyncio")
+    if asyncio is None or asyncio._get_running_loop() is None:  # documented for libraries  # noqa: SLF001
+        library = "trio" if "trio" in sys.modules else "this library"
+        raise RuntimeError(
+            f"acquire_async needs an event loop of asyncio; under {library} acquire in a thread, as with"
+            " trio.to_thread.run_sync(lock.acquire), or use `with lock:` there"
+        )
 
 
 def _is_number(value: object) -> TypeGuard[float]:

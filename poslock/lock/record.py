@@ -21,7 +21,8 @@ from poslock.errors import Holder, Intent, InvalidPositionId, shown
 # host name together stay below one page.
 RECORD_SIZE = 4096
 MAX_SIZE = 64 * RECORD_SIZE
-MAX_WAITING = 16
+# As many as fit into half of the largest record, so that there is room for holders; more wait outside.
+MAX_WAITING = MAX_SIZE // 2 // 160
 MAX_LENGTH = 128  # of an id
 
 _HEAD = b'{"format":1,"crc":"%08x",'
@@ -55,6 +56,7 @@ _HOLDER_TYPES = {
 _INTENTS = frozenset(get_args(Intent))
 _WAITING_TYPES = {"presence": str, "ticket": int, "shared": bool, "renewed_ns": int, "lease_ns": int}
 _text = json.encoder.encode_basestring_ascii
+_read = json.JSONDecoder().decode
 
 
 def check_position_id(position_id: object) -> str:
@@ -211,7 +213,7 @@ def decode(data: bytes, position_id: str | None = None) -> Content:
     if line[:_HEAD_LENGTH] != _HEAD % crc32(body):
         return Unreadable("checksum does not match, or not a poslock record of format 1", data)
     try:
-        record = _from_json(json.loads("{" + body.decode()))
+        record = _from_json(_read("{" + body.decode("ascii")))
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         return Unreadable(f"not a valid record: {error}", data)
     if position_id is not None and record.position_id != position_id:
@@ -223,7 +225,7 @@ def _from_json(raw: object) -> Record:
     # The checksum only guards against accidents; a hand-made record still must not become a traceback later.
     row = _typed(raw, _RECORD_TYPES)
     row["holders"] = tuple(map(_holder, row["holders"]))
-    row["waiting"] = tuple(Waiting(**_process(each, _WAITING_TYPES)) for each in row["waiting"])
+    row["waiting"] = tuple(_waiting(**each) for each in row["waiting"])
     check_position_id(row["position_id"])
     if row["state"] not in {"free", "held", "broken"} or row["mode"] not in {"exclusive", "shared"}:
         raise ValueError(f"unknown state {shown(row['state'])} or mode {shown(row['mode'])}")
@@ -239,6 +241,12 @@ def _holder(raw: object) -> Holder:
     if row["intent"] not in _INTENTS:
         raise ValueError(f"unknown intent {shown(row['intent'])}")
     return Holder(**row)
+
+
+@lru_cache(maxsize=1024, typed=True)
+def _waiting(**row: Any) -> Waiting:
+    # A crowd reads the same places again and again.
+    return Waiting(**_process(row, _WAITING_TYPES))
 
 
 def _process(raw: object, types: dict[str, type]) -> dict[str, Any]:

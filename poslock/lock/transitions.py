@@ -18,11 +18,12 @@ mine (any more).
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
 
 from poslock.errors import Holder, Intent, LockFileError, LockLost, LockStillHeld
 from poslock.lock.files.lock_file import SYSTEM_REFUSES, Busy, LockFile, Replaced
+from poslock.lock.files.pipes import Wake, ring
 from poslock.lock.files.replacing import BUSY_NS, replace_busy, withdraw_abandoned
 from poslock.lock.record import (
     LAST_TOKEN,
@@ -38,13 +39,14 @@ from poslock.lock.record import (
     is_at_rest,
     is_of,
 )
-from poslock.lock.verdict import Judged, Liveness, Moment, Sight, ahead, is_foreign, still_waiting, verdict, waits
+from poslock.lock.verdict import Asked, Judged, Moment, Sight, behind, still_waiting, wake_next
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from poslock.lock.files.directory import LockDirectory
     from poslock.lock.files.lock_file import OpenFile
+    from poslock.lock.verdict import Liveness
 
 T = TypeVar("T")
 
@@ -68,16 +70,25 @@ class Request(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Denied:
-    """Why an acquire got nothing, and who has it, where known.
+    """An acquire got nothing, by what was *judged*; ``busy`` says why nobody could even look.
 
-    ``busy``: nobody could even look. ``perhaps``: a grant that was written while the file was being replaced; `adopts`
-    tells, once it was, whether the copy has it.
+    ``perhaps``: a grant that was written while the file was being replaced; `adopts` tells, once it was, whether the
+    copy has it.
     """
 
-    why: str
-    holder: Holder | None
-    busy: bool = False
+    judged: Judged | None
+    busy: str = ""
     perhaps: Grant | None = None
+
+    @property
+    def why(self) -> str:
+        """Why, for people."""
+        return self.busy or (self.judged.why if self.judged else "")
+
+    @property
+    def holder(self) -> Holder | None:
+        """Who has it, where known."""
+        return self.judged.holder if self.judged else None
 
 
 class Transitions:
@@ -102,6 +113,13 @@ class Transitions:
         """What *sight* means to one who makes this *request* from this *place*."""
         return judge(self._directory, sight, patience_ns=request.lease_ns, place=place, shared=request.shared)
 
+    def wake(self, place: Waiting) -> Wake | None:
+        """What wakes the one at *place*, to be made before it takes it; None if there is nothing of the kind."""
+        try:
+            return Wake(self._system, self._path_of(place), place.ticket, self._directory.group)
+        except OSError:
+            return None
+
     def acquire(self, request: Request, sight: Sight, place: Waiting | None) -> Grant | Denied:
         """Grant the lock to this process if it is free or stale and nobody came first; else take *place*, if given.
 
@@ -109,11 +127,13 @@ class Transitions:
         """
         presence = self._presence()  # before the OS lock is taken: making the file takes its time
         self.written = None
+        woken: tuple[Waiting, ...] = ()
 
         def acquired(file: OpenFile) -> Grant | Denied:
             # A and B both saw a dead holder; A took the lock meanwhile. What B saw before it had the OS lock proves
             # nothing: without this second read B would write over A's grant.
             # (test_a_contender_that_saw_a_stale_record_reads_again_under_the_lock)
+            nonlocal woken
             content = file.read()
             broken: Holder | None = None
             living: tuple[Holder, ...] = ()
@@ -122,10 +142,14 @@ class Transitions:
                 seen = Sight(content, sight.unchanged_ns if sight.is_same(content) else 0)
                 judged = self.judge(seen, request, place)
                 if not judged.admits:
-                    _take_place(file, judged, place)
-                    return Denied(judged.why, judged.holder)
+                    if (record := _with_place(judged)) is not None:
+                        file.write(record)
+                        if judged.needs_breaking:
+                            woken = tuple(each for each in record.waiting if each != place)
+                        judged = replace(judged, sight=seen._replace(content=record))
+                    return Denied(judged)
                 broken = seen.holder if judged.verdict.state == "stale" else None
-                living, waiting = judged.verdict.living, still_waiting(judged, place)
+                living, waiting = judged.verdict.living, still_waiting(judged)
             record = self._granted(content, request, presence, living, waiting)
             self.written = grant = Grant(record.holders[-1], broken)
             file.write(record)
@@ -138,13 +162,16 @@ class Transitions:
             raise
         except FileNotFoundError:
             self._directory.prepare(again=True)
-            return Denied("the lock directory was removed", None, busy=True)
+            return Denied(None, "the lock directory was removed")
         except Replaced:
             self._unblock()
-            return Denied("the lock file was replaced", None, busy=True, perhaps=self.written)
+            return Denied(None, "the lock file was replaced", perhaps=self.written)
         except Busy:
             self._unblock()
-            return Denied("a transition is under way", self.judge(sight, request, place).holder, busy=True)
+            return Denied(self.judge(sight, request, place), "a transition is under way")
+        finally:
+            # What was written may not count, then somebody wakes for nothing.
+            self._wake_next(woken)
 
     def adopts(self, grant: Grant) -> bool | None:
         """Whether a grant made it into the copy of a file that was replaced; None while that is not decided."""
@@ -159,22 +186,28 @@ class Transitions:
     def leave(self, place: Waiting) -> None:
         """Give up *place* in the queue, if other transitions let us soon; else its lease runs out."""
 
-        def left(file: OpenFile) -> None:
+        def left(file: OpenFile) -> Record | None:
             content = file.read()
-            if isinstance(content, Record) and place in content.waiting:
-                file.write(content._replace(waiting=tuple(each for each in content.waiting if each != place)))
+            if not isinstance(content, Record) or place not in content.waiting:
+                return None
+            file.write(content._replace(waiting=tuple(each for each in content.waiting if each != place)))
+            return content
 
         # When a close is booked, all who waited for it leave at the same time. A place of somebody who lives and does
         # not come would hold up the next ones. (test_who_gives_up_waiting_holds_nobody_up)
         until_ns = self._system.monotonic_ns() + _LEAVING_NS
+        before: Record | None = None
         with suppress(FileNotFoundError):
             while True:
                 try:
-                    return self.file.change(left)
+                    before = self.file.change(left)
+                    break
                 except Busy:
                     if self._system.monotonic_ns() >= until_ns:
-                        return None
-                self._system.sleep(_PAUSE)
+                        return
+                self._system.sleep(self._pause())
+            if before is not None:
+                self._close_up(before, place)
 
     def check(self, grant: Grant) -> None:
         """Return only if *grant* owns the lock at this moment.
@@ -214,16 +247,17 @@ class Transitions:
 
         return self._own(renewed)
 
-    def release(self, grant: Grant) -> None:
-        """Give up this grant, lease run out or not.
+    def release(self, grant: Grant, *, wake_all: bool = False) -> None:
+        """Give up this grant, lease run out or not; *wake_all* who wait, if none may want it any more.
 
         Raises:
             LockLost: somebody took it over, so what was done under it may not have been exclusive.
         """
         written = False
+        waiting: tuple[Waiting, ...] = ()
 
         def released(file: OpenFile) -> None:
-            nonlocal written
+            nonlocal written, waiting
             if written and not carries(file.read(), grant):
                 return  # the file was replaced by a copy that has it already
             record = self._mine(file, grant)
@@ -233,9 +267,15 @@ class Transitions:
             if others:
                 file.write(record._replace(holders=others))
             else:
+                waiting = record.waiting
                 file.write(record._replace(state="free", freed_ns=self._system.monotonic_ns()))
 
         self._own(released)
+        if wake_all:
+            for each in waiting:
+                self._ring(each)
+        else:
+            self._wake_next(waiting)
 
     def clear(self, *, force: bool) -> str:
         """Free a stale lock by the operator's word, and a live one with *force*; says what was done.
@@ -245,9 +285,10 @@ class Transitions:
             LockLost: the lock file was removed meanwhile.
         """
         done, written = "", 0
+        waiting: tuple[Waiting, ...] = ()
 
         def cleared(file: OpenFile) -> str:
-            nonlocal done, written
+            nonlocal done, written, waiting
             # No patience: the operator has looked, and a holder behind an unreadable record cannot pass check().
             judged = judge(self._directory, Sight(file.read()), patience_ns=0)
             content = judged.sight.content
@@ -260,14 +301,16 @@ class Transitions:
             holders = content.holders if isinstance(content, Record) else ()
             # A new token, so that the cleared holders' check() fails though their leases may not have run out.
             token, clock = self._next_token(content, 0, self._system.wall_ns()), self._system.clock_name
-            record = Record(self.position_id, "free", "exclusive", token, clock, judged.now_ns, holders, judged.waiting)
-            file.write(record)
+            now_ns, waiting = judged.moment.now_ns, judged.waiting
+            file.write(Record(self.position_id, "free", "exclusive", token, clock, now_ns, holders, waiting))
             who = ", ".join(map(str, holders))
             written = token
             done = f"cleared, was held by {who}" if who else "cleared, its record was unreadable"
             return done
 
-        return "was free" if self.file.peek() is None else self._own(cleared)
+        said = "was free" if self.file.peek() is None else self._own(cleared)
+        self._wake_next(waiting)
+        return said
 
     def unblock(self) -> None:
         """Replace a file that was busy for too long. Does nothing if it is not busy any more."""
@@ -275,6 +318,23 @@ class Transitions:
             replace_busy(self._directory, self.file)
         except OSError as error:
             raise self.file.failed(error) from error
+
+    def _close_up(self, before: Record, place: Waiting) -> None:
+        """Wake those to whom it matters that *place* was given up."""
+        for each in behind(before.waiting, place):
+            self._ring(each)
+        if before.state != "held":
+            self._wake_next(tuple(each for each in before.waiting if each != place))
+
+    def _wake_next(self, waiting: tuple[Waiting, ...]) -> None:
+        if waiting:
+            wake_next(waiting, self._ring)
+
+    def _ring(self, place: Waiting) -> bool:
+        return ring(self._system, self._path_of(place), place.ticket)
+
+    def _path_of(self, place: Waiting) -> str:
+        return self._directory.presence.path(place.presence)
 
     def _granted(
         self,
@@ -333,7 +393,11 @@ class Transitions:
                 raise LockFileError(self.position_id, self.file.path, why, _RESUME)
             if busy_ns >= BUSY_NS:
                 self.unblock()
-            self._system.sleep(_PAUSE)
+            self._system.sleep(self._pause())
+
+    def _pause(self) -> float:
+        # Of many who found it busy at the same moment not all must come back at the same moment.
+        return _PAUSE * (0.5 + self._system.random())
 
     def _unblock(self) -> None:
         """Remove what a process left behind that died while it replaced the file."""
@@ -379,19 +443,23 @@ class Transitions:
         return LockLost(self.position_id, self.file.path, why, holder)
 
 
-def _take_place(file: OpenFile, judged: Judged, place: Waiting | None) -> None:
-    """Take *place*, if it is not taken; and if the lock is stale but others came first, free it for them."""
-    content = judged.sight.content
+def _with_place(judged: Judged) -> Record | None:
+    """The record with the place of one who is not admitted, and free for those who came first if all holders are gone.
+
+    None if there is nothing to be written.
+    """
+    content, place, waiting = judged.sight.content, judged.place, judged.waiting
     if not isinstance(content, Record):
-        return
-    renews = place is not None and place in judged.waiting
-    joins = place is not None and not renews and len(judged.waiting) < MAX_WAITING
-    waiting = tuple(each if place is None or each != place else place for each in judged.waiting)
-    record = content._replace(waiting=waiting if place is None or not joins else (*waiting, place))
+        return None
+    renews = place in waiting
+    if renews:
+        waiting = tuple(place if each == place else each for each in waiting)
+    elif place is not None and len(waiting) < MAX_WAITING:
+        waiting = (*waiting, place)
+    record = content._replace(waiting=waiting)
     if judged.needs_breaking:
-        record = record._replace(state="broken", freed_ns=judged.now_ns)
-    if renews or record != content:
-        file.write(record)
+        record = record._replace(state="broken", freed_ns=judged.moment.now_ns)
+    return record if renews or record != content else None
 
 
 def judge(  # noqa: PLR0913  # options with defaults
@@ -409,20 +477,11 @@ def judge(  # noqa: PLR0913  # options with defaults
     """
     # The clock is read before the presence: a holder that was silent for a lease at that time stays stale.
     now_ns = directory.system.monotonic_ns()
-    content = sight.content
-    record = content if isinstance(content, Record) else None
-    lives = {name: (liveness or directory.presence.liveness)(name) for name in _presences(record)} if record else {}
-    moment = Moment(now_ns, directory.system.clock_name, sight.unchanged_ns, patience_ns, lives)
-    first = ahead(record, place, moment, shared=shared) if record else ()
-    waiting = tuple(each for each in record.waiting if waits(each, moment)) if record else ()
-    # Nobody joins readers of another boot: their clock and ours do not go into one record.
-    joins = shared and record is not None and record.mode == "shared" and not is_foreign(record, moment)
-    return Judged(sight, verdict(content, moment), first, waiting, now_ns, shared, joins)
-
-
-def _presences(record: Record) -> set[str]:
-    """Whose life matters."""
-    named = {each.presence for each in record.waiting}
-    if record.state == "held":
-        named.update(holder.presence for holder in record.holders)
-    return named
+    moment = Moment(
+        now_ns,
+        directory.system.clock_name,
+        sight.unchanged_ns,
+        patience_ns,
+        Asked(liveness or directory.presence.liveness),
+    )
+    return Judged(sight, moment, place, shared)

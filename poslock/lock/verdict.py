@@ -5,18 +5,23 @@ Wall-clock time plays no part. A holder that cannot be judged is taken for alive
 Order: whoever waits is served in the order of arrival, except that readers pass readers. One who is dead is passed over
 at once. One who was stopped is passed over when it does not come for `GRACE_NS` after the lock became free, and at the
 latest when it has been silent for its lease.
+
+Whether a process lives is asked only where it matters: of the nearest in the way first, and of holders by those whom
+nobody else keeps from the lock.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import cached_property
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from poslock.lock.record import Content, Record, Unreadable, Waiting
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterator
 
     from poslock.errors import Holder
 
@@ -45,6 +50,28 @@ class Moment:
     unchanged_ns: int = 0
     patience_ns: int = 0
     liveness: Mapping[str, Liveness] = field(default_factory=dict)
+
+
+class Asked(Mapping[str, Liveness]):
+    """What *ask* says of each presence, asked once, when it is looked up. Those are in it that were asked for."""
+
+    def __init__(self, ask: Callable[[str], Liveness]) -> None:
+        self._ask = ask
+        self._known: dict[str, Liveness] = {}
+
+    def __getitem__(self, presence: str) -> Liveness:
+        if presence not in self._known:
+            self._known[presence] = self._ask(presence)
+        return self._known[presence]
+
+    def __contains__(self, presence: object) -> bool:
+        return presence in self._known
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._known)
+
+    def __len__(self) -> int:
+        return len(self._known)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,16 +105,41 @@ class Sight(NamedTuple):
         return mine == content
 
 
-class Judged(NamedTuple):
-    """A sight, the verdict on it, and who must be served before the one who asked."""
+@dataclass(frozen=True)
+class Judged:
+    """What a sight means to one who wants the lock, *shared* or not, and waits at *place*; None if nowhere."""
 
     sight: Sight
-    verdict: Verdict
-    ahead: tuple[Waiting, ...]
-    waiting: tuple[Waiting, ...]
-    now_ns: int
-    shared: bool
-    joins: bool
+    moment: Moment
+    place: Waiting | None = None
+    shared: bool = False
+
+    @cached_property
+    def verdict(self) -> Verdict:
+        """Of the lock."""
+        return verdict(self.sight.content, self.moment)
+
+    @cached_property
+    def ahead(self) -> tuple[Waiting, ...]:
+        """The nearest who must be served before this one, and the nearest of another process who must be before that.
+
+        All of one process stop together.
+        """
+        found: list[Waiting] = []
+        for each in ahead(self.sight.content, self.place, self.moment, shared=self.shared):
+            if not found or each.presence != found[0].presence:
+                found.append(each)
+            if len(found) > 1:
+                break
+        return tuple(found)
+
+    @property
+    def waiting(self) -> tuple[Waiting, ...]:
+        """Who waits: not one that has been silent for its lease, nor one that was found dead."""
+        content = self.sight.content
+        if not isinstance(content, Record):
+            return ()
+        return tuple(each for each in content.waiting if _is_in_time(each, self.moment) and not self._is_dead(each))
 
     @property
     def holder(self) -> Holder | None:
@@ -95,22 +147,48 @@ class Judged(NamedTuple):
         return self.verdict.living[0] if self.verdict.living else None
 
     @property
+    def is_near(self) -> bool:
+        """Whether at most one process is to be served before: all but this one may be stopped."""
+        return len(self.ahead) < 2  # noqa: PLR2004  # it, and one more
+
+    @property
+    def watched(self) -> frozenset[str]:
+        """The presences of everybody whose end this one must learn of."""
+        ahead = {each.presence for each in self.ahead[:1]}
+        return frozenset(ahead | {each.presence for each in self.verdict.living} if self.is_near else ahead)
+
+    @property
     def admits(self) -> bool:
         """Whether the one who asked may have the lock now."""
-        return not self.ahead and (self.verdict.state != "held" or self.joins)
+        return not self.ahead and (self.verdict.state != "held" or self._joins)
 
     @property
     def needs_breaking(self) -> bool:
-        """Whether all holders are gone, and nobody has written that down."""
+        """Whether all holders are gone, and nobody has written that down. It is for those who are near to do that."""
         record = self.sight.content
-        return isinstance(record, Record) and record.state == "held" and self.verdict.state == "stale"
+        is_held = isinstance(record, Record) and record.state == "held"
+        return is_held and self.is_near and self.verdict.state == "stale"
 
     @property
     def why(self) -> str:
         """Why the one who asked cannot have the lock now, for people."""
         if self.verdict.state == "held" and not (self.ahead and self.shared):
             return self.verdict.why
-        return f"{len(self.ahead)} came first"
+        content = self.sight.content
+        before = _before(content, self.place, shared=self.shared) if isinstance(content, Record) else ()
+        return f"{len(before)} came first"
+
+    @property
+    def _joins(self) -> bool:
+        # Nobody joins readers of another boot: their clock and ours do not go into one record.
+        record = self.sight.content
+        if not self.shared or not isinstance(record, Record):
+            return False
+        return record.mode == "shared" and not is_foreign(record, self.moment)
+
+    def _is_dead(self, place: Waiting) -> bool:
+        liveness = self.moment.liveness  # that nobody asked for stays so
+        return place.presence in liveness and liveness[place.presence] is Liveness.DEAD
 
 
 def verdict(content: Content, moment: Moment) -> Verdict:
@@ -131,30 +209,71 @@ def verdict(content: Content, moment: Moment) -> Verdict:
     return _of_holders(content, moment)
 
 
-def ahead(record: Record, place: Waiting | None, moment: Moment, *, shared: bool) -> tuple[Waiting, ...]:
-    """Who must be served before one who wants the lock, *shared* or not, and waits at *place*; None came just now."""
-    before = record.waiting if place not in record.waiting else record.waiting[: record.waiting.index(place)]
-    blocking = (each for each in before if not (shared and each.shared))
-    late = record.state != "held" and not 0 <= moment.now_ns - record.freed_ns < GRACE_NS
-    if late or is_foreign(record, moment):
-        return ()
-    return tuple(each for each in blocking if waits(each, moment))
+def ahead(content: Content, place: Waiting | None, moment: Moment, *, shared: bool) -> Iterator[Waiting]:
+    """Who must be served before one who wants the lock, *shared* or not, and waits at *place*; None came just now.
+
+    The nearest first: no more of them are asked for than are taken.
+    """
+    if not isinstance(content, Record) or not content.waiting or is_foreign(content, moment):
+        return
+    if content.state != "held" and not 0 <= moment.now_ns - content.freed_ns < GRACE_NS:  # they do not come
+        return
+    for each in reversed(_before(content, place, shared=shared)):
+        if _is_in_time(each, moment) and moment.liveness.get(each.presence) is not Liveness.DEAD:
+            yield each
 
 
-def waits(place: Waiting, moment: Moment) -> bool:
-    """Whether somebody still is at *place*: not dead, and not silent for its lease."""
-    alive = moment.liveness.get(place.presence) is not Liveness.DEAD
-    return alive and moment.now_ns - place.renewed_ns < place.lease_ns
-
-
-def still_waiting(judged: Judged, place: Waiting | None) -> tuple[Waiting, ...]:
-    """Who waits on when the one at *place* is admitted: those behind it, and readers whom a reader passes."""
-    waiting = judged.waiting
+def still_waiting(judged: Judged) -> tuple[Waiting, ...]:
+    """Who waits on when this one is admitted: those behind it, and readers whom a reader passes."""
+    waiting, place = judged.waiting, judged.place
     if not waiting:
         return ()
     index = waiting.index(place) if place in waiting else len(waiting)
     passed = tuple(each for each in waiting[:index] if judged.shared and each.shared)
     return passed + waiting[index + 1 :]
+
+
+def wake_next(waiting: tuple[Waiting, ...], ring: Callable[[Waiting], bool]) -> None:
+    """Ring those who may have a lock that is free, and one of another process behind them: they may be stopped.
+
+    Whoever is not there when it rings is left out.
+    """
+    first: set[str] = set()
+    are_readers = False
+    for each in waiting:
+        if not first or (are_readers and each.shared):
+            if ring(each):
+                first.add(each.presence)
+                are_readers = each.shared
+        else:
+            are_readers = False
+            if each.presence not in first and ring(each):
+                return
+
+
+def behind(waiting: tuple[Waiting, ...], place: Waiting) -> tuple[Waiting, ...]:
+    """Those for whom the one at *place* is the nearest in the way."""
+    found: list[Waiting] = []
+    for each in waiting[waiting.index(place) + 1 :]:
+        if each.shared and not place.shared:
+            found.append(each)
+        elif not each.shared:
+            return (*found, each) if not found else tuple(found)
+        else:
+            return ()
+    return tuple(found)
+
+
+def _before(record: Record, place: Waiting | None, *, shared: bool) -> tuple[Waiting, ...]:
+    """Who came before *place* and is not passed by it."""
+    waiting = record.waiting
+    before = waiting[: waiting.index(place)] if place in waiting else waiting
+    return tuple(each for each in before if not (shared and each.shared))
+
+
+def _is_in_time(place: Waiting, moment: Moment) -> bool:
+    """Whether the one at *place* has not been silent for its lease."""
+    return moment.now_ns - place.renewed_ns < place.lease_ns
 
 
 def _of_holders(record: Record, moment: Moment) -> Verdict:

@@ -1,111 +1,162 @@
-"""Waiting for a lock: drives a contender for a thread or a task, on inotify where there is one.
+"""Waiting for a lock: drives a contender for a thread or a task.
 
-A waiter watches the lock file, which is written whenever something changes, and the presence files of those who are in
-its way: when a process ends, the kernel closes the file it had open there. Nothing is missed, because a contender looks
-again after every new watch, before it waits. Where there is no inotify, or no more of it, it polls with back-off.
+Who waits is rung by whoever changes something that matters to it, and watches the life lines of the processes that are
+in its way. Nothing is missed: its wake is there before its place is in the record, and a life line is opened before it
+counts as watched. What cannot be watched is looked at again and again, with back-off.
 """
 
 from __future__ import annotations
 
-import select
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from poslock.lock.contender import Handover
+from poslock.lock.files.pipes import watched
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Generator
+    from collections.abc import Awaitable, Callable, Generator, Sequence
 
     from poslock.errors import Holder
     from poslock.lock.contender import Pause
-    from poslock.lock.files.system import System, Watcher
+    from poslock.lock.files.directory import LockDirectory
+    from poslock.lock.files.system import System
 
 T = TypeVar("T")
 
-_FIRST_POLL = 0.001
-_LONGEST_POLL = 0.05
-# The kernel reports a closed file a moment before it drops the lock on it: look again a few times.
-_SETTLING = (0.0001, 0.0002, 0.0004, 0.001, 0.002, 0.004)
+# The kernel reports a closed pipe a moment before it drops the lock on the presence. And who cannot be watched, because
+# it is of a version without life lines or because there is no descriptor left, is looked at with back-off.
+_SHORTEST_NAP, _LONGEST_NAP = 0.0001, 0.05
+_FINEST = 0.001  # poll(2) counts in milliseconds
 
 
 class Waits:
-    """How long to wait next, and whether it is worth waiting at all: common to both drivers."""
+    """What somebody who waits has open meanwhile, and how long it waits at a time."""
 
-    def __init__(self, system: System) -> None:
-        self._watcher = system.watcher()
-        self._poll = _FIRST_POLL
-        self._settling: list[float] = []
+    def __init__(self, directory: LockDirectory) -> None:
+        self._directory = directory
+        self._system = directory.system
+        self._lines: dict[str, int] = {}
+        self._naps: dict[str, float] = {}
 
-    def next(self, pause: Pause) -> tuple[float, Watcher | None]:
-        """Seconds to wait for this pause, and the watcher that may end it sooner. No seconds: look again at once."""
-        if self._watched(pause):
-            return 0.0, self._watcher
-        if self._watcher is not None and not self._settling:
-            return pause.seconds, self._watcher
-        if self._settling:
-            # Too short for poll(2), which counts in milliseconds.
-            return min(self._settling.pop(0), pause.seconds), None
-        self._poll, poll = min(2 * self._poll, _LONGEST_POLL), self._poll
-        return min(poll, pause.seconds), None
+    def next(self, pause: Pause) -> tuple[list[int], float]:
+        """Which ends of pipes to wait for, and how many seconds."""
+        for name in self._lines.keys() - pause.watched:
+            self._drop(name)
+        for name in pause.watched - self._lines.keys():
+            self._watch(name)
+        unseen = pause.watched - self._lines.keys()
+        self._naps = {name: min(2 * self._naps.get(name, _SHORTEST_NAP / 2), _LONGEST_NAP) for name in unseen}
+        descriptors = [*self._lines.values()] if pause.wake is None else [pause.wake.descriptor, *self._lines.values()]
+        return descriptors, min([pause.seconds, *self._naps.values()])
 
-    def _watched(self, pause: Pause) -> bool:
-        """Whether something is watched that was not before."""
-        if self._watcher is None:
-            return False
-        try:
-            return self._watcher.watch(pause.watched)
-        except OSError:  # no more watches for this user: poll
-            self.close()
-            self._watcher = None
-            return False
-
-    def woken(self) -> None:
-        """Something happened to a watched file."""
-        if self._watcher is not None:
-            self._watcher.drain()
-        self._settling = list(_SETTLING)
+    def woken(self, pause: Pause, hung_up: Sequence[int]) -> None:
+        """These have hung up."""
+        for name in [name for name, line in self._lines.items() if line in hung_up]:
+            self._drop(name)
+        if pause.wake is not None and pause.wake.descriptor in hung_up:
+            with suppress(OSError):
+                pause.wake.again()
 
     def close(self) -> None:
-        """Give the watcher back."""
-        if self._watcher is not None:
-            self._watcher.close()
+        """Give everything back."""
+        for name in list(self._lines):
+            self._drop(name)
+
+    def _watch(self, name: str) -> None:
+        line = watched(self._system, self._directory.presence.path(name), self._directory.group)
+        if line is not None:
+            self._lines[name] = line
+
+    def _drop(self, name: str) -> None:
+        with suppress(OSError):  # Linux has closed it all the same
+            self._system.close(self._lines.pop(name))
+
+
+class _Means(Protocol):
+    """How somebody waits."""
+
+    async def wait(self, descriptors: Sequence[int], seconds: float) -> Sequence[int]:
+        """Which of these ends of pipes have hung up, after *seconds* at the most."""
+
+    async def reconsider(self, holder: Holder | None) -> None:
+        """Raise if the lock is not wanted any more."""
+
+
+class _Thread:
+    """In the calling thread: nothing is awaited that is not there yet."""
+
+    def __init__(self, system: System, reconsider: Callable[[Holder | None], None]) -> None:
+        self._system = system
+        self._reconsider = reconsider
+
+    async def wait(self, descriptors: Sequence[int], seconds: float) -> Sequence[int]:
+        if descriptors and seconds >= _FINEST:
+            return self._system.wait(descriptors, seconds)
+        self._system.sleep(seconds)
+        return ()
+
+    async def reconsider(self, holder: Holder | None) -> None:
+        self._reconsider(holder)
+
+
+class _Task:
+    """In a task of the running loop, which goes on meanwhile."""
+
+    def __init__(self, reconsider: Callable[[Holder | None], Awaitable[None]]) -> None:
+        self._reconsider = reconsider
+
+    async def wait(self, descriptors: Sequence[int], seconds: float) -> Sequence[int]:
+        import asyncio  # noqa: PLC0415  # only who awaits pays for it
+
+        if not descriptors or seconds < _FINEST:
+            await asyncio.sleep(seconds)
+            return ()
+        loop, woken, hung_up = asyncio.get_running_loop(), asyncio.Event(), []
+
+        def heard(descriptor: int) -> None:
+            hung_up.append(descriptor)
+            woken.set()
+
+        try:
+            for each in descriptors:
+                loop.add_reader(each, heard, each)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await woken.wait()
+        finally:
+            for each in descriptors:
+                loop.remove_reader(each)
+        return hung_up
+
+    async def reconsider(self, holder: Holder | None) -> None:
+        await self._reconsider(holder)
 
 
 def wait_in_thread(
-    contention: Generator[Pause | Handover, None, T], system: System, reconsider: Callable[[Holder | None], None]
+    contention: Generator[Pause | Handover, None, T],
+    directory: LockDirectory,
+    reconsider: Callable[[Holder | None], None],
 ) -> T:
     """Drive *contention* to its end, sleeping in between. What *reconsider* raises ends it."""
-    waits: Waits | None = None
+    driven = _driven(contention, Waits(directory), _Thread(directory.system, reconsider))
     try:
-        while True:
-            try:
-                step = next(contention)
-            except StopIteration as end:
-                return end.value  # type: ignore[no-any-return]  # the generator's return type
-            if isinstance(step, Handover):
-                reconsider(step.holder)
-                continue
-            waits = waits or Waits(system)
-            seconds, watcher = waits.next(step)
-            if watcher is None:
-                system.sleep(seconds)
-            elif seconds and _readable(watcher, seconds):
-                waits.woken()
-    finally:
-        contention.close()
-        if waits is not None:
-            waits.close()
+        driven.send(None)
+    except StopIteration as end:
+        return end.value  # type: ignore[no-any-return]  # the coroutine's return type
+    driven.close()
+    raise RuntimeError("it waits for an event loop")
 
 
 async def wait_in_task(
     contention: Generator[Pause | Handover, None, T],
-    system: System,
+    directory: LockDirectory,
     reconsider: Callable[[Holder | None], Awaitable[None]],
 ) -> T:
     """As `wait_in_thread`; the loop goes on meanwhile. Cancelled, it leaves nothing behind."""
-    import asyncio  # noqa: PLC0415  # only who awaits pays for it
+    return await _driven(contention, Waits(directory), _Task(reconsider))
 
-    waits: Waits | None = None
+
+async def _driven(contention: Generator[Pause | Handover, None, T], waits: Waits, means: _Means) -> T:
     try:
         while True:
             try:
@@ -113,37 +164,9 @@ async def wait_in_task(
             except StopIteration as end:
                 return end.value  # type: ignore[no-any-return]  # the generator's return type
             if isinstance(step, Handover):
-                await reconsider(step.holder)
-                continue
-            waits = waits or Waits(system)
-            seconds, watcher = waits.next(step)
-            if watcher is None:
-                await asyncio.sleep(seconds)
-            elif seconds and await _readable_soon(watcher, seconds, asyncio.get_running_loop()):
-                waits.woken()
+                await means.reconsider(step.holder)
             else:
-                await asyncio.sleep(0)
+                waits.woken(step, await means.wait(*waits.next(step)))
     finally:
         contention.close()
-        if waits is not None:
-            waits.close()
-
-
-def _readable(watcher: Watcher, seconds: float) -> bool:
-    poller = select.poll()  # not select(): its descriptors end at 1023
-    poller.register(watcher.fileno(), select.POLLIN)
-    return bool(poller.poll(seconds * 1000))
-
-
-async def _readable_soon(watcher: Watcher, seconds: float, loop: Any) -> bool:
-    import asyncio  # noqa: PLC0415  # as above
-
-    readable = asyncio.Event()
-    loop.add_reader(watcher.fileno(), readable.set)
-    try:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await readable.wait()
-    finally:
-        loop.remove_reader(watcher.fileno())
-    return readable.is_set()
+        waits.close()

@@ -22,6 +22,7 @@ from weakref import ReferenceType, WeakValueDictionary, ref
 
 from poslock.errors import LockFileError, shown
 from poslock.lock.files.lock_file import SYSTEM_REFUSES, OpenFiles, file_fault
+from poslock.lock.files.pipes import LifeLine
 from poslock.lock.files.safety import (
     directory_fault,
     mount_fault,
@@ -323,6 +324,7 @@ class Presence:
         self._own: dict[str, Taken] = {}
         self._retired: dict[str, object] = {}  # their files were removed, and their descriptors closed by us
         self._lost: set[str] = set()  # their descriptors were closed by somebody else
+        self._life_lines: dict[str, LifeLine] = {}  # by name, as ``_own``
         self._process = self._this_process()
 
     def name(self, *, thorough: bool = True) -> str:
@@ -332,7 +334,8 @@ class Presence:
         *thorough* look finds out that the directory is another one by now.
         """
         if self._process != (process := self._this_process()):  # a forked child: what it inherited is its parent's
-            self._own, self._retired, self._lost, self._mine, self._process = {}, {}, set(), None, process
+            self._own, self._retired, self._lost, self._mine = {}, {}, set(), None
+            self._life_lines, self._process = {}, process
         mine = self._mine
         if mine is None or not self._is_seen(mine, thorough=thorough):
             if mine is not None:
@@ -342,6 +345,10 @@ class Presence:
             self._lost.update(each.name for each in self._own.values() if each.descriptor == mine.descriptor)
             self._own[mine.name] = self._mine = mine
             _presences.append(mine.descriptor)
+        if (line := self._life_lines.get(mine.name)) is None:
+            self._life_lines[mine.name] = LifeLine(self._system, self.path(mine.name), self._directory.group)
+        elif line.descriptor is None:
+            line.open()
         return mine.name
 
     def is_own(self, name: str) -> bool:
@@ -381,7 +388,6 @@ class Presence:
         try:
             if self.is_own(name) and self.proves(name):
                 return Liveness.ALIVE
-            # Read-only: closing a writable descriptor would wake everybody who waits for the process to end.
             descriptor = self._system.open(self.slot_path(name), write=False)
             try:
                 status = self._system.status(descriptor)

@@ -123,7 +123,6 @@ def _taken_over(system: System, path: str, slot: str, group: int | None) -> Take
 
 
 def _identity_if_dead(system: System, path: str, group: int | None) -> tuple[int, int] | None:
-    # Read-only: closing a writable descriptor would wake everybody who waits for the process to end.
     descriptor = system.open(path, write=False)
     try:
         status = system.status(descriptor)

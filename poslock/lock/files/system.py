@@ -9,11 +9,14 @@ forked child shares it until the child closes its copy.
 from __future__ import annotations
 
 import os
+import select
 import time
 from contextlib import suppress
-from errno import EMFILE, ENFILE
+from errno import EMFILE, ENFILE, ENOENT, ENXIO
 from fcntl import F_DUPFD_CLOEXEC, fcntl
 from functools import partial
+from math import ceil
+from stat import S_ISFIFO
 from threading import RLock
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
@@ -21,7 +24,7 @@ import portalocker
 from filelock import lock_descriptor, unlock_descriptor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
 T = TypeVar("T")
 
@@ -36,22 +39,6 @@ _LONGEST_HOST_NAME = 64
 _FIRST_TIME_NAMESPACE = "time:[4026531834]"
 _PRESENCE_HELD = portalocker.LockFlags.EXCLUSIVE | portalocker.LockFlags.NON_BLOCKING
 _PRESENCE_PROBE = portalocker.LockFlags.SHARED | portalocker.LockFlags.NON_BLOCKING
-
-
-class Watcher(Protocol):
-    """Watches files; its descriptor becomes readable when something happens to one of them."""
-
-    def watch(self, paths: frozenset[str]) -> bool:
-        """Watch these and no others; whether any of them is new."""
-
-    def fileno(self) -> int:
-        """The descriptor that becomes readable."""
-
-    def drain(self) -> None:
-        """Forget what has happened so far."""
-
-    def close(self) -> None:
-        """Give the descriptor back."""
 
 
 class System(Protocol):
@@ -131,8 +118,20 @@ class System(Protocol):
 
     def sleep(self, seconds: float, /) -> None: ...
 
-    def watcher(self) -> Watcher | None:
-        """A new watcher of files, None where there is none to be had."""
+    def make_pipe(self, path: str) -> None:
+        """Create a named pipe (mode 0600) that must not exist yet. Opening it, at either end, never waits."""
+
+    def ring(self, path: str) -> bool:
+        """Open and close the writing end of a pipe; False if it is none, or nobody has the other end open."""
+
+    def is_deserted(self, descriptor: int) -> bool:
+        """Whether nobody has the writing end of a pipe open, of which this is the other one."""
+
+    def wait(self, descriptors: Sequence[int], seconds: float) -> list[int]:
+        """Which of these ends of pipes have hung up, after *seconds* at the most: their last writer has closed."""
+
+    def random(self) -> float:
+        """A number from 0 to 1 that nobody can tell before."""
 
     def user_id(self) -> int: ...
 
@@ -277,14 +276,39 @@ class PosixSystem:
             for entry in entries:
                 yield entry.name
 
-    def watcher(self) -> Watcher | None:
-        try:
-            with self._noting:  # as for the boot id: no fork in the middle of an import
-                from poslock.lock.files.inotify import take_watcher  # noqa: PLC0415  # only who waits pays for it
+    def make_pipe(self, path: str) -> None:
+        os.mkfifo(path, 0o600)
 
-            return take_watcher()
-        except (ImportError, AttributeError, OSError):  # no inotify here, or no descriptor left for it
-            return None
+    def ring(self, path: str) -> bool:
+        with self._noting:  # in a forked child that kept it open, nobody would be woken
+            try:
+                descriptor = os.open(path, _SAFE | os.O_WRONLY)
+            except OSError as error:
+                if error.errno in {ENOENT, ENXIO}:
+                    return False
+                raise
+            try:
+                return S_ISFIFO(os.fstat(descriptor).st_mode)
+            finally:
+                os.close(descriptor)
+
+    def is_deserted(self, descriptor: int) -> bool:
+        try:
+            return not os.readv(descriptor, [bytearray(1)])  # not read(): eventlet's waits until there is something
+        except BlockingIOError:
+            return False
+
+    def wait(self, descriptors: Sequence[int], seconds: float) -> list[int]:
+        # Looked up now: gevent and eventlet put their own in its place, or take it away.
+        if (poll := getattr(select, "poll", None)) is None:
+            return list(select.select(descriptors, (), (), seconds)[0])
+        poller = poll()  # not select() where it can be had: its descriptors end at 1023
+        for descriptor in descriptors:
+            poller.register(descriptor, select.POLLIN)
+        return [descriptor for descriptor, _ in poller.poll(ceil(seconds * 1000))]
+
+    def random(self) -> float:
+        return int.from_bytes(os.urandom(2), "big") / 0xFFFF
 
     def random_name(self) -> str:
         return os.urandom(8).hex()
