@@ -176,7 +176,7 @@ def test_what_is_planted_in_place_of_a_presence_file_says_nothing_about_its_proc
     child.ask(f"lock btc-1 {lock_dir}")
     assert child.ask("acquire") == {"outcome": "ok"}
     presence, life_line = sorted(Path(lock_dir, ".presence").iterdir())
-    assert life_line.name == f"{presence.name}.life"
+    assert re.fullmatch(f"{presence.name}-[0-9a-f]+[.]life", life_line.name)
     presence.rename(Path(lock_dir, "moved"))
     victims.plant(kind, presence)
     with pytest.raises(LockTimeout):
