@@ -255,6 +255,7 @@ def _process(raw: object, types: dict[str, type]) -> dict[str, Any]:
 def _typed(raw: object, types: dict[str, type]) -> dict[str, Any]:
     if not isinstance(raw, dict) or raw.keys() != types.keys():
         raise ValueError("wrong fields")
+    value: Any
     for name, kind in types.items():
         value = raw[name]
         if type(value) is not kind:
