@@ -122,7 +122,7 @@ class Scene:
     name: str
     bots: tuple[Callable[[Actor], str], ...]
     bounds: Bounds
-    share: int = 1
+    share: float = 1
     jump: float = LEASE
     opening: tuple[tuple[int, str], ...] = ()
     stopped: int = 0
@@ -212,6 +212,7 @@ SCENES = (
         "a reader behind one that leaves",
         (partial(bot, shared=True, lease=30), leaver, _reader),
         Bounds(preemptions=0),
+        share=0.2,
         opening=_QUEUE[:-1],
         stopped=1,
         prompt=0.3,

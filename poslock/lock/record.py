@@ -255,11 +255,10 @@ def _process(raw: object, types: dict[str, type]) -> dict[str, Any]:
 def _typed(raw: object, types: dict[str, type]) -> dict[str, Any]:
     if not isinstance(raw, dict) or raw.keys() != types.keys():
         raise ValueError("wrong fields")
-    value: Any
     for name, kind in types.items():
         value = raw[name]
         if type(value) is not kind:
             raise TypeError(f"{name} is no {kind.__name__}")
-        if (kind is int or kind is float) and not 0 <= value < _TOO_LARGE:
+        if (kind is int or kind is float) and not 0 <= raw[name] < _TOO_LARGE:
             raise ValueError(f"{name} is out of range")
     return raw
