@@ -249,10 +249,11 @@ class Transitions:
             record = self._mine(file, grant)
             written = True
             others = tuple(each for each in record.holders if not is_of(each, grant))
+            # Also if others share it still: they may be dead, and who waits watches only those whom it saw alive.
+            waiting = record.waiting
             if others:
                 file.write(record._replace(holders=others))
             else:
-                waiting = record.waiting
                 file.write(record._replace(state="free", freed_ns=self._system.monotonic_ns()))
 
         self._own(released)
