@@ -138,6 +138,8 @@ class Scene:
         patience_ns = int((LEASE + 1.5) * SECOND)  # half a second for naps that take longer than they should
         # What a dead writer left half done is only known to be that after a lease.
         prompt_ns = patience_ns if self.bounds.torn else int(self.prompt * SECOND)
+        if not self.bounds.torn and (self.bounds.jumps or any(not pid for pid, _ in self.opening)):
+            prompt_ns = SECOND  # who was silent for a lease in its place has lost it, and finds that out by itself
         jump_ns = int(self.jump * SECOND)
         world = World(
             self.bots,
@@ -181,6 +183,7 @@ SCENES = (
         share=2,
         opening=_GRANTED,
     ),
+    Scene("two readers and a writer", (_reader, _reader, bot), Bounds(crashes=1, preemptions=2), opening=_HELD),
     Scene("a writer and readers", (bot, _reader, _reader), Bounds(jumps=1, preemptions=2), opening=_GRANTED),
     Scene("different leases", (bot, partial(bot, lease=_BUSY)), Bounds(jumps=1, preemptions=2), jump=_BUSY),
     Scene(

@@ -241,7 +241,7 @@ MUTANTS = (
         _TRANSITIONS,
         "            waiting = record.waiting\n",
         "            waiting = () if others else record.waiting\n",
-        ("readers and a writer",),
+        ("two readers and a writer",),
     ),
     Mutant(
         "only the first one is rung",
