@@ -150,7 +150,7 @@ class Scene:
     name: str
     bots: tuple[Callable[[Actor], str], ...]
     bounds: Bounds
-    share: int = 1
+    share: float = 1
     jump: float = LEASE
     opening: tuple[tuple[int, str], ...] = ()
     shows_slots: bool = False
@@ -167,6 +167,8 @@ class Scene:
         patience_ns = int((LEASE + 1.5) * SECOND)  # half a second for naps that take longer than they should
         # What a dead writer left half done is only known to be that after a lease.
         prompt_ns = patience_ns if self.bounds.torn else int(self.prompt * SECOND)
+        if not self.bounds.torn and (self.bounds.jumps or any(not pid for pid, _ in self.opening)):
+            prompt_ns = SECOND  # who was silent for a lease in its place has lost it, and finds that out by itself
         jump_ns = int(self.jump * SECOND)
         disk = Disk(shows_slots=self.shows_slots)
         private = is_private_but_slots if self.shows_slots else is_private
@@ -224,6 +226,7 @@ SCENES = (
         share=2,
         opening=_GRANTED,
     ),
+    Scene("two readers and a writer", (_reader, _reader, bot), Bounds(crashes=1, preemptions=2), opening=_HELD),
     Scene("a writer and readers", (bot, _reader, _reader), Bounds(jumps=1, preemptions=2), opening=_GRANTED),
     Scene("different leases", (bot, partial(bot, lease=_BUSY)), Bounds(jumps=1, preemptions=2), jump=_BUSY),
     Scene(
@@ -285,6 +288,7 @@ SCENES = (
         "a reader behind one that leaves",
         (partial(bot, shared=True, lease=30), leaver, _reader),
         Bounds(preemptions=0),
+        share=0.2,
         opening=_QUEUE[:-1],
         stopped=1,
         prompt=0.3,

@@ -306,4 +306,4 @@ def is_private(disk: Market, pid: int, call: Call) -> bool:
     """
     if call.name == "ask_ledger":
         return call.args[0] in _READS
-    return call.name not in {"ask_venue", "time_ms", "point", "sleep"}
+    return call.name not in {"ask_venue", "time_ms", "point", "sleep", "wait"}

@@ -313,9 +313,16 @@ MUTANTS = (
     Mutant(
         "rung before it is written that the lock is free",
         _TRANSITIONS,
-        "                waiting = record.waiting\n",
-        "                self._wake_next(record.waiting)\n",
+        "            waiting = record.waiting\n",
+        "            self._wake_next(record.waiting)\n",
         ("a queue",),
+    ),
+    Mutant(
+        "only the last reader's release rings",
+        _TRANSITIONS,
+        "            waiting = record.waiting\n",
+        "            waiting = () if others else record.waiting\n",
+        ("two readers and a writer",),
     ),
     Mutant(
         "only the first one is rung",

@@ -120,6 +120,7 @@ def test_a_release_wakes_the_next_one_and_the_one_behind_it(waiters: Counted, lo
     assert set(waiters.woken.values()) == {0}
     holder.release()
     waiters.until_granted("a")
+    waiters.until_woken(a=1, b=1, c=0, d=0, e=0, f=0)
     waiters.let_go("a")
     waiters.until_granted("a", "b")
     waiters.until_woken(a=1, b=2, c=1, d=0, e=0, f=0)

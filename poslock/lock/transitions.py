@@ -264,10 +264,11 @@ class Transitions:
             written = True
             alone = len(record.holders) == 1
             others = () if alone else tuple(each for each in record.holders if not is_of(each, grant))
+            # Also if others share it still: they may be dead, and who waits watches only those whom it saw alive.
+            waiting = record.waiting
             if others:
                 file.write(record._replace(holders=others))
             else:
-                waiting = record.waiting
                 file.write(record._replace(state="free", freed_ns=self._system.monotonic_ns()))
 
         self._own(released)

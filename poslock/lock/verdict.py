@@ -224,13 +224,18 @@ def ahead(content: Content, place: Waiting | None, moment: Moment, *, shared: bo
 
 
 def still_waiting(judged: Judged) -> tuple[Waiting, ...]:
-    """Who waits on when this one is admitted: those behind it, and readers whom a reader passes."""
+    """Who waits on when this one is admitted: those behind it, readers whom a reader passes, and who was not rung."""
     waiting, place = judged.waiting, judged.place
     if not waiting:
         return ()
     index = waiting.index(place) if place in waiting else len(waiting)
-    passed = tuple(each for each in waiting[:index] if judged.shared and each.shared)
-    return passed + waiting[index + 1 :]
+    rung: list[Waiting] = []
+    wake_next(waiting, lambda each: not rung.append(each))  # type: ignore[func-returns-value]  # notes them
+    record = judged.sight.content
+    is_ours = isinstance(record, Record) and not is_foreign(record, judged.moment)
+    # Who was rung and did not come loses its place; who sleeps behind two of those was not even rung.
+    passed = (each for each in waiting[:index] if (judged.shared and each.shared) or (is_ours and each not in rung))
+    return (*passed, *waiting[index + 1 :])
 
 
 def wake_next(waiting: tuple[Waiting, ...], ring: Callable[[Waiting], bool]) -> None:
