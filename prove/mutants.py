@@ -346,6 +346,13 @@ MUTANTS = (
         ("a reader behind one that leaves",),
     ),
     Mutant(
+        "an old list of trades explains what is held",
+        _TRACKING,
+        "is_complete(look, entry_order_ids, contracts) and not is_old:",
+        "is_complete(look, entry_order_ids, contracts):",
+        ("the next at the same price",),
+    ),
+    Mutant(
         "the wake is made when the place is taken",
         _CONTENDER,
         "                    self._wake = self._transitions.wake(place)  # rung as soon as the place is taken\n"

@@ -244,7 +244,7 @@ def test_every_row_is_there_after_an_upgrade(old: Old) -> None:
     assert all(before[table] for table in before if table != "growth")
     ledger = Ledger(str(old.path))
     assert len(ledger.positions()) == 6
-    assert (old.version(), old.content()) == (4, before)
+    assert (old.version(), old.content()) == (5, before)
     with closing(sqlite3.connect(old.path)) as db:
         assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         assert db.execute("PRAGMA foreign_key_check").fetchall() == []
@@ -391,11 +391,25 @@ def test_a_ledger_of_version_3_keeps_every_row_and_gets_what_a_new_one_has(tmp_p
         assert {line for line in db.iterdump() if line.startswith("INSERT")} == before
         schemas = [{row[0] for row in each.execute("SELECT sql FROM sqlite_master")} for each in (db, empty)]
         assert schemas[0] == schemas[1]
-        assert [each.execute("PRAGMA user_version").fetchone() for each in (db, empty)] == [(4,), (4,)]
+        assert [each.execute("PRAGMA user_version").fetchone() for each in (db, empty)] == [(5,), (5,)]
         assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
     close = ledger.standing(CloseKey("closing", 1)).close
     assert close is not None
     assert (close.step, len(close.attempts), ledger.sent(close.attempts[0].client_order_id)) == ("sending", 1, True)
+
+
+def test_a_ledger_of_version_4_gets_the_index_that_it_lacks(tmp_path: Path) -> None:
+    """As it was before an index for what was booked on a leg came to it."""
+    old, fresh = Ledger(str(tmp_path / "ledger.db")), Ledger(str(tmp_path / "fresh.db"))
+    assert (old.positions(), fresh.positions()) == ([], [])
+    old.close_file()
+    with closing(sqlite3.connect(old.path)) as db:
+        db.executescript("DROP INDEX fills_of_a_leg; PRAGMA user_version = 4")
+    assert Ledger(old.path).booked_last("account", "BTC", "long", 0) is None
+    with closing(sqlite3.connect(old.path)) as db, closing(sqlite3.connect(fresh.path)) as empty:
+        schemas = [{row[0] for row in each.execute("SELECT sql FROM sqlite_master")} for each in (db, empty)]
+        assert schemas[0] == schemas[1]
+        assert db.execute("PRAGMA user_version").fetchone() == (5,)
 
 
 # Several at once, and one that is killed.
@@ -444,9 +458,9 @@ def test_several_that_open_an_old_ledger_at_once_upgrade_it_once(old: Old) -> No
         db.execute("ROLLBACK")
     said = [child.communicate(timeout=60)[0].split() for child in children]
     # One finds it old again when it may write; the others begin again, for they meet a writer, until it is new.
-    assert sorted(versions[-1] for *versions, _ in said) == ["2", "4", "4", "4"]
+    assert sorted(versions[-1] for *versions, _ in said) == ["2", "5", "5", "5"]
     assert [positions for *_, positions in said] == ["6"] * 4
-    assert (old.version(), old.content()) == (4, before)
+    assert (old.version(), old.content()) == (5, before)
 
 
 def said_by(child: subprocess.Popen[str]) -> str:
@@ -465,4 +479,4 @@ def test_an_upgrade_that_is_killed_leaves_the_old_ledger_whole(old: Old, number:
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert (old.version(), old.content()) == (2, before)
     assert len(Ledger(str(old.path)).positions()) == 6
-    assert (old.version(), old.content()) == (4, before)
+    assert (old.version(), old.content()) == (5, before)

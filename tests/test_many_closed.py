@@ -127,6 +127,7 @@ def asked_of(ledger: Ledger) -> None:
         "history": ("other", ACCOUNT),
         "booked_elsewhere": (key, ("t1", "t2")),
         "booked_on": (ACCOUNT, "other", "long", ("t1",)),
+        "booked_last": (ACCOUNT, "other", "long", 0),
         "sent": ("pl1",),
         "note": (key, 1, "note", ""),
         "unsettled": (key, 1, "why", ()),

@@ -125,6 +125,21 @@ def test_an_entry_whose_trade_shows_after_the_tracking_is_not_counted_twice(trad
     assert sum(fill.contracts for fill in closed.fills) == 10
 
 
+def test_trades_that_lack_what_was_booked_explain_nothing(trader: Late) -> None:
+    """The stop's exit and the same entered again do not show: the first entry alone would lead to what is held."""
+    trader.op(10)
+    trader.track(10)
+    before = {each.fill.trade_id for each in trader.behind.trades(LONG, 0)}
+    trader.op(10, "short")
+    trader.close()
+    trader.op(10)
+    trader.behind.hidden = {each.fill.trade_id for each in trader.behind.trades(LONG, 0)} - before
+    trader.track(10)
+    trader.behind.show_all()
+    closed = trader.close()
+    assert (trader.sent(), trader.held, closed.left_at_venue) == ([10], 0, 0)
+
+
 def test_an_entry_is_known_by_its_orders(trader: Late) -> None:
     """What was added before `track` looked, and after those orders, is not of the position."""
     trader.op(10)

@@ -45,6 +45,7 @@ _log = logging.getLogger("poslock.guard")
 
 _NONE = Decimal(0)
 _HOUR_MS = 3_600_000
+_MARGIN_MS = 60_000  # venues round the times of trades
 # How far back `adopt` asks for the entry, whose fees it books: what every venue tells in one question.
 _ENTRY_MS = 7 * 24 * _HOUR_MS - _HOUR_MS
 
@@ -284,7 +285,8 @@ class Tracking:
             if holding is not None:
                 booked = await self._booked_on(leg, trades) if entry_order_ids else frozenset[str]()
                 look = first_look(holding, trades, entry_order_ids, now_ms - _HOUR_MS, booked)
-                if is_complete(look, entry_order_ids, contracts):
+                is_old = not await self._shows_the_last_booking(leg, trades, now_ms - _HOUR_MS + _MARGIN_MS)
+                if is_complete(look, entry_order_ids, contracts) and not is_old:
                     return verified(look)
             is_enough = holding is not None and (not verify or self._exchange.spot)
             seen = holding, [each.fill.trade_id for each in trades]
@@ -297,6 +299,17 @@ class Tracking:
         if holding is None or look is None:
             raise PositionConflict(position_id, f"the venue holds no {leg.side} position in {leg.symbol}")
         return unverified(look)
+
+    async def _shows_the_last_booking(self, leg: Leg, trades: Sequence[Trade], since_ms: int) -> bool:
+        """Whether what was booked last on the leg is among *trades*.
+
+        If it is not, they are of before that, and may lead to as much as is held now.
+        (test_trades_that_lack_what_was_booked_explain_nothing)
+        """
+        booked = await self._ledger(
+            self._means.ledger.booked_last, self._exchange.account, leg.symbol, leg.side, since_ms
+        )
+        return booked is None or any(each.fill.trade_id == booked for each in trades)
 
     async def _booked_on(self, leg: Leg, trades: Sequence[Trade]) -> frozenset[str]:
         ids = [each.fill.trade_id for each in trades]

@@ -77,9 +77,9 @@ class Ledger:
             schema=_script("schema", "indexes"),
             upgrades={
                 **dict.fromkeys((1, 2), _script("aside", "schema", "carried", "indexes")),
-                3: _script("indexes"),
+                **dict.fromkeys((3, 4), _script("indexes")),
             },
-            version=4,
+            version=5,
             synchronous="EXTRA",
             failure=lambda why, way_out: LedgerError(path, why, way_out),
             mark=_NEWEST_EVENT,
@@ -211,6 +211,13 @@ class Ledger:
         sql = "SELECT 1 FROM fill WHERE account = ? AND symbol = ? AND side = ? AND trade_id = ?"
         with self._database.snapshot() as db:
             return frozenset(each for each in trade_ids if db.execute(sql, (account, symbol, side, each)).fetchone())
+
+    def booked_last(self, account: str, symbol: str, side: Side, since_ms: int) -> str | None:
+        """The id of the last trade booked on one side of a market, if the venue's time of it is *since_ms* or later."""
+        sql = "SELECT trade_id FROM fill WHERE account = ? AND symbol = ? AND side = ? AND at_ms >= ?"
+        with self._database.snapshot() as db:
+            found = db.execute(f"{sql} ORDER BY at_ms DESC LIMIT 1", (account, symbol, side, since_ms)).fetchone()
+            return None if found is None else str(found["trade_id"])
 
     def sent(self, client_order_id: str) -> bool:
         """Whether an order with this id was journaled here."""
