@@ -20,7 +20,7 @@ _SHARED = frozenset({
     "gpfs", "juicefs", "lifs", "lustre", "moosefs", "ncpfs", "nfs", "nfs4", "ocfs2", "orangefs", "prl_fs", "pvfs2",
     "rclone", "s3fs", "smb2", "smb3", "smbfs", "sshfs", "vboxsf", "virtiofs", "vmhgfs", "vxfs", "weka", "wekafs",
 })
-# What these programs show is on a local disk, and nobody is meant to reach it in another way. (ADR 0021)
+# What these programs show is on a local disk, and nobody is meant to reach it in another way. (ADR 0022)
 _LOCAL_PROGRAMS = frozenset({
     "cryfs", "encfs", "exfat", "exfat-fuse", "fuse-overlayfs", "fuse2fs", "gocryptfs", "mergerfs", "ntfs", "ntfs-3g",
     "securefs", "unionfs", "unionfs-fuse", "zfs-fuse",
