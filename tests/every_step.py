@@ -318,6 +318,8 @@ class Process:
             self.close(descriptor)
         self._lives = False
 
+    generation = 0
+
     def process_id(self) -> int:
         """Nobody's, once it has ended: so a lock object of its holds nothing, and releases nothing."""
         return os.getpid() if self._lives else 0

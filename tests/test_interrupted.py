@@ -19,6 +19,7 @@ import pytest
 
 from poslock import LockAlreadyHeld, LockLost, LockTimeout, PositionLock
 from poslock.lock.files.directory import LockDirectory
+from poslock.lock.files.system import SYSTEM
 from systems import Clock, descriptors_of, elsewhere
 
 if TYPE_CHECKING:
@@ -77,10 +78,7 @@ def in_a_task(lock: PositionLock) -> None:
         async with lock:
             lock.check()
 
-    try:
-        asyncio.run(work())
-    finally:
-        gc.collect()  # a task and what it has raised have each other
+    asyncio.run(work())
 
 
 def in_vain(lock: PositionLock) -> None:
@@ -97,6 +95,10 @@ def struck(work: Callable[[PositionLock], None], lock: PositionLock, strike: Str
         return True
     finally:
         sys.settrace(None)
+        # Python calls a signal handler after a call or a jump, so none comes between the end of a block and its
+        # `__exit__`, as a strike does. What that leaves locked would be locked for all threads of the tests.
+        while SYSTEM._noting._is_owned():  # type: ignore[attr-defined]  # of every RLock
+            SYSTEM._noting.release()
     return False
 
 
@@ -131,7 +133,9 @@ def test_interrupted_anywhere_it_can_be_used_again(
             break
         strikes += 1
         assert_not_locked(lock.path)
-        assert len(descriptors_of(directory.path)) <= 2 * _FOR_GOOD, strike.where
+        if len(descriptors_of(directory.path)) > 2 * _FOR_GOOD:
+            gc.collect()  # a task and what it has raised have each other
+            assert len(descriptors_of(directory.path)) <= 2 * _FOR_GOOD, strike.where
         try:
             lock.acquire()
         except LockAlreadyHeld:
