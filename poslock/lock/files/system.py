@@ -282,7 +282,7 @@ class PosixSystem:
     def ring(self, path: str) -> bool:
         with self._noting:  # in a forked child that kept it open, nobody would be woken
             try:
-                descriptor = os.open(path, _SAFE | os.O_WRONLY)
+                descriptor = _with_a_descriptor(_owned, os.open, path, _SAFE | os.O_WRONLY)
             except OSError as error:
                 if error.errno in {ENOENT, ENXIO}:
                     return False
@@ -290,7 +290,7 @@ class PosixSystem:
             try:
                 return S_ISFIFO(os.fstat(descriptor).st_mode)
             finally:
-                os.close(descriptor)
+                self.close(descriptor)
 
     def is_deserted(self, descriptor: int) -> bool:
         try:
