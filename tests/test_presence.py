@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -91,6 +92,17 @@ def test_a_file_that_uses_the_number_of_the_presence_is_not_touched(tmp_path: Pa
     assert os.waitpid(pid, 0)[1] == 0
     os.close(number)
     os.close(theirs)
+
+
+def test_presence_files_that_were_removed_leave_no_descriptor(tmp_path: Path) -> None:
+    """As when somebody empties the lock directory each night; of the last one there are two, and the lock file."""
+    directory = elsewhere(tmp_path / "locks")
+    for _ in range(3):
+        with PositionLock("btc-1", lock_dir=directory):
+            pass
+        shutil.rmtree(directory.path)
+    with PositionLock("btc-1", lock_dir=directory):
+        assert len(descriptors_of(directory.path)) == 3
 
 
 DAEMON = """

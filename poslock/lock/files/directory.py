@@ -436,6 +436,8 @@ class Presence:
         # (test_two_threads_that_find_their_presence_removed)
         if self.proves(mine.name) and self._retired.setdefault(mine.name, token := object()) is token:
             self._system.close(mine.descriptor)
+            if (line := self._life_lines.pop(mine.name, None)) is not None:
+                line.close()
 
     def _identity(self, target: str | int) -> tuple[int, int] | None:
         try:
