@@ -97,6 +97,11 @@ class Contender:
                         told = True
                         self._tell_waiting(outcome)
                     yield self._pause(outcome.judged, left)
+                if place is not None and self._directory.presence.is_lost(place.presence):
+                    # To its peers it is a place of the dead: they pass it over, and ring others.
+                    # (test_who_waits_with_a_presence_that_is_lost_queues_with_the_next_one)
+                    self._leave(place)
+                    place = None
                 if place is None:
                     place = self._transitions.place(request)
                     self._wake = self._transitions.wake(place)  # rung as soon as the place is taken
@@ -112,9 +117,7 @@ class Contender:
                 self._give_up(place)
                 if told:
                     self._tell("no longer waits for position %s")
-            if self._wake is not None:
-                self._wake.close()
-                self._wake = None
+            self._close_wake()
         return outcome
 
     def _left(self, denied: Denied, limit: float | None) -> float:
@@ -239,9 +242,19 @@ class Contender:
         with suppress(PoslockError):
             if self._perhaps is not None and self._transitions.adopts(self._perhaps):
                 self._transitions.release(self._perhaps)
-            if place is not None:
-                self._transitions.leave(place)
         self._perhaps = self._transitions.written = None
+        if place is not None:
+            self._leave(place)
+
+    def _leave(self, place: Waiting) -> None:
+        with suppress(PoslockError):
+            self._transitions.leave(place)
+        self._close_wake()
+
+    def _close_wake(self) -> None:
+        if self._wake is not None:
+            self._wake.close()
+            self._wake = None
 
 
 def _hands(judged: Judged) -> tuple[str, int] | None:

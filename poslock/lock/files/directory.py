@@ -371,6 +371,10 @@ class Presence:
         self._lost.add(name)
         return False
 
+    def is_lost(self, name: str) -> bool:
+        """Whether the presence *name* was found not to prove anything any more."""
+        return name in self._lost
+
     def path(self, name: str) -> str:
         """Where something of this name is, of a process that has this presence."""
         return f"{self._folder}/{name}"
