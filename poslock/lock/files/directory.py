@@ -429,10 +429,14 @@ class Presence:
     def _is_seen(self, mine: Taken, *, thorough: bool) -> bool:
         try:
             status = self._system.status(mine.descriptor)
+            if (status.st_dev, status.st_ino) != mine.identity or status.st_nlink != 1:
+                return False
+            if not thorough:
+                return True
+            status = self._system.stat(self.slot_path(mine.name))
         except OSError:
             return False
-        is_there = (status.st_dev, status.st_ino) == mine.identity and status.st_nlink == 1
-        return is_there and (not thorough or self._identity(self.slot_path(mine.name)) == mine.identity)
+        return (status.st_dev, status.st_ino) == mine.identity
 
     def _retire(self, mine: Taken) -> None:
         """Close *mine*, whose file was removed: peers could not see us die. Not if somebody else has closed it."""
@@ -442,13 +446,6 @@ class Presence:
             self._system.close(mine.descriptor)
             if (line := self._life_lines.pop(mine.name, None)) is not None:
                 line.close()
-
-    def _identity(self, target: str | int) -> tuple[int, int] | None:
-        try:
-            status = self._system.status(target) if isinstance(target, int) else self._system.stat(target)
-        except OSError:
-            return None
-        return (status.st_dev, status.st_ino)
 
     def _new(self) -> Taken:
         self._directory.look()
