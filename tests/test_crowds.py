@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
 import time
@@ -210,6 +211,40 @@ def test_who_was_rung_and_cannot_open_its_wake_anew_looks_now_and_then(lock_dir:
     if how == "closed and used":
         assert os.fstat(waits[0]).st_ino == os.fstat(theirs).st_ino
         os.close(waits[0])
+    os.close(theirs)
+
+
+def test_a_task_whose_wake_somebody_else_closed_waits_on(lock_dir: str, tmp_path: Path) -> None:
+    """Whatever has its number by now, be it a file that no loop can watch: it opens another one."""
+    opened: set[str] = set()
+    is_opened_again = asyncio.Event()
+
+    def open_noted(path: str, **how: Any) -> int:
+        if path in opened and path.rpartition(".")[2].isdecimal():
+            is_opened_again.set()
+        opened.add(path)
+        return SYSTEM.open(path, **how)
+
+    holder = PositionLock("btc-1", lock_dir=elsewhere(lock_dir), stale_after=600)
+    waiter = PositionLock("btc-1", lock_dir=LockDirectory(lock_dir, Amiss(open=open_noted)), timeout=_PATIENCE)
+    theirs = os.open(tmp_path / "precious", os.O_RDWR | os.O_CREAT)
+
+    async def work() -> int:
+        waiting = asyncio.create_task(waiter.acquire_async())
+        await asyncio.to_thread(until_queued, lock_dir, 1)
+        (number,) = (each for each, path in descriptors_of(lock_dir).items() if path.rpartition(".")[2].isdecimal())
+        os.dup2(theirs, number)
+        again = asyncio.create_task(is_opened_again.wait())
+        await asyncio.wait({waiting, again}, return_when=asyncio.FIRST_COMPLETED)
+        holder.release()
+        await waiting
+        return number
+
+    holder.acquire()
+    number = asyncio.run(asyncio.wait_for(work(), _PATIENCE))
+    waiter.check()
+    assert os.fstat(number).st_ino == os.fstat(theirs).st_ino
+    os.close(number)
     os.close(theirs)
 
 

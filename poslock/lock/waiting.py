@@ -124,7 +124,10 @@ class _Task:
 
         try:
             for each in descriptors:
-                loop.add_reader(each, heard, each)
+                try:
+                    loop.add_reader(each, heard, each)
+                except OSError:  # somebody else closed it, and perhaps uses its number: poll(2) says at once so, too
+                    heard(each)
             with suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
                     await woken.wait()
