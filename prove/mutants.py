@@ -645,7 +645,7 @@ MUTANTS = (
     Mutant(
         "tracked at the first look",
         _TRACKING,
-        "                if is_complete(look, entry_order_ids, contracts):",
+        "                if is_complete(look, entry_order_ids, contracts) and not is_old:",
         "                if True:",
         _NEXT,
     ),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
 import time
+from errno import EMFILE
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,10 +15,11 @@ from poslock import LockTimeout, PositionLock
 from poslock.lock.files.directory import LockDirectory
 from poslock.lock.files.system import SYSTEM
 from poslock.lock.record import MAX_WAITING, Record, Waiting
-from systems import Amiss, descriptors_of, elsewhere
+from systems import Amiss, descriptors_of, elsewhere, failing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from conftest import Children
 
@@ -177,6 +180,72 @@ def test_those_who_waited_leave_no_descriptor_and_no_pipe(waiters: Counted, lock
     assert all(each.endswith(".life") for each in left)
     links = [f"/proc/self/fd/{each}" for each in os.listdir("/proc/self/fd")]
     assert not [each for each in links if os.path.lexists(each) and "inotify" in os.readlink(each)]
+
+
+@pytest.mark.parametrize("how", ["none is left", "closed and used"])
+def test_who_was_rung_and_cannot_open_its_wake_anew_looks_now_and_then(lock_dir: str, tmp_path: Path, how: str) -> None:
+    """A pipe that has hung up once stays so: waiting for it would take all of the processor."""
+    holder = PositionLock("btc-1", lock_dir=elsewhere(lock_dir), stale_after=600)
+    holder.acquire()
+    theirs = os.open(tmp_path / "precious", os.O_RDWR | os.O_CREAT)
+    waits: list[int] = []
+    amiss = Amiss()
+
+    def wait(descriptors: Any, seconds: float) -> Any:
+        if not waits:
+            (place,) = queue(lock_dir)
+            wake = f"{lock_dir}/.presence/{place.presence}.{place.ticket}"
+            assert SYSTEM.ring(wake)
+            if how == "none is left":
+                amiss._calls["open"] = lambda path, **more: (refused if path == wake else SYSTEM.open)(path, **more)
+            else:
+                os.dup2(theirs, descriptors[0])
+        waits.append(descriptors[0])
+        return SYSTEM.wait(descriptors, seconds)
+
+    amiss._calls["wait"] = wait
+    refused = failing(OSError(EMFILE, "none left"))
+    with pytest.raises(LockTimeout):
+        PositionLock("btc-1", lock_dir=LockDirectory(lock_dir, amiss), timeout=1).acquire()
+    assert len(waits) < 40
+    if how == "closed and used":
+        assert os.fstat(waits[0]).st_ino == os.fstat(theirs).st_ino
+        os.close(waits[0])
+    os.close(theirs)
+
+
+def test_a_task_whose_wake_somebody_else_closed_waits_on(lock_dir: str, tmp_path: Path) -> None:
+    """Whatever has its number by now, be it a file that no loop can watch: it opens another one."""
+    opened: set[str] = set()
+    is_opened_again = asyncio.Event()
+
+    def open_noted(path: str, **how: Any) -> int:
+        if path in opened and path.rpartition(".")[2].isdecimal():
+            is_opened_again.set()
+        opened.add(path)
+        return SYSTEM.open(path, **how)
+
+    holder = PositionLock("btc-1", lock_dir=elsewhere(lock_dir), stale_after=600)
+    waiter = PositionLock("btc-1", lock_dir=LockDirectory(lock_dir, Amiss(open=open_noted)), timeout=_PATIENCE)
+    theirs = os.open(tmp_path / "precious", os.O_RDWR | os.O_CREAT)
+
+    async def work() -> int:
+        waiting = asyncio.create_task(waiter.acquire_async())
+        await asyncio.to_thread(until_queued, lock_dir, 1)
+        (number,) = (each for each, path in descriptors_of(lock_dir).items() if path.rpartition(".")[2].isdecimal())
+        os.dup2(theirs, number)
+        again = asyncio.create_task(is_opened_again.wait())
+        await asyncio.wait({waiting, again}, return_when=asyncio.FIRST_COMPLETED)
+        holder.release()
+        await waiting
+        return number
+
+    holder.acquire()
+    number = asyncio.run(asyncio.wait_for(work(), _PATIENCE))
+    waiter.check()
+    assert os.fstat(number).st_ino == os.fstat(theirs).st_ino
+    os.close(number)
+    os.close(theirs)
 
 
 def test_who_finds_the_queue_full_waits_outside_and_gets_its_turn(lock_dir: str) -> None:

@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from poslock import LockTimeout, PositionLock
+from poslock.lock.files.directory import LockDirectory
+from poslock.lock.files.system import SYSTEM
+from systems import Amiss
 from tracing import LockChild, LockChildren
 
 if TYPE_CHECKING:
@@ -95,6 +98,26 @@ def test_a_busy_file_is_replaced_without_a_spare_descriptor(child: LockChild, lo
     with stuck(path):
         child.ask("starve 0")
         assert child.ask("acquire 5") == {"outcome": "ok"}
+
+
+def test_who_waits_is_rung_without_a_spare_descriptor(child: LockChild, lock_dir: str) -> None:
+    """By a descriptor that was kept. Else it would sleep on, up to a second."""
+    rung: list[bool] = []
+
+    def wait(descriptors: list[int], seconds: float) -> list[int]:
+        if not rung:
+            rung.append(False)
+            assert child.ask("starve 0")["hoarded"]
+            assert child.ask("release") == {"outcome": "ok"}
+            rung.append(bool(hung_up := SYSTEM.wait(descriptors, 0)))
+            return hung_up
+        return SYSTEM.wait(descriptors, seconds)
+
+    child.ask(f"lock btc-1 {lock_dir}")
+    assert child.ask("acquire") == {"outcome": "ok"}
+    lock = PositionLock("btc-1", lock_dir=LockDirectory(lock_dir, Amiss(wait=wait)))
+    with lock:
+        assert rung == [False, True]
 
 
 def test_who_holds_is_not_guessed_without_a_descriptor(start: LockChildren, lock_dir: str) -> None:

@@ -173,6 +173,41 @@ def test_interrupted_while_it_waits_it_can_be_used_again(tmp_path: Path) -> None
     assert strikes > _MOST_HELD
 
 
+def test_interrupted_as_it_gets_what_it_waited_for_it_holds_nothing(tmp_path: Path) -> None:
+    """Granted, and interrupted before it knows: the next one does not wait for its lease."""
+    clock = Clock()
+    pending: list[PositionLock] = []
+
+    def sleep(seconds: float) -> None:
+        clock.sleep(seconds)
+        strike = sys.gettrace()
+        sys.settrace(None)
+        while pending:
+            pending.pop().release()
+        sys.settrace(strike)
+
+    lock = PositionLock("btc-1", lock_dir=clock.directory(tmp_path / "locks", sleep=sleep), timeout=1)
+    other = PositionLock("btc-1", lock_dir=clock.directory(tmp_path / "locks"), timeout=0)
+    strikes, is_struck = 0, True
+    while is_struck:
+        other.acquire()
+        pending.append(other)
+        is_struck = struck(in_turn, lock, Strike(strikes * _EVERY, opcodes=False))
+        strikes += 1
+        while pending:
+            pending.pop().release()
+        if lock.held:  # it was interrupted as it began to release it, and knows that it holds it
+            lock.release()
+        with other:
+            other.check()
+    assert strikes > 100
+
+
+def in_turn(lock: PositionLock) -> None:
+    lock.acquire()
+    lock.release()
+
+
 def test_a_hold_that_ran_out_is_acquired_anew_by_its_owner_alone(tmp_path: Path) -> None:
     """Another thread that did so would let the first one pass check() again, who does not know of its loss yet."""
     clock = Clock()

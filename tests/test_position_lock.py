@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import pickle
 import sys
 import threading
+import weakref
 from errno import EIO, ENOLCK
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,23 @@ from poslock.lock.files.system import SYSTEM
 from poslock.lock.transitions import Denied
 from poslock.lock.verdict import Liveness, Sight
 from systems import Clock, descriptors_of, elsewhere, failing, once_after, once_before
+
+
+def test_a_lock_that_nobody_has_any_more_is_gone_at_once(lock_dir: str) -> None:
+    """It is in no circle with what it called, however its acquires ended: nobody waits for a garbage collection."""
+    gc.collect()
+    gc.disable()
+    try:
+        lock = PositionLock("btc-1", lock_dir=lock_dir, timeout=0)
+        with lock, pytest.raises(LockTimeout):
+            PositionLock("btc-1", lock_dir=elsewhere(lock_dir), timeout=0).acquire()
+        with PositionLock("btc-1", lock_dir=elsewhere(lock_dir)), pytest.raises(LockTimeout):
+            lock.acquire()
+        left = weakref.ref(lock)
+        del lock
+        assert left() is None
+    finally:
+        gc.enable()
 
 
 def test_a_held_lock_passes_check_until_released(lock_dir: str) -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +16,7 @@ import pytest
 from poslock import LockLost, LockTimeout, PositionLock
 from poslock.lock.files.slots import MOST_LOOKS
 from poslock.lock.files.system import SYSTEM
+from poslock.lock.record import Record
 from poslock.lock.verdict import Liveness
 from processes import PATIENCE
 from systems import Amiss, descriptors_of, elsewhere, once_after
@@ -91,6 +95,55 @@ def test_a_file_that_uses_the_number_of_the_presence_is_not_touched(tmp_path: Pa
     assert os.waitpid(pid, 0)[1] == 0
     os.close(number)
     os.close(theirs)
+
+
+def test_who_waits_with_a_presence_that_is_lost_queues_with_the_next_one(tmp_path: Path) -> None:
+    """Its peers take the old one for dead: they would pass it over, and wake others."""
+    directory = elsewhere(tmp_path / "locks")
+    holder = PositionLock("btc-1", lock_dir=elsewhere(tmp_path / "locks"), stale_after=600)
+    holder.acquire()
+    waiter = PositionLock("btc-1", lock_dir=directory, stale_after=600, timeout=PATIENCE)
+    thread = threading.Thread(target=waiter.acquire)
+    thread.start()
+    old = until_only_waits(holder)
+    close_presence_of(directory)
+    with PositionLock("other", lock_dir=directory):
+        new = directory.presence.name()
+    assert old != new
+    until_only_waits(holder, new)
+    assert not list((tmp_path / "locks" / ".presence").glob(f"{old}.[0-9]*"))
+    holder.release()
+    thread.join(PATIENCE)
+    waiter.check()
+
+
+def until_only_waits(lock: PositionLock, presence: str = "") -> str:
+    """Until one waits, with this *presence* if given; its presence."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        content = lock._transitions.file.peek()
+        names = [each.presence for each in content.waiting] if isinstance(content, Record) else []
+        if len(names) == 1 and presence in {"", names[0]}:
+            return names[0]
+        assert time.monotonic() < deadline, names
+        time.sleep(0.002)
+
+
+def close_presence_of(directory: LockDirectory) -> None:
+    mine = directory.presence._mine
+    assert mine is not None
+    os.close(mine.descriptor)
+
+
+def test_presence_files_that_were_removed_leave_no_descriptor(tmp_path: Path) -> None:
+    """As when somebody empties the lock directory each night; of the last one there are two, and the lock file."""
+    directory = elsewhere(tmp_path / "locks")
+    for _ in range(3):
+        with PositionLock("btc-1", lock_dir=directory):
+            pass
+        shutil.rmtree(directory.path)
+    with PositionLock("btc-1", lock_dir=directory):
+        assert len(descriptors_of(directory.path)) == 3
 
 
 DAEMON = """

@@ -97,10 +97,7 @@ class Contender:
                         told = True
                         self._tell_waiting(outcome)
                     yield self._pause(outcome.judged, left)
-                if place is None:
-                    place = self._transitions.place(request)
-                    self._wake = self._transitions.wake(place)  # rung as soon as the place is taken
-                place = self._renewed(place)
+                place = self._placed(place, request)
                 judged = self._look(request, place)
                 if (hands := _hands(judged)) != known:
                     known = hands
@@ -109,12 +106,14 @@ class Contender:
                 outcome = self._try(request, judged, place)
         finally:
             if not isinstance(outcome, Grant):
-                self._give_up(place)
+                # What was `written` all the same is given back by the caller: interrupted, it does not come up to here.
+                # (test_interrupted_as_it_gets_what_it_waited_for_it_holds_nothing)
+                self._perhaps = None
+                if place is not None:
+                    self._leave(place)
                 if told:
                     self._tell("no longer waits for position %s")
-            if self._wake is not None:
-                self._wake.close()
-                self._wake = None
+            self._close_wake()
         return outcome
 
     def _left(self, denied: Denied, limit: float | None) -> float:
@@ -131,8 +130,16 @@ class Contender:
             raise LockTimeout(position_id, path, denied.holder, waited=waited, why=denied.why)
         return max(_BUSY_PAUSE, limit - waited)
 
-    def _renewed(self, place: Waiting) -> Waiting:
-        """The same place, renewed when half of its lease is gone."""
+    def _placed(self, place: Waiting | None, request: Request) -> Waiting:
+        """The same place, renewed when half of its lease is gone, or a new one."""
+        # A place of a lost presence is one of the dead to peers: they pass it over, and ring others.
+        # (test_who_waits_with_a_presence_that_is_lost_queues_with_the_next_one)
+        if place is not None and self._directory.presence.is_lost(place.presence):
+            self._leave(place)
+            place = None
+        if place is None:
+            place = self._transitions.place(request)
+            self._wake = self._transitions.wake(place)  # rung as soon as the place is taken
         now_ns = self._system.monotonic_ns()
         return replace(place, renewed_ns=now_ns) if _is_old(place, now_ns) else place
 
@@ -234,14 +241,16 @@ class Contender:
             fields = {"position": position_id, "pid": self._system.process_id(), "waited_s": waited_s}
             tell(logging.DEBUG, what, quoted(position_id), *more, **fields)
 
-    def _give_up(self, place: Waiting | None) -> None:
+    def _leave(self, place: Waiting) -> None:
         """Leave nothing behind, as far as that can be done at once; the rest runs out by itself."""
         with suppress(PoslockError):
-            if self._perhaps is not None and self._transitions.adopts(self._perhaps):
-                self._transitions.release(self._perhaps)
-            if place is not None:
-                self._transitions.leave(place)
-        self._perhaps = self._transitions.written = None
+            self._transitions.leave(place)
+        self._close_wake()
+
+    def _close_wake(self) -> None:
+        if self._wake is not None:
+            self._wake.close()
+            self._wake = None
 
 
 def _hands(judged: Judged) -> tuple[str, int] | None:

@@ -105,7 +105,7 @@ class PositionLock:
             if not isinstance(outcome, Grant):
                 outcome = wait_in_thread(outcome, self._directory, self._reconsider)
             self._granted(outcome)
-            del self._acquiring[attempt]
+            self._end(attempt)
             return outcome.holder.token  # noqa: TRY300  # in an else nothing would be given back
         except BaseException:
             self._failed(attempt, before)
@@ -131,7 +131,7 @@ class PositionLock:
             if not isinstance(outcome, Grant):
                 outcome = await wait_in_task(outcome, self._directory, self._reconsider_async)
             self._granted(outcome)
-            del self._acquiring[attempt]
+            self._end(attempt)
             return outcome.holder.token  # noqa: TRY300  # in an else nothing would be given back
         except BaseException:
             self._failed(attempt, before)
@@ -328,7 +328,11 @@ class PositionLock:
         """Leave an acquire that raised, wherever that was."""
         if attempt.has_begun:
             self._hand_back(before)
+        self._end(attempt)
+
+    def _end(self, attempt: _Attempt) -> None:
         self._acquiring.pop(attempt, None)
+        attempt.frame = None  # it has the attempt: neither would go before the next garbage collection
 
     def _hand_back(self, before: Grant | None) -> None:
         """Give back what was granted since *before*: who should hold it was interrupted, and does not know."""
@@ -443,7 +447,7 @@ class _Attempt:
 
     def __init__(self, frame: FrameType) -> None:
         self.owner = Owner.current()
-        self.frame = frame
+        self.frame: FrameType | None = frame
         self.has_begun = False
 
     def goes_on(self) -> bool:

@@ -26,6 +26,7 @@ T = TypeVar("T")
 # The kernel reports a closed pipe a moment before it drops the lock on the presence. And who cannot be watched, because
 # it is of a version without life lines or because there is no descriptor left, is looked at with back-off.
 _SHORTEST_NAP, _LONGEST_NAP = 0.0001, 0.05
+_WAKE = ""  # among the names of presences
 _FINEST = 0.001  # poll(2) counts in milliseconds
 
 
@@ -37,6 +38,7 @@ class Waits:
         self._system = directory.system
         self._lines: dict[str, int] = {}
         self._naps: dict[str, float] = {}
+        self._is_deaf = False  # its wake was rung, and could not be opened anew
 
     def next(self, pause: Pause) -> tuple[list[int], float]:
         """Which ends of pipes to wait for, and how many seconds."""
@@ -44,18 +46,21 @@ class Waits:
             self._drop(name)
         for name in pause.watched - self._lines.keys():
             self._watch(name)
-        unseen = pause.watched - self._lines.keys()
+        unseen = pause.watched - self._lines.keys() | ({_WAKE} if self._is_deaf else set())
         self._naps = {name: min(2 * self._naps.get(name, _SHORTEST_NAP / 2), _LONGEST_NAP) for name in unseen}
-        descriptors = [*self._lines.values()] if pause.wake is None else [pause.wake.descriptor, *self._lines.values()]
-        return descriptors, min([pause.seconds, *self._naps.values()])
+        rung = [] if pause.wake is None or self._is_deaf else [pause.wake.descriptor]
+        return [*rung, *self._lines.values()], min([pause.seconds, *self._naps.values()])
 
     def woken(self, pause: Pause, hung_up: Sequence[int]) -> None:
         """These have hung up."""
         for name in [name for name, line in self._lines.items() if line in hung_up]:
             self._drop(name)
-        if pause.wake is not None and pause.wake.descriptor in hung_up:
-            with suppress(OSError):
+        if pause.wake is not None and (self._is_deaf or pause.wake.descriptor in hung_up):
+            try:
                 pause.wake.again()
+                self._is_deaf = False
+            except OSError:
+                self._is_deaf = True
 
     def close(self) -> None:
         """Give everything back."""
@@ -119,7 +124,10 @@ class _Task:
 
         try:
             for each in descriptors:
-                loop.add_reader(each, heard, each)
+                try:
+                    loop.add_reader(each, heard, each)
+                except OSError:  # somebody else closed it, and perhaps uses its number: poll(2) says at once so, too
+                    heard(each)
             with suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
                     await woken.wait()

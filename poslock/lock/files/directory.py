@@ -371,6 +371,10 @@ class Presence:
         self._lost.add(name)
         return False
 
+    def is_lost(self, name: str) -> bool:
+        """Whether the presence *name* was found not to prove anything any more."""
+        return name in self._lost
+
     def path(self, name: str) -> str:
         """Where something of this name is, of a process that has this presence."""
         return f"{self._folder}/{name}"
@@ -425,10 +429,14 @@ class Presence:
     def _is_seen(self, mine: Taken, *, thorough: bool) -> bool:
         try:
             status = self._system.status(mine.descriptor)
+            if (status.st_dev, status.st_ino) != mine.identity or status.st_nlink != 1:
+                return False
+            if not thorough:
+                return True
+            status = self._system.stat(self.slot_path(mine.name))
         except OSError:
             return False
-        is_there = (status.st_dev, status.st_ino) == mine.identity and status.st_nlink == 1
-        return is_there and (not thorough or self._identity(self.slot_path(mine.name)) == mine.identity)
+        return (status.st_dev, status.st_ino) == mine.identity
 
     def _retire(self, mine: Taken) -> None:
         """Close *mine*, whose file was removed: peers could not see us die. Not if somebody else has closed it."""
@@ -436,13 +444,8 @@ class Presence:
         # (test_two_threads_that_find_their_presence_removed)
         if self.proves(mine.name) and self._retired.setdefault(mine.name, token := object()) is token:
             self._system.close(mine.descriptor)
-
-    def _identity(self, target: str | int) -> tuple[int, int] | None:
-        try:
-            status = self._system.status(target) if isinstance(target, int) else self._system.stat(target)
-        except OSError:
-            return None
-        return (status.st_dev, status.st_ino)
+            if (line := self._life_lines.pop(mine.name, None)) is not None:
+                line.close()
 
     def _new(self) -> Taken:
         self._directory.look()

@@ -27,13 +27,12 @@ class LifeLine:
     ``descriptor`` is None while there is no pipe to be had.
     """
 
-    __slots__ = ("_group", "_identity", "_path", "_system", "descriptor")
+    __slots__ = ("_group", "_path", "_system", "descriptor")
 
     def __init__(self, system: System, presence: str, group: int | None) -> None:
         self._system = system
         self._path = _life_line(presence)
         self._group = group
-        self._identity = (0, 0)
         self.descriptor: int | None = None
         self.open()
 
@@ -43,15 +42,13 @@ class LifeLine:
             with suppress(FileExistsError):  # made before, and not opened
                 self._system.make_pipe(self._path)
             self.descriptor = self._system.open(self._path)
-            self._identity = _identity(self._system.status(self.descriptor))
             if self._group is not None:
                 self._system.share(self.descriptor)
 
     def close(self) -> None:
         """Nobody is told by this presence any more."""
-        with suppress(OSError):  # somebody closed it; its number may be of another file by now
-            if self.descriptor is not None and _identity(self._system.status(self.descriptor)) == self._identity:
-                self._system.close(self.descriptor)
+        if self.descriptor is not None:
+            _close(self._system, self.descriptor)
 
 
 def watched(system: System, presence: str, group: int | None) -> int | None:
@@ -93,7 +90,7 @@ class Wake:
             raise
 
     def again(self) -> None:
-        """Be woken once more: who was rung stays so.
+        """Be woken once more: one that was rung says so for ever.
 
         Raises:
             OSError: that cannot be.
@@ -123,10 +120,6 @@ def _life_line(presence: str) -> str:
 
 def _wake(presence: str, ticket: int) -> str:
     return f"{presence}.{ticket}"
-
-
-def _identity(status: os.stat_result) -> tuple[int, int]:
-    return (status.st_dev, status.st_ino)
 
 
 def _is_ours(status: os.stat_result, user_id: int, group: int | None) -> bool:

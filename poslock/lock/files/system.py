@@ -73,7 +73,8 @@ class System(Protocol):
     def mount_table(self) -> str:
         """What is mounted where, in the format of ``/proc/self/mountinfo``; empty where there is no such thing."""
 
-    def close(self, descriptor: int) -> None: ...
+    def close(self, descriptor: int) -> None:
+        """Close what was opened, but if somebody else has: its number may be of another file by now."""
 
     def try_lock(self, descriptor: int, /) -> bool:
         """Take the exclusive OS lock, or say at once that another one has it."""
@@ -232,21 +233,17 @@ class PosixSystem:
 
     def close(self, descriptor: int) -> None:
         with self._noting:
-            os.close(descriptor)  # interrupted before that, it must not count as closed
-            self._descriptors.pop(descriptor, None)
+            note = getattr(descriptor, "note", None)
+            if note is None or (self._descriptors.get(descriptor) is note and _identity(descriptor) == note):
+                os.close(descriptor)  # interrupted before that, it must not count as closed
+                self._descriptors.pop(descriptor, None)
             if isinstance(descriptor, _Descriptor):
                 descriptor.__class__ = _Closed  # type: ignore[assignment]  # it has nothing to do any more
 
     def lose(self, descriptor: _Descriptor) -> None:
         """Close what was opened, and what nobody has any more."""
-        with self._noting:
-            note = descriptor.note
-            if note is not None and self._descriptors.get(int(descriptor)) is not note:
-                return  # another file's number by now, or a parent's
-            self._descriptors.pop(int(descriptor), None)
-            with suppress(OSError):
-                if note is None or _identity(descriptor) == note:
-                    os.close(descriptor)
+        with suppress(OSError):
+            self.close(descriptor)
 
     def _close_inherited(self) -> None:
         # A child that kept the parent's presence open would make a dead parent look alive. It must close and never
@@ -282,7 +279,7 @@ class PosixSystem:
     def ring(self, path: str) -> bool:
         with self._noting:  # in a forked child that kept it open, nobody would be woken
             try:
-                descriptor = os.open(path, _SAFE | os.O_WRONLY)
+                descriptor = _with_a_descriptor(_owned, os.open, path, _SAFE | os.O_WRONLY)
             except OSError as error:
                 if error.errno in {ENOENT, ENXIO}:
                     return False
@@ -290,7 +287,7 @@ class PosixSystem:
             try:
                 return S_ISFIFO(os.fstat(descriptor).st_mode)
             finally:
-                os.close(descriptor)
+                self.close(descriptor)
 
     def is_deserted(self, descriptor: int) -> bool:
         try:
