@@ -355,15 +355,13 @@ MUTANTS = (
     Mutant(
         "the wake is made when the place is taken",
         _CONTENDER,
-        "                    self._wake = self._transitions.wake(place)  # rung as soon as the place is taken\n"
-        "                place = self._renewed(place)\n"
+        "                self._wake = self._wake or self._transitions.wake(place)  # rung once the place is taken\n"
         "                judged = self._look(request, place)\n"
         "                if (hands := _hands(judged)) != known:\n"
         "                    known = hands\n"
         "                    yield Handover(judged.holder)\n"
         "                    judged = self._fresh(judged, request)\n"
         "                outcome = self._try(request, judged, place)\n",
-        "                place = self._renewed(place)\n"
         "                judged = self._look(request, place)\n"
         "                outcome = self._try(request, judged, place)\n"
         "                self._wake = self._wake or self._transitions.wake(place)\n",

@@ -98,6 +98,7 @@ class Contender:
                         self._tell_waiting(outcome)
                     yield self._pause(outcome.judged, left)
                 place = self._placed(place, request)
+                self._wake = self._wake or self._transitions.wake(place)  # rung once the place is taken
                 judged = self._look(request, place)
                 if (hands := _hands(judged)) != known:
                     known = hands
@@ -139,7 +140,6 @@ class Contender:
             place = None
         if place is None:
             place = self._transitions.place(request)
-            self._wake = self._transitions.wake(place)  # rung as soon as the place is taken
         now_ns = self._system.monotonic_ns()
         return replace(place, renewed_ns=now_ns) if _is_old(place, now_ns) else place
 
