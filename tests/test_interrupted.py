@@ -34,6 +34,7 @@ _LEASE = 30.0
 _FOR_GOOD = 3  # descriptors: the presence, its life line, and the lock file that stays open
 _EVERY = 7  # of all opcodes
 _MOST_HELD = 12
+_MOST_MISSED = 3  # in a row: there are no more steps. Of one in `__del__` Python only speaks.
 _ALARMS = 600
 
 
@@ -120,18 +121,20 @@ def test_interrupted_anywhere_it_can_be_used_again(
     directory = clock.directory(tmp_path / "locks")
     other = PositionLock("btc-1", lock_dir=clock.directory(tmp_path / "locks"), timeout=0)
     lock = PositionLock("btc-1", lock_dir=directory, stale_after=_LEASE, timeout=0)
-    strikes = held = 0
-    while True:
+    step = strikes = held = missed = 0
+    while missed < _MOST_MISSED:
         other.acquire()
         if is_stale:
             clock.sleep(_LEASE + 1)
             other._grant = None  # it has hung
         else:
             other.release()
-        strike = Strike(strikes if not opcodes else strikes * _EVERY, opcodes=opcodes)
+        strike = Strike(step if not opcodes else step * _EVERY, opcodes=opcodes)
+        step += 1
         if not struck(work, lock, strike):
-            break
-        strikes += 1
+            missed += 1
+            continue
+        strikes, missed = strikes + 1, 0
         assert_not_locked(lock.path)
         if len(descriptors_of(directory.path)) > 2 * _FOR_GOOD:
             gc.collect()  # a task and what it has raised have each other
