@@ -232,8 +232,13 @@ class PosixSystem:
 
     def close(self, descriptor: int) -> None:
         with self._noting:
-            os.close(descriptor)  # interrupted before that, it must not count as closed
-            self._descriptors.pop(descriptor, None)
+            noted = self._descriptors.get(descriptor)
+            # Not a number that a file of ours has by now, or one of the bot's, after somebody else closed this one.
+            # (test_pipes_that_use_the_numbers_of_who_waits_are_not_touched)
+            if noted is getattr(descriptor, "note", noted):
+                if noted in {None, _identity(descriptor)}:
+                    os.close(descriptor)  # interrupted before that, it must not count as closed
+                self._descriptors.pop(descriptor, None)
             if isinstance(descriptor, _Descriptor):
                 descriptor.__class__ = _Closed  # type: ignore[assignment]  # it has nothing to do any more
 
