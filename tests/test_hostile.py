@@ -97,6 +97,10 @@ class Victims:
         if kind.endswith("for everybody"):
             path.chmod(0o777)
         self._planted.append(path)
+        self.look()
+
+    def look(self) -> None:
+        """This is how it is to stay."""
         self._before = self._look()
 
     def assert_untouched(self, *, but: Path | None = None) -> None:
@@ -469,9 +473,12 @@ def test_without_descriptors_nobody_is_let_in_and_nobody_thrown_out(
 
 
 def swapped_in(lock_dir: Path, kind: str, victims: Victims) -> None:
-    """Move the lock directory away and put something else there, as who may write its parent could."""
+    """Move the lock directory away and put something else there, as who may write its parent could: ready for use."""
     lock_dir.rename(lock_dir.with_name("moved"))
     victims.plant(kind, lock_dir)
+    if lock_dir.is_dir():
+        (lock_dir / ".presence").mkdir()
+        victims.look()
 
 
 SWAPPED = ["directory of another user", "directory for everybody", "symlink to a directory", "file"]
@@ -488,7 +495,7 @@ def test_a_directory_that_is_swapped_in_under_a_running_bot_is_refused(
     for lock in (before, PositionLock("new", lock_dir=before._directory)):
         refused(lock, naming=Path(lock_dir))
     victims.assert_untouched()
-    assert not Path(lock_dir).is_dir() or os.listdir(lock_dir) == []
+    assert [path for path in Path(lock_dir).rglob("*") if path.is_file()] == []
 
 
 def test_a_directory_of_our_own_that_is_swapped_in_is_used(lock_dir: str) -> None:

@@ -103,6 +103,17 @@ def struck(work: Callable[[PositionLock], None], lock: PositionLock, strike: Str
     return False
 
 
+@pytest.fixture
+def few_objects() -> Iterator[None]:
+    """Garbage is looked for hundreds of times: not among all that the tests before have left."""
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+
+
+@pytest.mark.usefixtures("few_objects")
 @pytest.mark.parametrize(
     ("work", "is_stale", "opcodes"),
     [

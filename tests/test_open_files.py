@@ -103,6 +103,17 @@ def test_a_child_forgets_what_its_parent_had_open(tmp_path: Path) -> None:
         lock.check()
 
 
+def test_a_number_that_another_file_of_ours_has_by_now_stays_open(tmp_path: Path) -> None:
+    """Somebody closed the first one, and it is given back when the second one is open already."""
+    first = SYSTEM.open(str(tmp_path / "first"), create=True)
+    os.close(first)
+    second = SYSTEM.open(str(tmp_path / "second"), create=True)
+    assert second == first
+    SYSTEM.close(first)
+    assert os.path.samestat(os.fstat(second), os.stat(tmp_path / "second"))
+    SYSTEM.close(second)
+
+
 def test_a_descriptor_that_somebody_else_closed_stays_open_in_a_child(tmp_path: Path) -> None:
     """What a child closes at its start is ours, not what uses our numbers by now."""
     lock_dir = str(tmp_path / "locks")

@@ -178,6 +178,58 @@ def test_a_daemon_that_closed_everything_is_replaced_at_once_and_knows_it(lock_d
     rival.check()
 
 
+NUMBERS = """
+import os, signal, sys, threading, time
+from poslock import LockTimeout, PositionLock
+
+signal.alarm(30)
+goes_on = sys.argv[2] == "while it waits"
+lock = PositionLock("btc-1", lock_dir=sys.argv[1], timeout=20 if goes_on else 0.1)
+
+def wait():
+    try:
+        lock.acquire()
+    except LockTimeout:
+        pass
+
+def inodes():
+    return [os.fstat(end).st_ino for pipe in pipes for end in pipe]
+
+thread = threading.Thread(target=wait)
+thread.start()
+while goes_on and not lock._transitions.file.peek().waiting:
+    time.sleep(0.002)
+if not goes_on:
+    thread.join()
+os.closerange(3, 256)
+pipes = [os.pipe() for _ in range(32)]
+before = inodes()
+for _, end in pipes:
+    os.write(end, b"ours")
+if not os.fork():
+    print(inodes() == before, flush=True)
+    os._exit(0)
+os.wait()
+print("used", flush=True)
+thread.join() if goes_on else wait()
+print(inodes() == before and all(os.read(end, 9) == b"ours" for end, _ in pipes))
+"""
+
+
+@pytest.mark.parametrize("when", ["after it waited", "while it waits"])
+def test_pipes_that_use_the_numbers_of_who_waits_are_not_touched(lock_dir: str, when: str) -> None:
+    """What it waited with was closed as by a daemon: it reads nothing from the bot's own pipes and closes none."""
+    holder = PositionLock("btc-1", lock_dir=lock_dir)
+    holder.acquire()
+    command = [sys.executable, "-W", "ignore", "-c", NUMBERS, lock_dir, when]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parent) as bot:
+        assert bot.stdout is not None
+        assert [bot.stdout.readline() for _ in range(2)] == ["True\n", "used\n"]
+        if when == "while it waits":
+            holder.release()
+        assert bot.communicate(timeout=PATIENCE)[0] == "True\n"
+
+
 # One process after the other.
 
 

@@ -316,8 +316,10 @@ class PositionLock:
 
     def _refuse_dead_lock(self, owner: Owner) -> None:
         # Where its lease has run out, whoever acquired it may have been interrupted as it released it. Another one may
-        # not: the first one may still check it. (test_a_hold_that_ran_out_is_acquired_anew_by_its_owner_alone)
-        if self._mine is not None and (self.held or self._owner != owner):
+        # not, as long as the first one may still check it: while its thread lives, and its task has not ended.
+        # (test_a_hold_that_ran_out_is_acquired_anew_by_its_owner_alone)
+        before = self._owner
+        if self._mine is not None and (self.held or (before is not None and before != owner and not before.has_ended)):
             raise LockAlreadyHeld(self.position_id, self.path)
         # Another object of the same thread or task would wait for a release that cannot come.
         other = self._directory.hold(owner, self.position_id)

@@ -64,6 +64,12 @@ class Owner(NamedTuple):
                 task = None
         return cls(threading.current_thread(), None if task is None else ref(task))
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether it can do nothing any more."""
+        task = None if self.task is None else self.task()
+        return not self.thread.is_alive() or (self.task is not None and (task is None or task.done()))
+
 
 class Hold(Protocol):
     """A lock on a position, as whoever acquired it."""

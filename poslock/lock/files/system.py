@@ -233,6 +233,8 @@ class PosixSystem:
 
     def close(self, descriptor: int) -> None:
         with self._noting:
+            # Not a number that a file of ours has by now, or one of the bot's, after somebody else closed this one.
+            # (test_pipes_that_use_the_numbers_of_who_waits_are_not_touched)
             note = getattr(descriptor, "note", None)
             if note is None or (self._descriptors.get(descriptor) is note and _identity(descriptor) == note):
                 os.close(descriptor)  # interrupted before that, it must not count as closed
