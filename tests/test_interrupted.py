@@ -103,6 +103,22 @@ def struck(work: Callable[[PositionLock], None], lock: PositionLock, strike: Str
     return False
 
 
+def steps(every: int, *, opcodes: bool) -> Iterator[tuple[Strike, Callable[..., bool]]]:
+    """A strike at one step after the other, and what tries it, until there are no more steps."""
+    step = missed = 0
+    while missed < _MOST_MISSED:
+        strike, hits = Strike(step * every, opcodes=opcodes), list[bool]()
+
+        def strikes_it(
+            work: Callable[[PositionLock], None], lock: PositionLock, strike: Strike = strike, hits: list[bool] = hits
+        ) -> bool:
+            hits.append(struck(work, lock, strike))
+            return hits[0]
+
+        yield strike, strikes_it
+        step, missed = step + 1, 0 if hits[0] else missed + 1
+
+
 @pytest.fixture
 def few_objects() -> Iterator[None]:
     """Garbage is looked for hundreds of times: not among all that the tests before have left."""
@@ -132,20 +148,17 @@ def test_interrupted_anywhere_it_can_be_used_again(
     directory = clock.directory(tmp_path / "locks")
     other = PositionLock("btc-1", lock_dir=clock.directory(tmp_path / "locks"), timeout=0)
     lock = PositionLock("btc-1", lock_dir=directory, stale_after=_LEASE, timeout=0)
-    step = strikes = held = missed = 0
-    while missed < _MOST_MISSED:
+    strikes = held = 0
+    for strike, strikes_it in steps(_EVERY if opcodes else 1, opcodes=opcodes):
         other.acquire()
         if is_stale:
             clock.sleep(_LEASE + 1)
             other._grant = None  # it has hung
         else:
             other.release()
-        strike = Strike(step if not opcodes else step * _EVERY, opcodes=opcodes)
-        step += 1
-        if not struck(work, lock, strike):
-            missed += 1
+        if not strikes_it(work, lock):
             continue
-        strikes, missed = strikes + 1, 0
+        strikes += 1
         assert_not_locked(lock.path)
         if len(descriptors_of(directory.path)) > 2 * _FOR_GOOD:
             gc.collect()  # a task and what it has raised have each other
@@ -173,11 +186,10 @@ def test_interrupted_while_it_waits_it_can_be_used_again(tmp_path: Path) -> None
     directory = clock.directory(tmp_path / "locks")
     other = PositionLock("btc-1", lock_dir=clock.directory(tmp_path / "locks"), timeout=1)
     lock = PositionLock("btc-1", lock_dir=directory, timeout=1)
-    strikes, is_struck = 0, True
-    while is_struck:
+    strikes = 0
+    for _, strikes_it in steps(_EVERY, opcodes=False):
         other.acquire()
-        is_struck = struck(in_vain, lock, Strike(strikes * _EVERY, opcodes=False))
-        strikes += 1
+        strikes += strikes_it(in_vain, lock)
         assert_not_locked(lock.path)
         assert len(descriptors_of(directory.path)) <= 2 * _FOR_GOOD
         other.check()
@@ -202,12 +214,11 @@ def test_interrupted_as_it_gets_what_it_waited_for_it_holds_nothing(tmp_path: Pa
 
     lock = PositionLock("btc-1", lock_dir=clock.directory(tmp_path / "locks", sleep=sleep), timeout=1)
     other = PositionLock("btc-1", lock_dir=clock.directory(tmp_path / "locks"), timeout=0)
-    strikes, is_struck = 0, True
-    while is_struck:
+    strikes = 0
+    for _, strikes_it in steps(_EVERY, opcodes=False):
         other.acquire()
         pending.append(other)
-        is_struck = struck(in_turn, lock, Strike(strikes * _EVERY, opcodes=False))
-        strikes += 1
+        strikes += strikes_it(in_turn, lock)
         while pending:
             pending.pop().release()
         if lock.held:  # it was interrupted as it began to release it, and knows that it holds it
