@@ -57,6 +57,9 @@ def commands() -> list[str]:
     return found
 
 
+NO_PIPES = shutil.ignore_patterns(".presence")
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
     """The files of a run, and what it printed."""
@@ -126,7 +129,7 @@ OURS = "client_order_id LIKE 'pl%'"
 def test_broken_books_are_found(run: tuple[str, str], tmp_path: Path, file: str, broken: str, named: str) -> None:
     """One thing changed in a copy of the files: exit 1, and the violation says what."""
     copy = tmp_path / "copy"
-    shutil.copytree(run[0], copy)
+    shutil.copytree(run[0], copy, ignore=NO_PIPES)
     assert sum(written(path, broken) for path in copy.glob(file)) > 0
     assert_found(copy, named)
 
@@ -134,7 +137,7 @@ def test_broken_books_are_found(run: tuple[str, str], tmp_path: Path, file: str,
 def test_an_order_of_ours_after_the_end_is_found(run: tuple[str, str], tmp_path: Path) -> None:
     """Somebody entered when a position had ended, and an order of ours took that: exit 1."""
     copy = tmp_path / "copy"
-    shutil.copytree(run[0], copy)
+    shutil.copytree(run[0], copy, ignore=NO_PIPES)
     with closing(sqlite3.connect(copy / LEDGER)) as db, db:
         sql = "SELECT position_id, max(generation), account, symbol, side FROM position GROUP BY position_id"
         position_id, generation, account, symbol, side = db.execute(f"{sql} ORDER BY position_id LIMIT 1").fetchone()
@@ -153,7 +156,7 @@ def test_an_order_of_ours_after_the_end_is_found(run: tuple[str, str], tmp_path:
 def test_a_stop_of_others_that_was_cancelled_is_found(run: tuple[str, str], tmp_path: Path) -> None:
     """It protected what somebody has entered in a market in which nothing is tracked: exit 1."""
     copy = tmp_path / "copy"
-    shutil.copytree(run[0], copy)
+    shutil.copytree(run[0], copy, ignore=NO_PIPES)
     venue = min(copy.glob(VENUES))
     entry = f"NULL, NULL, 'THEIRS', 'buy', 'order', 0, '1', '1', NULL, 'filled', {10**13 - 2}, NULL"
     written(venue, f"INSERT INTO orders VALUES ({entry})")
@@ -229,7 +232,7 @@ def test_a_torn_last_line_is_left_out(run: tuple[str, str], tmp_path: Path, torn
 def told_more(directory: str, folder: Path, text: str) -> Path:
     """A copy of the files of a run in which a bot's diary goes on."""
     copy = folder / "copy"
-    shutil.copytree(directory, copy)
+    shutil.copytree(directory, copy, ignore=NO_PIPES)
     with (copy / BOT).open("a") as diary:
         diary.write(text)
     return copy

@@ -888,7 +888,7 @@ def test_entries_and_exits_are_told_in_one_list(desk: Desk, case: VenueCase, sid
     assert [each.order_id for each in told[2:]] == [order.order_id.removeprefix("order:") for order in placed]
     assert len({each.fill.trade_id for each in told}) == len({each.order_id for each in told}) == 4
     if case.asks_ids:
-        assert len(desk.sent("by id")) - asked == len(placed), "an order is asked for once"
+        assert len(desk.sent("by id")) - asked <= len(placed), "an order is asked for once, or known from its placing"
     if not desk.is_spot:
         turned = [("exit", 4), ("exit", 6), ("entry", 3), ("entry", 5)]
         assert desk.changes(other(leg)) == ([] if hedge else turned)
