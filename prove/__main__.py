@@ -19,7 +19,7 @@ from prove.search import SCENES, Setting, catch, search
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-_QUICK, _LONG = Setting(8_000, 100, 100), Setting(200_000, 2_000, 2_000)
+_QUICK, _LONG = Setting(6_000, 100, 100), Setting(200_000, 2_000, 2_000)
 _LONG_EXAMPLES = 1_000
 _QUICK_SOAK_S, _LONG_SOAK_S = 10, 120
 _QUICK_SEQUENCES, _LONG_SEQUENCES = 40_000, 2_000_000

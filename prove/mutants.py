@@ -276,20 +276,6 @@ MUTANTS = (
         ("two replacements",),
     ),
     Mutant(
-        "a child holds what its parent holds",
-        "poslock/lock/position_lock.py",
-        "return self._directory.presence.is_own(grant.holder.presence)",
-        "return True",
-        ("a fork while it holds",),
-    ),
-    Mutant(
-        "a child of its parent's PID holds what that holds",
-        "poslock/lock/files/directory.py",
-        "return self._system.generation, self._system.process_id()",
-        "return 0, self._system.process_id()",
-        ("fork generations",),
-    ),
-    Mutant(
         "a torn record means lost",
         _FILE,
         "return content if not isinstance(content, Unreadable) else self._certain(content)",
@@ -386,13 +372,6 @@ MUTANTS = (
         _VERDICT,
         "if _is_in_time(each, moment) and moment.liveness.get(each.presence) is not Liveness.DEAD:",
         "if _is_in_time(each, moment):",
-        ("a queue",),
-    ),
-    Mutant(
-        "a life line of one who has ended counts as watched",
-        "poslock/lock/files/pipes.py",
-        " and not system.is_deserted(descriptor):",
-        ":",
         ("a queue",),
     ),
     Mutant(
@@ -604,13 +583,6 @@ MUTANTS = (
         "settled=same >= settles_within",
         "settled=True",
         _HANDS,
-    ),
-    Mutant(
-        "what another position has booked counts",
-        _LEG,
-        "            self._not_ours.update(booked)\n",
-        "",
-        _NEXT,
     ),
     Mutant(
         "trades that the venue does not show any more are forgotten",

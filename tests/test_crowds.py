@@ -13,6 +13,7 @@ import pytest
 
 from poslock import LockTimeout, PositionLock
 from poslock.lock.files.directory import LockDirectory
+from poslock.lock.files.pipes import LifeLine, watched
 from poslock.lock.files.system import SYSTEM
 from poslock.lock.record import MAX_WAITING, Record, Waiting
 from systems import Amiss, descriptors_of, elsewhere, failing
@@ -127,6 +128,17 @@ def test_a_release_wakes_the_next_one_and_the_one_behind_it(waiters: Counted, lo
     waiters.let_go("a")
     waiters.until_granted("a", "b")
     waiters.until_woken(a=1, b=2, c=1, d=0, e=0, f=0)
+
+
+def test_a_life_line_of_one_who_has_ended_is_not_watched(tmp_path: Path) -> None:
+    """Nobody would hang up any more: such a process is looked at instead."""
+    presence = str(tmp_path / "1-0")
+    line = LifeLine(SYSTEM, presence, None)
+    ours = watched(SYSTEM, presence, None)
+    assert ours is not None
+    SYSTEM.close(ours)
+    line.close()
+    assert watched(SYSTEM, presence, None) is None
 
 
 def test_a_release_wakes_all_leading_readers_and_the_writer_behind_them(waiters: Counted, lock_dir: str) -> None:

@@ -271,9 +271,10 @@ class PosixSystem:
         _make_directory(path, 0o700)
 
     def listing(self, path: str) -> Iterator[str]:
-        with _with_a_descriptor(os.scandir, path) as entries:
-            for entry in entries:
-                yield entry.name
+        # Whole, because a fork waits for it: the child would keep the directory open.
+        # (test_forks_of_a_threaded_process_inherit_nothing)
+        with self._noting, _with_a_descriptor(os.scandir, path) as entries:
+            return iter([entry.name for entry in entries])
 
     def make_pipe(self, path: str) -> None:
         os.mkfifo(path, 0o600)
