@@ -13,7 +13,7 @@ from typing import Any
 
 from actors import hear, say
 from poslock import PositionLock, PoslockError
-from poslock.lock.back_off import BackOffFile
+from poslock.lock.files.back_off import BackOffFile
 from poslock.lock.files.directory import open_directory
 from poslock.lock.status import lock_status
 from poslock.lock.transitions import Transitions

@@ -12,7 +12,7 @@ from poslock.closing.session import Patience
 from poslock.errors import RateLimited
 from poslock.exchange.ccxt.limits import Heard, back_off, is_ban
 from poslock.exchange.port import LONGEST_BACK_OFF, SCOPES
-from poslock.lock.back_off import BackOffFile
+from poslock.lock.files.back_off import BackOffFile
 from systems import Clock, failing
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from awaited import guard_on
 from loopback.server import Fault, Reply
 from poslock.exchange.port import LONGEST_BACK_OFF, SCOPES, Leg
-from poslock.lock.back_off import BackOffFile
+from poslock.lock.files.back_off import BackOffFile
 from poslock.lock.files.directory import open_directory
 from reach import reached, serving
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from poslock.exchange.ccxt.clock import VenueClock
-from poslock.lock.memory import MemoryFile
+from poslock.lock.files.memory import MemoryFile
 from systems import Clock, failing
 
 if TYPE_CHECKING:

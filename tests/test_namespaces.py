@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from poslock import LockTimeout, PositionLock
-from poslock.lock.back_off import BackOffFile
+from poslock.lock.files.back_off import BackOffFile
 from poslock.lock.files.directory import open_directory
 from poslock.lock.record import Record, decode, encode
 from processes import PATIENCE

@@ -34,7 +34,7 @@ from poslock.errors import (
     UnsupportedMarket,
 )
 from poslock.exchange.port import Holding, Leg, Order
-from poslock.lock.back_off import BackOffFile
+from poslock.lock.files.back_off import BackOffFile
 from venue_cases import CASES, HTML, SWAPS, VenueCase, extra, opened, reworded, rewritten
 
 if TYPE_CHECKING:
