@@ -220,24 +220,24 @@ MUTANTS = (
     Mutant(
         "a busy file is copied before that is announced",
         _REPLACING,
-        "            system.link(file.path, _announcement(file, name))\n"
-        "            write_all(_content(file), system, descriptor)\n",
-        "            write_all(_content(file), system, descriptor)\n"
-        "            system.link(file.path, _announcement(file, name))\n",
+        "            system.link(path, _announcement(path, name))\n"
+        "            write_all(_content(folder, path), system, descriptor)\n",
+        "            write_all(_content(folder, path), system, descriptor)\n"
+        "            system.link(path, _announcement(path, name))\n",
         ("a busy file is replaced", "three, one stopped"),
     ),
     Mutant(
         "a busy file is never replaced",
         _REPLACING,
-        "        if _is_busy(file):",
+        "        if _is_busy(folder, path):",
         "        if False:",
         ("three, one stopped",),
     ),
     Mutant(
         "a replacement that was begun is never withdrawn",
         _REPLACING,
-        "    for path in (_new(file, name), _announcement(file, name)):",
-        "    for path in ():",
+        "    for each in (_new(path, name), _announcement(path, name)):",
+        "    for each in ():",
         ("a busy file is replaced", "three, one stopped"),
     ),
     Mutant(
@@ -271,8 +271,8 @@ MUTANTS = (
     Mutant(
         "of two replacements neither sees the other",
         _REPLACING,
-        "    for name in file.replacements() - {but}:",
-        "    for name in () if but else file.replacements():",
+        "    for name in _begun(folder, path) - {but}:",
+        "    for name in () if but else _begun(folder, path):",
         ("two replacements",),
     ),
     Mutant(

@@ -146,7 +146,7 @@ def test_a_copy_is_not_made_of_half_a_record(tmp_path: Path) -> None:
     file = Transitions(directory, "btc-1").file
     stopped = SYSTEM.open(file.path)
     assert SYSTEM.try_lock(stopped)
-    replace_busy(directory, file)
+    replace_busy(directory, file.path)
     SYSTEM.close(stopped)
     assert reads > 2
     assert isinstance(decode(Path(file.path).read_bytes(), "btc-1"), Record)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def replacer(lock_dir: str, **calls: Callable[..., Any]) -> Callable[[], None]:
     directory = LockDirectory(lock_dir, Amiss(**calls))
     file = Transitions(directory, "btc-1").file
-    return lambda: replace_busy(directory, file)
+    return lambda: replace_busy(directory, file.path)
 
 
 @pytest.mark.parametrize("is_before", [True, False], ids=["listed before", "listed after"])

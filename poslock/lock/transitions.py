@@ -316,7 +316,7 @@ class Transitions:
     def unblock(self) -> None:
         """Replace a file that was busy for too long. Does nothing if it is not busy any more."""
         try:
-            replace_busy(self._directory, self.file)
+            replace_busy(self._directory, self.file.path)
         except OSError as error:
             raise self.file.failed(error) from error
 
@@ -404,7 +404,7 @@ class Transitions:
         """Remove what a process left behind that died while it replaced the file."""
         try:
             if self._system.stat(self.file.path).st_nlink > 1:
-                withdraw_abandoned(self._directory, self.file)
+                withdraw_abandoned(self._directory, self.file.path)
         except FileNotFoundError:
             return
         except OSError as error:

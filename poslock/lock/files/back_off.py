@@ -18,7 +18,7 @@ from binascii import crc32
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from poslock.lock.files.lock_file import PLANTED, file_fault
+from poslock.lock.files.safety import PLANTED, file_fault
 from poslock.lock.log import tell
 
 if TYPE_CHECKING:

@@ -21,10 +21,11 @@ from typing import Any, NamedTuple, Protocol
 from weakref import ReferenceType, WeakValueDictionary, ref
 
 from poslock.errors import LockFileError, shown
-from poslock.lock.files.lock_file import SYSTEM_REFUSES, OpenFiles, file_fault
+from poslock.lock.files.lock_file import SYSTEM_REFUSES, OpenFiles
 from poslock.lock.files.pipes import LifeLine
 from poslock.lock.files.safety import (
     directory_fault,
+    file_fault,
     mount_fault,
     mount_of,
     overlay_above,

@@ -11,26 +11,26 @@ exclude each other. While nobody uses it, it is not locked.
 from __future__ import annotations
 
 import os
-import stat
 from collections import OrderedDict
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace
 from errno import EBADF, EISDIR, ELOOP, ENXIO
 from itertools import count
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from poslock.errors import LockFileError, PoslockError
-from poslock.lock.files.system import on_exhaustion
+from poslock.lock.files.replacing import Folder, is_announced, opened
+from poslock.lock.files.safety import PLANTED, file_fault
+from poslock.lock.files.system import on_exhaustion, write_all
 from poslock.lock.record import MAX_SIZE, RECORD_SIZE, Content, Record, Unreadable, decode, encode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from poslock.lock.files.system import System
 
 T = TypeVar("T")
 
-PLANTED = "poslock did not make it: look at it, and put it elsewhere"
 SYSTEM_REFUSES = "look at disk space, descriptors and permissions ('df', 'ulimit -n', 'ls -l')"
 _LOOKS = 2
 # For how long a record that cannot be read is read again before it counts as one, and how often.
@@ -49,15 +49,10 @@ class Replaced(Busy):
     """The file was or is being replaced. What was written may be in the copy, or not."""
 
 
-class Folder(Protocol):
-    """What a lock file asks of the directory that it is in; ``group`` is who shares it, if any."""
+class Directory(Folder, Protocol):
+    """What a lock file asks of the directory that it is in."""
 
-    system: System
     open_files: OpenFiles
-    group: int | None
-
-    def look(self) -> None:
-        """See that nothing is opened in a directory that somebody has put in its place."""
 
 
 class LockFile:
@@ -66,22 +61,12 @@ class LockFile:
     ``position_id`` is None where the file was found by its name; then its record may be of any position.
     """
 
-    def __init__(self, directory: Folder, path: str, position_id: str | None) -> None:
+    def __init__(self, directory: Directory, path: str, position_id: str | None) -> None:
         self.path = path
         self.position_id = position_id
         self.system = directory.system
         self._directory = directory
         self._open_files = directory.open_files
-
-    @property
-    def new_prefix(self) -> str:
-        """How the names begin of what is to replace this file."""
-        return f"{self.path}.new-"
-
-    @property
-    def announcement_prefix(self) -> str:
-        """How the second names begin that announce it."""
-        return f"{self.path}.replaced-"
 
     def peek(self) -> Content:
         """What the record says, read without the OS lock. Never act on it: read again under the lock.
@@ -160,7 +145,7 @@ class LockFile:
         content, counts = (None, False) if kept is None else self._seen_in(kept)
         if counts:
             return content
-        with self.opened(write=False) as descriptor:
+        with opened(self._directory, self.path, write=False) as descriptor:
             return self._checked(descriptor).read()
 
     def _certain(self, content: Content) -> Content:
@@ -176,7 +161,7 @@ class LockFile:
         return content
 
     def _read_under_lock(self) -> Content:
-        with self.opened(write=False) as descriptor:
+        with opened(self._directory, self.path, write=False) as descriptor:
             file = self._checked(descriptor)
             if not self.system.try_lock(descriptor):
                 raise Busy
@@ -212,33 +197,6 @@ class LockFile:
                 self.system.close(descriptor)
             raise
 
-    @contextmanager
-    def opened(self, *, write: bool) -> Iterator[int]:
-        """The file, open for as long as that takes; not yet checked."""
-        self._directory.look()
-        descriptor = self.system.open(self.path, write=write)
-        try:
-            yield descriptor
-        finally:
-            with suppress(OSError):  # Linux has closed it all the same
-                self.system.close(descriptor)
-
-    def replacements(self) -> set[str]:
-        """The names under which replacements of this file were begun."""
-        folder = os.path.dirname(self.path)
-        prefixes = [os.path.basename(prefix) for prefix in (self.new_prefix, self.announcement_prefix)]
-        names = list(self.system.listing(folder))
-        return {name.removeprefix(prefix) for prefix in prefixes for name in names if name.startswith(prefix)}
-
-    def is_being_replaced(self, status: os.stat_result) -> bool:
-        """Whether a file's second name is the announcement that it is being replaced."""
-        for name in self.replacements():
-            with suppress(FileNotFoundError):
-                second = self.system.stat(f"{self.announcement_prefix}{name}")
-                if (second.st_dev, second.st_ino) == (status.st_dev, status.st_ino):
-                    return True
-        return False
-
     def failed(self, error: OSError) -> LockFileError:
         """*error* with the name of the file and a way out."""
         path = error.filename if isinstance(error.filename, str) else self.path
@@ -248,30 +206,19 @@ class LockFile:
     def _checked(self, descriptor: int) -> OpenFile:
         """The file behind *descriptor*, if it is one of ours."""
         status = self.system.status(descriptor)
-        replaced = status.st_nlink > 1 and self.is_being_replaced(status)
+        replaced = status.st_nlink > 1 and is_announced(self._directory, self.path, status)
         for _ in range(_LOOKS):
             if replaced or status.st_nlink == 1:
                 break
             # Announced when we looked at the file, and withdrawn when we looked for the announcement?
             # (test_an_announcement_that_ends_under_our_eyes)
             status = self.system.status(descriptor)
-            replaced = status.st_nlink > 1 and self.is_being_replaced(status)
+            replaced = status.st_nlink > 1 and is_announced(self._directory, self.path, status)
         names = status.st_nlink if replaced else 1
         fault = file_fault(status, self.system.user_id(), self._directory.group, names=names)
         if fault is not None:
             raise LockFileError(self.position_id or "", self.path, fault, PLANTED)
         return OpenFile(self.system, self.path, self.position_id, descriptor, status)
-
-
-def file_fault(status: os.stat_result, user_id: int, group: int | None, *, names: int = 1) -> str | None:
-    """What is wrong with a file of ours, None if nothing is. *group* is whom the directory is shared with, if any."""
-    if not stat.S_ISREG(status.st_mode):
-        return "is no regular file"
-    if status.st_nlink > names:
-        return "has a second name (hard link)"
-    if status.st_uid != user_id and (group is None or status.st_gid != group):
-        return f"belongs to user {status.st_uid}"
-    return None
 
 
 class OpenFile:
@@ -293,7 +240,7 @@ class OpenFile:
 
     def read(self) -> Content:
         """The record."""
-        data = read_all(self._system, self.descriptor)
+        data = _read_all(self._system, self.descriptor)
         if data != self._data:
             self._content = decode(data, self._position_id)
             self._data = data
@@ -310,7 +257,8 @@ class OpenFile:
         except ValueError as error:
             raise LockFileError(record.position_id, self._path, str(error), "wait for some to release it") from error
         self._before = self._data
-        write_all(data, self._system, self.descriptor)
+        if self._system.write(self.descriptor, data, 0) < len(data):
+            write_all(data, self._system, self.descriptor)  # the kernel says why on the next call
         self._data, self._content = data, record
 
     def settle(self) -> None:
@@ -408,7 +356,7 @@ on_exhaustion.append(let_go)
 os.register_at_fork(after_in_child=_kept.clear)
 
 
-def read_all(system: System, descriptor: int) -> bytes:
+def _read_all(system: System, descriptor: int) -> bytes:
     """The bytes of a record."""
     data = system.read(descriptor, RECORD_SIZE, 0)
     if len(data) == RECORD_SIZE and b"\n" not in data:
@@ -416,10 +364,3 @@ def read_all(system: System, descriptor: int) -> bytes:
         # (test_a_long_record_is_read_in_one_piece)
         data = system.read(descriptor, MAX_SIZE, 0)
     return data
-
-
-def write_all(data: bytes, system: System, descriptor: int) -> None:
-    """Write *data* from the start of a file on."""
-    written = system.write(descriptor, data, 0)
-    while written < len(data):  # the kernel says why on the next call
-        written += system.write(descriptor, data[written:], written)

@@ -13,7 +13,7 @@ import json
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from poslock.lock.files.lock_file import file_fault
+from poslock.lock.files.safety import file_fault
 
 if TYPE_CHECKING:
     from poslock.lock.files.directory import LockDirectory

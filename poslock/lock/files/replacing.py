@@ -27,18 +27,19 @@ it never will be. No copy is put in the place of a newer file, however many repl
 
 from __future__ import annotations
 
+import os
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from poslock.errors import LockFileError
-from poslock.lock.files.lock_file import PLANTED, file_fault, read_all, write_all
-from poslock.lock.record import Unreadable, decode
+from poslock.lock.files.safety import PLANTED, file_fault
+from poslock.lock.files.system import write_all
+from poslock.lock.record import MAX_SIZE, Unreadable, decode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from poslock.lock.files.directory import LockDirectory
-    from poslock.lock.files.lock_file import LockFile
+    from poslock.lock.files.system import System
 
 # A transition takes microseconds. Being wrong costs a copy, nothing else.
 BUSY_NS = 500_000_000
@@ -48,102 +49,144 @@ _PAUSE = 0.001
 _FIRST, _SECOND = ".maintenance", ".maintenance-2"
 
 
-def replace_busy(directory: LockDirectory, file: LockFile) -> None:
-    """Put a copy of *file* in its place, if its OS lock still is taken and nobody else is at it.
+class Folder(Protocol):
+    """The directory that a file is in; ``group`` is who shares it, if any."""
+
+    path: str
+    system: System
+    group: int | None
+
+    def look(self) -> None:
+        """See that nothing is opened in a directory that somebody has put in its place."""
+
+
+@contextmanager
+def opened(folder: Folder, path: str, *, write: bool) -> Iterator[int]:
+    """The file at *path*, open for as long as that takes; nobody has looked yet whether it is one of ours."""
+    folder.look()
+    descriptor = folder.system.open(path, write=write)
+    try:
+        yield descriptor
+    finally:
+        with suppress(OSError):  # Linux has closed it all the same
+            folder.system.close(descriptor)
+
+
+def is_announced(folder: Folder, path: str, status: os.stat_result) -> bool:
+    """Whether the second name of a file is the announcement that it is being replaced."""
+    for name in _begun(folder, path):
+        with suppress(FileNotFoundError):
+            second = folder.system.stat(_announcement(path, name))
+            if (second.st_dev, second.st_ino) == (status.st_dev, status.st_ino):
+                return True
+    return False
+
+
+def replace_busy(folder: Folder, path: str) -> None:
+    """Put a copy of a file in its place, if its OS lock still is taken and nobody else is at it.
 
     Raises:
         OSError: the system refuses; the old file is in its place then.
     """
-    with _maintenance(directory, _FIRST, _SECOND) as alone:
+    with _maintenance(folder, _FIRST, _SECOND) as alone:
         for _ in range(_TRIES):
-            if not alone or _is_replaced(directory, file, directory.system.random_name()):
+            if not alone or _is_replaced(folder, path, folder.system.random_name()):
                 return
 
 
-def withdraw_abandoned(directory: LockDirectory, file: LockFile) -> None:
+def withdraw_abandoned(folder: Folder, path: str) -> None:
     """Remove what one left behind who died before the file was replaced."""
-    with _maintenance(directory, _FIRST) as alone:
+    with _maintenance(folder, _FIRST) as alone:
         if alone:
-            _withdraw_all(file)
+            _withdraw_all(folder, path)
 
 
-def _is_replaced(directory: LockDirectory, file: LockFile, name: str) -> bool:
-    """Replace *file* if it is busy; False if another one, who took us for dead, has withdrawn that."""
-    system = directory.system
-    descriptor = system.create(_new(file, name))
+def _is_replaced(folder: Folder, path: str, name: str) -> bool:
+    """Replace the file if it is busy; False if another one, who took us for dead, has withdrawn that."""
+    system = folder.system
+    descriptor = system.create(_new(path, name))
     try:
-        if directory.group is not None:
+        if folder.group is not None:
             system.share(descriptor)
         # Not before we have begun ourselves: of two who did that at once neither would see the other, and the copy that
         # is renamed last could be older than what was written since into the other one.
-        _withdraw_all(file, but=name)
-        if _is_busy(file):
-            system.link(file.path, _announcement(file, name))
-            write_all(_content(file), system, descriptor)
-            system.rename(_new(file, name), file.path)
+        _withdraw_all(folder, path, but=name)
+        if _is_busy(folder, path):
+            system.link(path, _announcement(path, name))
+            write_all(_content(folder, path), system, descriptor)
+            system.rename(_new(path, name), path)
     except FileNotFoundError:
         return False
     finally:
         system.close(descriptor)
-        _withdraw(file, name)
+        _withdraw(system, path, name)
     return True
 
 
-def _content(file: LockFile) -> bytes:
-    with file.opened(write=False) as descriptor:
-        data = read_all(file.system, descriptor)
+def _content(folder: Folder, path: str) -> bytes:
+    with opened(folder, path, write=False) as descriptor:
+        data = folder.system.read(descriptor, MAX_SIZE, 0)
         for _ in range(_READS):
             if not isinstance(decode(data), Unreadable):
                 break
             # Somebody who was stopped may have been resumed just now, in the middle of a write.
             # (test_a_copy_is_not_made_of_half_a_record)
-            file.system.sleep(_PAUSE)
-            data = read_all(file.system, descriptor)
+            folder.system.sleep(_PAUSE)
+            data = folder.system.read(descriptor, MAX_SIZE, 0)
         return data
 
 
-def _is_busy(file: LockFile) -> bool:
-    with file.opened(write=True) as descriptor:
-        if not file.system.try_lock(descriptor):
+def _is_busy(folder: Folder, path: str) -> bool:
+    with opened(folder, path, write=True) as descriptor:
+        if not folder.system.try_lock(descriptor):
             return True
-        file.system.unlock(descriptor)
+        folder.system.unlock(descriptor)
         return False
 
 
-def _withdraw_all(file: LockFile, *, but: str = "") -> None:
-    for name in file.replacements() - {but}:
-        _withdraw(file, name)
+def _withdraw_all(folder: Folder, path: str, *, but: str = "") -> None:
+    for name in _begun(folder, path) - {but}:
+        _withdraw(folder.system, path, name)
 
 
-def _withdraw(file: LockFile, name: str) -> None:
+def _withdraw(system: System, path: str, name: str) -> None:
     # In this order: without its announcement nobody must be able to replace the file.
-    for path in (_new(file, name), _announcement(file, name)):
+    for each in (_new(path, name), _announcement(path, name)):
         with suppress(FileNotFoundError):
-            file.system.unlink(path)
+            system.unlink(each)
 
 
-def _new(file: LockFile, name: str) -> str:
-    return f"{file.new_prefix}{name}"
+def _begun(folder: Folder, path: str) -> set[str]:
+    """The names under which replacements of a file were begun."""
+    prefixes = [os.path.basename(each) for each in (_new(path, ""), _announcement(path, ""))]
+    names = list(folder.system.listing(folder.path))
+    return {name.removeprefix(prefix) for prefix in prefixes for name in names if name.startswith(prefix)}
 
 
-def _announcement(file: LockFile, name: str) -> str:
-    return f"{file.announcement_prefix}{name}"
+def _new(path: str, name: str) -> str:
+    """What is to replace the file."""
+    return f"{path}.new-{name}"
+
+
+def _announcement(path: str, name: str) -> str:
+    """The second name of the file that says so."""
+    return f"{path}.replaced-{name}"
 
 
 @contextmanager
-def _maintenance(directory: LockDirectory, *names: str) -> Iterator[bool]:
+def _maintenance(folder: Folder, *names: str) -> Iterator[bool]:
     """Whether the first of these maintenance locks that is free was taken."""
     if not names:
         yield False
         return
-    system, path = directory.system, f"{directory.path}/{names[0]}"
-    directory.look()
+    system, path = folder.system, f"{folder.path}/{names[0]}"
+    folder.look()
     descriptor = system.open(path, create=True)
     try:
-        fault = file_fault(system.status(descriptor), system.user_id(), directory.group)
+        fault = file_fault(system.status(descriptor), system.user_id(), folder.group)
         if fault is not None:
             raise LockFileError("", path, fault, PLANTED)
-        if directory.group is not None:
+        if folder.group is not None:
             system.share(descriptor)
         if system.try_lock(descriptor):
             try:
@@ -153,5 +196,5 @@ def _maintenance(directory: LockDirectory, *names: str) -> Iterator[bool]:
             return
     finally:
         system.close(descriptor)
-    with _maintenance(directory, *names[1:]) as alone:
+    with _maintenance(folder, *names[1:]) as alone:
         yield alone

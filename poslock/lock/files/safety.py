@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     import os
 
+PLANTED = "poslock did not make it: look at it, and put it elsewhere"
 # fmt: off
 # Other hosts, or the host of this virtual machine, have the same files open; or they are objects in somebody's store.
 _SHARED = frozenset({
@@ -32,6 +33,17 @@ _ESCAPE = re.compile(r"\\([0-7]{3})")
 # Root; and what a user namespace shows as owner of whatever belongs to nobody in it, such as the root directory.
 _TRUSTED_USERS, _TRUSTED_GROUPS = {0, 65_534}, {0}
 _POINT = 4  # the field of a line that holds the mount point
+
+
+def file_fault(status: os.stat_result, user_id: int, group: int | None, *, names: int = 1) -> str | None:
+    """What is wrong with a file of ours, None if nothing is. *group* is whom the directory is shared with, if any."""
+    if not stat.S_ISREG(status.st_mode):
+        return "is no regular file"
+    if status.st_nlink > names:
+        return "has a second name (hard link)"
+    if status.st_uid != user_id and (group is None or status.st_gid != group):
+        return f"belongs to user {status.st_uid}"
+    return None
 
 
 def directory_fault(status: os.stat_result, user_id: int, own_group: int, group: int | None) -> str | None:

@@ -31,8 +31,8 @@ from contextlib import suppress
 from errno import EAGAIN
 from typing import TYPE_CHECKING, NamedTuple
 
-from poslock.lock.files.lock_file import file_fault, write_all
-from poslock.lock.files.system import NO_DESCRIPTOR
+from poslock.lock.files.safety import file_fault
+from poslock.lock.files.system import NO_DESCRIPTOR, write_all
 
 if TYPE_CHECKING:
     import os

@@ -314,6 +314,13 @@ class PosixSystem:
         return os.urandom(8).hex()
 
 
+def write_all(data: bytes, system: System, descriptor: int) -> None:
+    """Write *data* from the start of a file on."""
+    written = system.write(descriptor, data, 0)
+    while written < len(data):  # the kernel says why on the next call
+        written += system.write(descriptor, data[written:], written)
+
+
 def _owned(call: Callable[..., int], *arguments: object) -> _Descriptor:
     """The descriptor that *call* answers, owned in the same step of the interpreter: no signal comes in between."""
     return next(map(_Descriptor, map(call, *([each] for each in arguments))))
