@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from poslock.errors import LockLost, LockStillHeld, LockTimeout
 from poslock.lock.position_lock import PositionLock
-from poslock.lock.record import ends_ns
 from poslock.lock.transitions import Transitions
 from prove.disk import SECOND, Disk, is_private, is_private_but_slots
 from prove.lock_witness import POSITION, Seen
@@ -133,7 +132,7 @@ def _ends_ns(me: Actor, lock: PositionLock) -> int:
     """When the lease ends as the holder knows it; asked without its clock, which would be another call."""
     grant = lock._grant  # noqa: SLF001  # as above
     assert grant is not None
-    return ends_ns(grant.holder)
+    return grant.ends_ns
 
 
 @dataclass(frozen=True)

@@ -66,8 +66,8 @@ MUTANTS = (
     Mutant(
         "no second read under the lock",
         _TRANSITIONS,
-        "            content = file.read()\n            broken:",
-        "            content = sight.content\n            broken:",
+        "            content, judged = draft.read(), None",
+        "            content, judged = sight.content, None",
         _LOCK,
     ),
     Mutant(
@@ -136,15 +136,15 @@ MUTANTS = (
     Mutant(
         "release removes the lock file",
         _TRANSITIONS,
-        '                file.write(record._replace(state="free", freed_ns=self._system.monotonic_ns()))',
-        "                self._system.unlink(self.file.path)",
+        '                draft.write(record._replace(state="free", freed_ns=draft.now_ns()))',
+        "                self._system.unlink(self.entry.path)",
         _LOCK,
     ),
     Mutant(
         "renew without a look at the token",
         _TRANSITIONS,
-        "            record = self._mine(file, grant)\n            # The clock",
-        "            record = file.read()._replace(holders=(grant.holder,))\n            # The clock",
+        "            record = self._mine(draft, grant)\n            # The clock",
+        "            record = draft.read()._replace(holders=(grant.holder,))\n            # The clock",
         ("cleared with force", *_LOCK),
     ),
     Mutant(
@@ -243,15 +243,15 @@ MUTANTS = (
     Mutant(
         "check does not look at the presence",
         _TRANSITIONS,
-        "        self._check_presence(grant)\n        content = self.file.peek()",
-        "        content = self.file.peek()",
+        "        self._check_presence(grant)\n        content = self.entry.peek()",
+        "        content = self.entry.peek()",
         ("lost presence, no renewal",),
     ),
     Mutant(
         "renew does not look at the presence",
         _TRANSITIONS,
-        "        self._check_presence(grant)\n        content = file.read()",
-        "        content = file.read()",
+        "        self._check_presence(grant)\n        content = draft.read()",
+        "        content = draft.read()",
         ("lost presence",),
     ),
     Mutant(
@@ -291,23 +291,23 @@ MUTANTS = (
     ),
     Mutant(
         "nobody is rung when a lock becomes free",
-        _TRANSITIONS,
-        "        if waiting:\n            wake_next(",
-        "        if False:\n            wake_next(",
+        _FILE,
+        "            if next_of:\n",
+        "            if False:\n",
         ("a queue",),
     ),
     Mutant(
         "rung before it is written that the lock is free",
         _TRANSITIONS,
-        "            waiting = record.waiting\n",
-        "            self._wake_next(record.waiting)\n",
+        "            draft.wake(record.waiting if wake_all else (), () if wake_all else record.waiting)\n",
+        "            self._store.ring(record.waiting[0]) if record.waiting else None\n",
         ("a queue",),
     ),
     Mutant(
         "only the last reader's release rings",
         _TRANSITIONS,
-        "            waiting = record.waiting\n",
-        "            waiting = () if others else record.waiting\n",
+        "            draft.wake(record.waiting if wake_all else (), () if wake_all else record.waiting)\n",
+        "            draft.wake((), record.waiting if len(record.holders) == 1 else ())\n",
         ("two readers and a writer",),
     ),
     Mutant(
@@ -327,8 +327,8 @@ MUTANTS = (
     Mutant(
         "nobody is rung when a place is given up",
         _TRANSITIONS,
-        "            if before is not None:\n",
-        "            if False:\n",
+        "            draft.wake(behind(content.waiting, place), ",
+        "            draft.wake((), ",
         ("a reader behind one that leaves",),
     ),
     Mutant(
@@ -341,7 +341,7 @@ MUTANTS = (
     Mutant(
         "the wake is made when the place is taken",
         _CONTENDER,
-        "                self._wake = self._wake or self._transitions.wake(place)  # rung once the place is taken\n"
+        "                self._wake = self._wake or self._store.wake(place)  # rung once the place is taken\n"
         "                judged = self._look(request, place)\n"
         "                if (hands := _hands(judged)) != known:\n"
         "                    known = hands\n"
@@ -350,7 +350,7 @@ MUTANTS = (
         "                outcome = self._try(request, judged, place)\n",
         "                judged = self._look(request, place)\n"
         "                outcome = self._try(request, judged, place)\n"
-        "                self._wake = self._wake or self._transitions.wake(place)\n",
+        "                self._wake = self._wake or self._store.wake(place)\n",
         ("one who takes its place",),
     ),
     Mutant(

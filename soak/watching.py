@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from itertools import zip_longest
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from poslock import LockTimeout, PositionGuard
 from poslock.bridge import ThreadPorts
@@ -13,11 +13,10 @@ from poslock.lock.files.directory import LockDirectory
 from poslock.lock.files.system import SYSTEM
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, MutableMapping
 
     from poslock.exchange.port import Exchange
     from poslock.ledger.journal import CloseKey
-    from poslock.lock.files.directory import Hold, Owner
     from poslock.lock.position_lock import PositionLock
     from poslock.position import Position
     from soak.diary import Diary
@@ -59,18 +58,30 @@ class WatchedDirectory(LockDirectory):
 
     def __init__(self, path: str, diary: Diary) -> None:
         super().__init__(os.path.realpath(path), SYSTEM)
+        self.holds: MutableMapping[tuple[str, object], object] = _WatchedHolds(diary)
+
+
+class _WatchedHolds(dict[tuple[str, object], object]):
+    """The locks of a process, and their tokens, which a lock has forgotten by the end."""
+
+    def __init__(self, diary: Diary) -> None:
+        super().__init__()
         self._diary = diary
-        self._tokens: dict[tuple[Owner, str], int | None] = {}
+        self._tokens: dict[tuple[str, object], int] = {}
 
-    def add_hold(self, owner: Owner, lock: Hold) -> None:
-        """Remember its token, which the lock has forgotten by the end."""
-        super().add_hold(owner, lock)
-        self._tokens[owner, lock.position_id] = lock.token
+    def __setitem__(self, key: tuple[str, object], lock: object) -> None:
+        self._end(key)
+        super().__setitem__(key, lock)
+        self._tokens[key] = cast("PositionLock", lock).token or 0
 
-    def drop_hold(self, owner: Owner, lock: Hold) -> None:
+    def pop(self, key: tuple[str, object], *default: Any) -> Any:
         """Released, or found to be lost."""
-        super().drop_hold(owner, lock)
-        self._diary.answer("release", lock.position_id, 0, self._tokens.pop((owner, lock.position_id), None) or 0)
+        self._end(key)
+        return super().pop(key, *default)
+
+    def _end(self, key: tuple[str, object]) -> None:
+        if (token := self._tokens.pop(key, None)) is not None:
+            self._diary.answer("release", key[0], 0, token)
 
 
 class WatchedGuard(PositionGuard):

@@ -114,7 +114,7 @@ class Performer:
     def forget(self) -> dict[str, Any]:
         """Do not keep the file of the lock open any more, as if many others had been used since."""
         assert self._lock is not None
-        kept = self._lock._directory.open_files.take(self._lock.path)
+        kept = open_directory(os.path.dirname(self._lock.path)).open_files.take(self._lock.path)
         assert kept is not None
         kept.close()
         return {"forgotten": self._lock.position_id}

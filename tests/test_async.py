@@ -88,7 +88,7 @@ async def _until_waiting(lock: PositionLock) -> None:
 
 
 def _waiting(lock: PositionLock) -> int:
-    content = lock._transitions.file.peek()
+    content = lock._transitions.entry.peek()
     return len(content.waiting) if isinstance(content, Record) else 0
 
 

@@ -115,7 +115,7 @@ def held_up_ledger(account: Account, write: str, gate: Gate) -> StruckLedger:
 
 async def until_waited_for(account: Account) -> None:
     """Until somebody waits for the lock."""
-    file = PositionLock("btc-1", lock_dir=elsewhere(account.lock_dir))._transitions.file
+    file = PositionLock("btc-1", lock_dir=elsewhere(account.lock_dir))._transitions.entry
     async with asyncio.timeout(BOUND):
         while not (isinstance(content := file.peek(), Record) and content.waiting):  # noqa: ASYNC110  # it is a file
             await asyncio.sleep(0.005)

@@ -29,7 +29,7 @@ _PATIENCE = 60.0
 
 
 def queue(lock_dir: str) -> tuple[Waiting, ...]:
-    content = PositionLock("btc-1", lock_dir=elsewhere(lock_dir))._transitions.file.peek()
+    content = PositionLock("btc-1", lock_dir=elsewhere(lock_dir))._transitions.entry.peek()
     return content.waiting if isinstance(content, Record) else ()
 
 
@@ -272,7 +272,7 @@ def test_who_finds_the_queue_full_waits_outside_and_gets_its_turn(lock_dir: str)
         waiting = [Waiting(place.presence, n, False, place.renewed_ns, place.lease_ns) for n in range(MAX_WAITING)]
         file.write(file.read()._replace(waiting=tuple(waiting)))
 
-    transitions.file.change(filled)
+    transitions.entry.change(filled)
     one_more = PositionLock("btc-1", lock_dir=elsewhere(lock_dir), timeout=_PATIENCE)
     thread = threading.Thread(target=one_more.acquire)
     thread.start()

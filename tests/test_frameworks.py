@@ -64,7 +64,7 @@ async def until_waiting(lock: PositionLock) -> None:
 
 
 def queued(lock: PositionLock) -> int:
-    content = lock._transitions.file.peek()
+    content = lock._transitions.entry.peek()
     return len(content.waiting) if isinstance(content, Record) else 0
 
 

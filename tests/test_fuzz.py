@@ -198,7 +198,7 @@ def lock_file(rooms: Path, data: bytes) -> Iterator[tuple[Path, Path]]:
     with room(rooms) as here:
         directory = open_directory("locks")
         directory.prepare()
-        path = Path(directory.lock_path(POSITION))
+        path = Path(directory.entry(POSITION).path)
         path.write_bytes(data)
         path.chmod(0o600)
         presence = here / "locks/.presence"

@@ -492,7 +492,7 @@ def test_a_directory_that_is_swapped_in_under_a_running_bot_is_refused(
     used(lock_dir)
     before = PositionLock("first", lock_dir=lock_dir)
     swapped_in(Path(lock_dir), kind, victims)
-    for lock in (before, PositionLock("new", lock_dir=before._directory)):
+    for lock in (before, PositionLock("new", lock_dir=before._store)):
         refused(lock, naming=Path(lock_dir))
     victims.assert_untouched()
     assert [path for path in Path(lock_dir).rglob("*") if path.is_file()] == []

@@ -46,7 +46,7 @@ def intent_now(account: Account) -> str:
 
 def waiting_now(account: Account) -> int:
     """How many wait for the lock."""
-    content = held_by_another(account, "")._transitions.file.peek()
+    content = held_by_another(account, "")._transitions.entry.peek()
     return len(content.waiting) if isinstance(content, Record) else 0
 
 

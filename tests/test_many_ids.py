@@ -78,7 +78,7 @@ def _look_alikes(made: str) -> list[str]:
 def test_every_id_has_a_file_of_its_own_inside_the_directory() -> None:
     """Path separators, dots, look-alikes: a short ASCII name, directly in the directory, shared with no other id."""
     directory = LockDirectory("/locks", SYSTEM)
-    paths = [directory.lock_path(check_position_id(each)) for each in islice(nasty_ids(7), HOW_MANY)]
+    paths = [directory.entry(check_position_id(each)).path for each in islice(nasty_ids(7), HOW_MANY)]
     assert len(set(paths)) == HOW_MANY
     # Nor where the file system takes upper and lower case for the same.
     assert len({path.lower() for path in paths}) == HOW_MANY

@@ -894,7 +894,7 @@ def test_a_modify_that_waits_behind_a_close_is_told(account: Account, threads: A
 def account_waits(account: Account) -> bool:
     """Whether somebody waits for the lock of the position."""
     probe = PositionLock("btc-1", lock_dir=elsewhere(account.lock_dir))
-    content: Any = probe._transitions.file.peek()
+    content: Any = probe._transitions.entry.peek()
     return bool(content.waiting)
 
 

@@ -96,7 +96,7 @@ def test_holds_that_were_forgotten_do_not_stay_in_memory(lock_dir: str) -> None:
     for number in range(_MANY):
         PositionLock(f"p-{number}", lock_dir=directory).acquire()
     gc.collect()
-    assert len(directory._holds) == 0
+    assert len(directory.holds) == 0
 
 
 def test_who_has_a_lock_already_is_named(lock_dir: str) -> None:

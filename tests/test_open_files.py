@@ -120,7 +120,7 @@ def test_a_descriptor_that_somebody_else_closed_stays_open_in_a_child(tmp_path: 
     lock = PositionLock("btc-1", lock_dir=lock_dir)
     with lock:
         pass
-    mine = lock._directory.presence._mine
+    mine = open_directory(lock_dir).presence._mine
     assert mine is not None
     theirs = os.open(tmp_path / "precious", os.O_RDWR | os.O_CREAT)
     ours = [*descriptors_of(lock.path), mine.descriptor]
@@ -148,7 +148,8 @@ def test_a_directory_moved_away_while_its_files_are_open_is_noticed(tmp_path: Pa
         held.renew()
     with free:
         assert Path(free.path).exists()
-        presence = free._directory.presence
+        assert isinstance(free._store, LockDirectory)
+        presence = free._store.presence
         assert Path(presence.slot_path(presence.name())).exists()
 
 

@@ -121,7 +121,7 @@ def until_only_waits(lock: PositionLock, presence: str = "") -> str:
     """Until one waits, with this *presence* if given; its presence."""
     deadline = time.monotonic() + PATIENCE
     while True:
-        content = lock._transitions.file.peek()
+        content = lock._transitions.entry.peek()
         names = [each.presence for each in content.waiting] if isinstance(content, Record) else []
         if len(names) == 1 and presence in {"", names[0]}:
             return names[0]
@@ -197,7 +197,7 @@ def inodes():
 
 thread = threading.Thread(target=wait)
 thread.start()
-while goes_on and not lock._transitions.file.peek().waiting:
+while goes_on and not lock._transitions.entry.peek().waiting:
     time.sleep(0.002)
 if not goes_on:
     thread.join()

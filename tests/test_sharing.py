@@ -40,7 +40,7 @@ def waiting(start: Children, lock_dir: str, **options: Any) -> Child:
 
 
 def queued(lock_dir: str) -> int:
-    content = lock(lock_dir)._transitions.file.peek()
+    content = lock(lock_dir)._transitions.entry.peek()
     return len(getattr(content, "waiting", ()))
 
 

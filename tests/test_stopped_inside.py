@@ -86,7 +86,7 @@ def test_an_announcement_that_ends_under_our_eyes(lock_dir: str, when: str) -> N
     """A second name when we look at the file, none once we look for the announcement: no reason to cry hard link."""
     PositionLock("btc-1", lock_dir=lock_dir).acquire()
     directory = elsewhere(lock_dir)
-    path = Path(directory.lock_path("btc-1"))
+    path = Path(directory.entry("btc-1").path)
     second = path.with_name(path.name + ".replaced-0123")
     second.hardlink_to(path)
 
@@ -113,7 +113,7 @@ def replace_by_copy(path: str) -> None:
 def test_a_grant_that_made_it_into_the_copy_is_kept(tmp_path: Path) -> None:
     """Written after the announcement and before the copy was made: the contender recognizes it as its own."""
     directory = elsewhere(tmp_path / "locks")
-    path = directory.lock_path("btc-1")
+    path = directory.entry("btc-1").path
     directory.system = Amiss(write=once_after(lambda: replace_by_copy(path), SYSTEM.write))
     lock = PositionLock("btc-1", lock_dir=directory, timeout=5)
     lock.acquire()

@@ -114,7 +114,7 @@ def test_a_long_record_is_read_in_one_piece(tmp_path: Path) -> None:
         return SYSTEM.read(descriptor, size, offset)
 
     share(str(tmp_path / "locks"))
-    Transitions(LockDirectory(str(tmp_path / "locks"), Amiss(read=read)), "btc-1").file.peek()
+    Transitions(LockDirectory(str(tmp_path / "locks"), Amiss(read=read)), "btc-1").entry.peek()
     assert [offset for _, offset in reads] == [0] * len(reads)
 
 
@@ -143,7 +143,7 @@ def test_a_copy_is_not_made_of_half_a_record(tmp_path: Path) -> None:
 
     directory = LockDirectory(str(tmp_path / "locks"), Amiss(read=read))
     PositionLock("btc-1", lock_dir=str(tmp_path / "locks")).acquire()
-    file = Transitions(directory, "btc-1").file
+    file = Transitions(directory, "btc-1").entry
     stopped = SYSTEM.open(file.path)
     assert SYSTEM.try_lock(stopped)
     replace_busy(directory, file.path)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def replacer(lock_dir: str, **calls: Callable[..., Any]) -> Callable[[], None]:
     directory = LockDirectory(lock_dir, Amiss(**calls))
-    file = Transitions(directory, "btc-1").file
+    file = Transitions(directory, "btc-1").entry
     return lambda: replace_busy(directory, file.path)
 
 
@@ -62,7 +62,7 @@ def test_a_copy_older_than_the_file_is_never_put_in_its_place(lock_dir: str, *, 
     with pytest.raises(LockLost):
         holder.check()
     SYSTEM.close(busy)
-    record = Transitions(elsewhere(lock_dir), "btc-1").file.peek()
+    record = Transitions(elsewhere(lock_dir), "btc-1").entry.peek()
     assert isinstance(record, Record)
     assert record.state == "free"
 

@@ -51,7 +51,7 @@ def test_a_stopped_closer_writes_nothing_after_it_resumes(
 
 
 def end_of_lease(account: Account) -> int:
-    content = PositionLock("btc-1", lock_dir=elsewhere(account.lock_dir))._transitions.file.peek()
+    content = PositionLock("btc-1", lock_dir=elsewhere(account.lock_dir))._transitions.entry.peek()
     assert isinstance(content, Record)
     (holder,) = content.holders
     return holder.renewed_ns + holder.lease_ns

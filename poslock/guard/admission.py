@@ -15,8 +15,9 @@ from poslock.bridge import finished
 from poslock.closing.session import Means, Session
 from poslock.errors import LockError, LockTimeout, PositionAlreadyClosingError, PositionNotFound
 from poslock.ledger.journal import CloseKey
-from poslock.lock.position_lock import MAX_PURPOSE, PositionLock
+from poslock.lock.position_lock import PositionLock
 from poslock.lock.record import check_position_id
+from poslock.lock.transitions import MAX_PURPOSE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine

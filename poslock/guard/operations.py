@@ -36,8 +36,8 @@ from poslock.ledger.ledger import Ledger
 from poslock.lock.files.back_off import BackOffFile
 from poslock.lock.files.directory import open_directory
 from poslock.lock.files.memory import MemoryFile
-from poslock.lock.position_lock import checked_lease_ns, checked_timeout
 from poslock.lock.record import check_position_id
+from poslock.lock.transitions import checked_lease_ns, checked_timeout
 from poslock.position import ClosedPosition, ModifiedPosition, Position, name, positive, side_of
 
 if TYPE_CHECKING:

@@ -14,18 +14,16 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from poslock.errors import LockFileError, LockTimeout, PoslockError, quoted
-from poslock.lock.files.replacing import BUSY_NS
 from poslock.lock.log import LOG, tell
 from poslock.lock.record import MAX_WAITING, Grant, Record, Waiting, ends_ns
-from poslock.lock.transitions import Denied, Request
+from poslock.lock.transitions import Denied, Request, judge
 from poslock.lock.verdict import GRACE_NS, Judged, Sight
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
     from poslock.errors import Holder
-    from poslock.lock.files.directory import LockDirectory
-    from poslock.lock.files.pipes import Wake
+    from poslock.lock.store import Store, Wake
     from poslock.lock.transitions import Transitions
 
 _SHORTEST_PAUSE = 0.0001
@@ -61,10 +59,10 @@ class Contender:
     Remembers what it saw from one `contend` to the next, until it is granted.
     """
 
-    def __init__(self, directory: LockDirectory, transitions: Transitions) -> None:
-        self._directory = directory
+    def __init__(self, store: Store, transitions: Transitions) -> None:
+        self._store = store
         self._transitions = transitions
-        self._system = directory.system
+        self._system = store.system
         self._began_ns = 0
         self._seen: tuple[Sight, int] | None = None
         self._busy_since_ns: int | None = None
@@ -98,7 +96,7 @@ class Contender:
                         self._tell_waiting(outcome)
                     yield self._pause(outcome.judged, left)
                 place = self._placed(place, request)
-                self._wake = self._wake or self._transitions.wake(place)  # rung once the place is taken
+                self._wake = self._wake or self._store.wake(place)  # rung once the place is taken
                 judged = self._look(request, place)
                 if (hands := _hands(judged)) != known:
                     known = hands
@@ -127,7 +125,7 @@ class Contender:
         if limit is None:
             return _LONGEST_PAUSE
         if waited >= limit + (_BUSY_PATIENCE if denied.busy else 0):
-            position_id, path = self._transitions.position_id, self._transitions.file.path
+            position_id, path = self._transitions.position_id, self._transitions.entry.path
             raise LockTimeout(position_id, path, denied.holder, waited=waited, why=denied.why)
         return max(_BUSY_PAUSE, limit - waited)
 
@@ -135,31 +133,31 @@ class Contender:
         """The same place, renewed when half of its lease is gone, or a new one."""
         # A place of a lost presence is one of the dead to peers: they pass it over, and ring others.
         # (test_who_waits_with_a_presence_that_is_lost_queues_with_the_next_one)
-        if place is not None and self._directory.presence.is_lost(place.presence):
+        if place is not None and self._store.presence.is_lost(place.presence):
             self._leave(place)
             place = None
         if place is None:
             place = self._transitions.place(request)
-        now_ns = self._system.monotonic_ns()
+        now_ns = self._store.now_ns()
         return replace(place, renewed_ns=now_ns) if _is_old(place, now_ns) else place
 
     def _look(self, request: Request, place: Waiting | None) -> Judged:
         # What was seen is kept from one acquire to the next: an unreadable record must be seen for a whole lease,
         # which is no shorter than the default timeout.
-        content, now_ns = self._transitions.file.peek(), self._system.monotonic_ns()
+        content, now_ns = self._transitions.entry.peek(), self._system.monotonic_ns()
         if self._seen is None or not self._seen[0].is_same(content):
             self._seen = (Sight(content), now_ns)
-        return self._transitions.judge(Sight(content, now_ns - self._seen[1]), request, place)
+        return judge(self._store, Sight(content, now_ns - self._seen[1]), request, place)
 
     def _fresh(self, judged: Judged, request: Request) -> Judged:
         """The same if hardly any time has passed since, else another look."""
-        age_ns = self._system.monotonic_ns() - judged.moment.now_ns
+        age_ns = self._store.now_ns() - judged.moment.now_ns
         return judged if age_ns <= _FRESH_NS else self._look(request, judged.place)
 
     def _try(self, request: Request, judged: Judged, place: Waiting | None) -> Grant | Denied:
         if self._perhaps is not None:
             outcome = self._adopted(self._perhaps)
-            self._replace_if_busy(outcome)
+            self._unblock(outcome)
             return outcome
         # Looking costs no OS lock, so a crowd of waiters does not get into the holder's way.
         if not (judged.admits or judged.needs_breaking or _must_queue(judged, place)):
@@ -167,14 +165,14 @@ class Contender:
         return self._acquire(request, judged.sight, place)
 
     def _acquire(self, request: Request, sight: Sight, place: Waiting | None) -> Grant | Denied:
-        self._directory.prepare()
+        self._store.prepare()
         return self._noted(self._transitions.acquire(request, sight, place))
 
     def _noted(self, outcome: Grant | Denied) -> Grant | Denied:
         """*outcome*; what it says of the file is kept for the next attempt."""
         if isinstance(outcome, Denied):
             self._perhaps = outcome.perhaps
-        self._replace_if_busy(outcome)
+        self._unblock(outcome)
         return outcome
 
     def _adopted(self, grant: Grant) -> Grant | Denied:
@@ -186,17 +184,14 @@ class Contender:
             self._transitions.written = None
         return grant if adopted else Denied(None, "the lock file is being replaced")
 
-    def _replace_if_busy(self, outcome: Grant | Denied) -> None:
+    def _unblock(self, outcome: Grant | Denied) -> None:
         if isinstance(outcome, Grant) or not outcome.busy:
             self._busy_since_ns = None
             return
-        now_ns = self._system.monotonic_ns()
         if self._busy_since_ns is None:
-            self._busy_since_ns = now_ns
-        elif now_ns - self._busy_since_ns >= BUSY_NS:
-            self._busy_since_ns = None
-            with suppress(LockFileError):  # who cannot replace it can still wait
-                self._transitions.unblock()
+            self._busy_since_ns = self._system.monotonic_ns()
+        with suppress(LockFileError):  # who cannot do that can still wait
+            self._transitions.entry.unblock()
 
     def _pause(self, judged: Judged, left: float) -> Pause:
         """Until something may change, be it that nobody writes it down."""

@@ -6,17 +6,17 @@ import logging
 from typing import TYPE_CHECKING
 
 from poslock.errors import LockLost, LockTimeout
-from poslock.lock.files.directory import Owner, open_directory
+from poslock.lock.files.directory import open_store
 from poslock.lock.log import tell
-from poslock.lock.position_lock import PositionLock, checked_lease_ns, checked_timeout, was_acquired_by
+from poslock.lock.position_lock import Owner, PositionLock, was_acquired_by
 from poslock.lock.status import LockStatus, lock_status, lock_statuses
-from poslock.lock.transitions import Transitions
+from poslock.lock.transitions import Transitions, checked_lease_ns, checked_timeout
 
 if TYPE_CHECKING:
     import os
     from types import EllipsisType
 
-    from poslock.lock.files.directory import LockDirectory
+    from poslock.lock.store import Store
 
 
 class PositionLockManager:
@@ -28,12 +28,12 @@ class PositionLockManager:
 
     def __init__(
         self,
-        lock_dir: str | os.PathLike[str] | LockDirectory | None = None,
+        lock_dir: str | os.PathLike[str] | Store | None = None,
         *,
         timeout: float | None = 30.0,
         stale_after: float = 30.0,
     ) -> None:
-        self._directory = open_directory(lock_dir)
+        self._store = open_store(lock_dir)
         self._timeout = checked_timeout(timeout)
         self._stale_after = checked_lease_ns(stale_after) / 1e9
         self._held: dict[str, list[PositionLock]] = {}
@@ -49,7 +49,7 @@ class PositionLockManager:
         try:
             await lock.acquire_async()
         except LockTimeout as error:
-            pid = self._directory.system.process_id()
+            pid = self._store.system.process_id()
             tell(logging.WARNING, "%s", error, position=position_id, pid=pid, waited_s=error.waited)
             return False
         self._held.setdefault(position_id, []).append(lock)
@@ -85,7 +85,7 @@ class PositionLockManager:
         """A lock on a position with this manager's directory and lease, and its time-out unless given."""
         return PositionLock(
             position_id,
-            lock_dir=self._directory,
+            lock_dir=self._store,
             shared=shared,
             timeout=self._timeout if timeout is ... else timeout,
             stale_after=self._stale_after,
@@ -95,7 +95,7 @@ class PositionLockManager:
 
     def status(self) -> list[LockStatus]:
         """Every lock in the directory."""
-        return lock_statuses(self._directory)
+        return lock_statuses(self._store)
 
     def clear(self, position_id: str, *, force: bool = False) -> LockStatus:
         """Free a stale lock, or with *force* a live one; what it is afterwards.
@@ -103,5 +103,5 @@ class PositionLockManager:
         Raises:
             LockStillHeld: its holder may be alive, and *force* was not given.
         """
-        Transitions(self._directory, position_id).clear(force=force)
-        return lock_status(self._directory, position_id)
+        Transitions(self._store, position_id).clear(force=force)
+        return lock_status(self._store, position_id)

@@ -14,18 +14,27 @@ silence for `stale_after` seconds, or by the operator's ``poslock clear``; after
 from __future__ import annotations
 
 import logging
-import math
 import sys
+import threading
 from contextlib import suppress
-from typing import TYPE_CHECKING, Self, TypeGuard
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from weakref import ReferenceType, ref
 
-from poslock.errors import LockAlreadyHeld, LockError, LockFileError, LockLost, PoslockError, quoted, shown
+from poslock.errors import LockAlreadyHeld, LockError, LockFileError, LockLost, PoslockError, quoted
 from poslock.lock.contender import Contender
-from poslock.lock.files.directory import Owner, open_directory
+from poslock.lock.files.directory import open_store
 from poslock.lock.keep_alive import Keeper
 from poslock.lock.log import LOG, tell
-from poslock.lock.record import Grant, ends_ns
-from poslock.lock.transitions import Denied, Request, Transitions
+from poslock.lock.record import Grant
+from poslock.lock.transitions import (
+    Denied,
+    Request,
+    Transitions,
+    checked_keep_alive,
+    checked_lease_ns,
+    checked_purpose,
+    checked_timeout,
+)
 from poslock.lock.verdict import Sight
 from poslock.lock.waiting import wait_in_task, wait_in_thread
 
@@ -36,13 +45,9 @@ if TYPE_CHECKING:
 
     from poslock.errors import Holder
     from poslock.lock.contender import Handover, Pause
-    from poslock.lock.files.directory import LockDirectory
+    from poslock.lock.store import Store
 
-MAX_PURPOSE = 128
-_MAX_LEASE = 86_400.0
-_NUMBERS = int, float
 _NOTHING = Sight(None)  # was seen yet
-_LONGEST_TIMEOUT = 366 * 86_400.0
 
 
 class PositionLock:
@@ -69,15 +74,15 @@ class PositionLock:
         self,
         position_id: str,
         *,
-        lock_dir: str | os.PathLike[str] | LockDirectory | None = None,
+        lock_dir: str | os.PathLike[str] | Store | None = None,
         shared: bool = False,
         timeout: float | None = 30.0,
         stale_after: float = 30.0,
         keep_alive: float | None = None,
         purpose: str = "",
     ) -> None:
-        self._directory = open_directory(lock_dir)
-        self._transitions = Transitions(self._directory, position_id)
+        self._store = open_store(lock_dir)
+        self._transitions = Transitions(self._store, position_id)
         self._contender: Contender | None = None
         self._timeout = checked_timeout(timeout)
         self._request = Request(checked_lease_ns(stale_after), checked_purpose(purpose), 0, bool(shared))
@@ -103,7 +108,7 @@ class PositionLock:
             self._begin(attempt)
             outcome = self._attempt(limit)
             if not isinstance(outcome, Grant):
-                outcome = wait_in_thread(outcome, self._directory, self._reconsider)
+                outcome = wait_in_thread(outcome, self._store, self._reconsider)
             self._granted(outcome)
             self._end(attempt)
             return outcome.holder.token  # noqa: TRY300  # in an else nothing would be given back
@@ -129,7 +134,7 @@ class PositionLock:
             self._begin(attempt)
             outcome = self._attempt(limit)
             if not isinstance(outcome, Grant):
-                outcome = await wait_in_task(outcome, self._directory, self._reconsider_async)
+                outcome = await wait_in_task(outcome, self._store, self._reconsider_async)
             self._granted(outcome)
             self._end(attempt)
             return outcome.holder.token  # noqa: TRY300  # in an else nothing would be given back
@@ -198,7 +203,7 @@ class PositionLock:
     @property
     def path(self) -> str:
         """The lock file."""
-        return self._transitions.file.path
+        return self._transitions.entry.path
 
     @property
     def held(self) -> bool:
@@ -219,7 +224,7 @@ class PositionLock:
         """Seconds until the lease runs out; 0 when it has, or when nothing is held."""
         if (grant := self._mine) is None:
             return 0.0
-        return max(0, ends_ns(grant.holder) - self._directory.system.monotonic_ns()) / 1e9
+        return max(0, grant.ends_ns - self._store.own_ns()) / 1e9
 
     @property
     def recovered_from(self) -> Holder | None:
@@ -322,8 +327,8 @@ class PositionLock:
         if self._mine is not None and (self.held or (before is not None and before != owner and not before.has_ended)):
             raise LockAlreadyHeld(self.position_id, self.path)
         # Another object of the same thread or task would wait for a release that cannot come.
-        other = self._directory.hold(owner, self.position_id)
-        if other is not None and other is not self and other.held:
+        other = self._store.holds.get((self.position_id, owner))
+        if isinstance(other, PositionLock) and other is not self and other.held:
             raise LockAlreadyHeld(self.position_id, self.path, by="another object of this thread or task")
 
     def _failed(self, attempt: _Attempt, before: Grant | None) -> None:
@@ -349,23 +354,23 @@ class PositionLock:
 
     def _attempt(self, limit: float | None) -> Grant | Generator[Pause | Handover, None, Grant]:
         """Try once. Mostly it is free, and a look at it first would be wasted. If it is not: how to wait for it."""
-        self._began_ns = self._directory.system.monotonic_ns()
+        self._began_ns = self._store.system.monotonic_ns()
         floor = self._token_floor()
         request = self._request if not floor else self._request._replace(token_floor=floor)
         denied: Denied | None = None
         if self._contender is None:
-            self._directory.prepare()
+            self._store.prepare()
             outcome = self._transitions.acquire(request, _NOTHING, None)
             if isinstance(outcome, Grant):
                 return outcome
-            denied, self._contender = outcome, Contender(self._directory, self._transitions)
+            denied, self._contender = outcome, Contender(self._store, self._transitions)
         return self._contender.contend(request, limit, self._began_ns, denied)
 
     def _granted(self, grant: Grant) -> None:
         self._grant, self._is_lost, self._contender = grant, False, None
         self._transitions.written = None
         if self._owner is not None:
-            self._directory.add_hold(self._owner, self)
+            self._store.holds[self.position_id, self._owner] = self
         self._tell_acquired(grant)
         if self._keep_alive is not None:
             self._keep(self._keep_alive)
@@ -418,8 +423,9 @@ class PositionLock:
 
     def _forget(self) -> None:
         self._grant = None
-        if self._owner is not None:
-            self._directory.drop_hold(self._owner, self)
+        key = self.position_id, self._owner
+        if self._store.holds.get(key) is self:  # nothing came after it
+            self._store.holds.pop(key, None)
 
     def _stop_keeping(self) -> None:
         if self._keeper is not None:
@@ -433,13 +439,41 @@ class PositionLock:
 
     def _is_mine(self, grant: Grant) -> bool:
         # A forked child inherits the object but not the hold.
-        return self._directory.presence.is_own(grant.holder.presence)
+        return self._store.presence.is_own(grant.holder.presence)
 
     def _held_grant(self) -> Grant:
         if (grant := self._mine) is None:
             why = "it was not acquired by this object" if self._grant is None else "it belongs to the parent process"
             raise LockLost(self.position_id, self.path, why)
         return grant
+
+
+class Owner(NamedTuple):
+    """The thread and task that acquired something. Objects, not numbers: those are used again.
+
+    Two are equal while they mean the same thread and the same task.
+    """
+
+    thread: threading.Thread
+    task: ReferenceType[Any] | None
+
+    @classmethod
+    def current(cls) -> Owner:
+        """Whoever calls."""
+        current_task = getattr(sys.modules.get("asyncio"), "current_task", None)
+        task = None
+        if current_task is not None:
+            try:
+                task = current_task()
+            except RuntimeError:  # no loop runs in this thread
+                task = None
+        return cls(threading.current_thread(), None if task is None else ref(task))
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it can do nothing any more."""
+        task = None if self.task is None else self.task()
+        return not self.thread.is_alive() or (self.task is not None and (task is None or task.done()))
 
 
 class _Attempt:
@@ -468,38 +502,6 @@ def was_acquired_by(lock: PositionLock, owner: Owner) -> bool:
     return lock._owner == owner  # noqa: SLF001  # of this module
 
 
-def checked_timeout(timeout: object) -> float | None:
-    """*timeout* if it is None or a number of seconds from 0 to a year, else ValueError."""
-    if timeout is None:
-        return None
-    if not _is_number(timeout) or not 0 <= timeout <= _LONGEST_TIMEOUT:
-        raise ValueError(f"timeout must be None or 0 to {_LONGEST_TIMEOUT:g} seconds, not {shown(timeout)}")
-    return float(timeout)
-
-
-def checked_lease_ns(stale_after: object) -> int:
-    """*stale_after* in nanoseconds if it is a number of seconds above 0 and at most a day, else ValueError."""
-    if not _is_number(stale_after) or not 0 < stale_after <= _MAX_LEASE:
-        raise ValueError(f"stale_after must be above 0 and at most {_MAX_LEASE:g} seconds, not {shown(stale_after)}")
-    return math.ceil(stale_after * 1e9)
-
-
-def checked_keep_alive(keep_alive: object) -> float | None:
-    """*keep_alive* if it is None or a number of seconds above 0 and at most a day, else ValueError."""
-    if keep_alive is None:
-        return None
-    if not _is_number(keep_alive) or not 0 < keep_alive <= _MAX_LEASE:
-        raise ValueError(f"keep_alive must be None or above 0 and at most {_MAX_LEASE:g} s, not {shown(keep_alive)}")
-    return float(keep_alive)
-
-
-def checked_purpose(purpose: object) -> str:
-    """*purpose* if it is text of at most 128 characters, else ValueError."""
-    if not isinstance(purpose, str) or len(purpose) > MAX_PURPOSE:
-        raise ValueError(f"purpose must be text of at most {MAX_PURPOSE} characters, not {shown(purpose)}")
-    return purpose
-
-
 def _expect_asyncio() -> None:
     """Raise if the running task is none of asyncio: it could not be told when to go on."""
     asyncio = sys.modules.get("asyncio")
@@ -509,7 +511,3 @@ def _expect_asyncio() -> None:
             f"acquire_async needs an event loop of asyncio; under {library} acquire in a thread, as with"
             " trio.to_thread.run_sync(lock.acquire), or use `with lock:` there"
         )
-
-
-def _is_number(value: object) -> TypeGuard[float]:
-    return isinstance(value, _NUMBERS) and not isinstance(value, bool)

@@ -131,14 +131,15 @@ Content: TypeAlias = Record | Unreadable | None
 
 
 class Grant(NamedTuple):
-    """What an acquire got, and who was broken for it."""
+    """What an acquire got, and who was broken for it. ``ends_ns`` is when its lease ends, by the holder's own clock."""
 
     holder: Holder
     recovered_from: Holder | None
+    ends_ns: int
 
 
 def ends_ns(holder: Holder) -> int:
-    """The monotonic time at which the lease of *holder* runs out."""
+    """When the lease of *holder* runs out, by the clock of the record."""
     return holder.renewed_ns + holder.lease_ns
 
 

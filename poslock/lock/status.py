@@ -8,17 +8,15 @@ from functools import cache
 from typing import TYPE_CHECKING, Literal
 
 from poslock.errors import LockFileError, quoted
-from poslock.lock.files.lock_file import LockFile
-from poslock.lock.record import Record, Unreadable
-from poslock.lock.transitions import Transitions, judge
+from poslock.lock.record import Record, Unreadable, check_position_id
+from poslock.lock.transitions import judge
 from poslock.lock.verdict import Liveness, Sight
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from poslock.errors import Holder, Intent
-    from poslock.lock.files.directory import LockDirectory
-    from poslock.lock.files.system import System
+    from poslock.lock.store import Entry, Store
 
 _ALIVE = {Liveness.ALIVE: True, Liveness.DEAD: False, Liveness.UNKNOWN: None}
 
@@ -53,50 +51,48 @@ class LockStatus:
     why: str
 
 
-def lock_statuses(directory: LockDirectory) -> list[LockStatus]:
-    """Every lock in *directory*, by file name. A file that cannot be read is reported as ``corrupt``.
+def lock_statuses(store: Store) -> list[LockStatus]:
+    """Every lock in *store*, by the name of its file. One that cannot be read is reported as ``corrupt``.
 
     Raises:
         LockFileError: the directory cannot be read.
     """
-    liveness = cache(directory.presence.liveness)  # many locks have the same holder
-    return [_status(directory, LockFile(directory, path, None), liveness) for path in directory.lock_paths()]
+    liveness = cache(store.presence.liveness)  # many locks have the same holder
+    return [_status(store, each, liveness) for each in store.entries()]
 
 
-def lock_status(directory: LockDirectory, position_id: str) -> LockStatus:
+def lock_status(store: Store, position_id: str) -> LockStatus:
     """The lock of one position; free if it was never taken.
 
     Raises:
         InvalidPositionId: there can be no such lock.
     """
-    return _status(directory, Transitions(directory, position_id).file, cache(directory.presence.liveness))
+    return _status(store, store.entry(check_position_id(position_id)), cache(store.presence.liveness))
 
 
-def _status(directory: LockDirectory, file: LockFile, liveness: Callable[[str], Liveness]) -> LockStatus:
+def _status(store: Store, entry: Entry, liveness: Callable[[str], Liveness]) -> LockStatus:
     try:
-        content = file.peek()
+        content = entry.peek()
     except LockFileError as error:
-        return LockStatus(file.position_id, "corrupt", None, None, (), file.path, error.why)
+        return LockStatus(entry.position_id, "corrupt", None, None, (), entry.path, error.why)
     if isinstance(content, Unreadable):
         state: Literal["held", "corrupt"] = "held" if content.being_written else "corrupt"
-        return LockStatus(file.position_id, state, None, None, (), file.path, content.why)
-    if isinstance(content, Record) and directory.lock_path(content.position_id) != file.path:
+        return LockStatus(entry.position_id, state, None, None, (), entry.path, content.why)
+    if isinstance(content, Record) and store.entry(content.position_id).path != entry.path:
         why = f"record of another position, {quoted(content.position_id)}"
-        return LockStatus(file.position_id, "corrupt", None, None, (), file.path, why)
+        return LockStatus(entry.position_id, "corrupt", None, None, (), entry.path, why)
     # Patience matters only for what is unreadable.
-    judged = judge(directory, Sight(content), patience_ns=0, liveness=liveness).verdict
+    judged = judge(store, Sight(content), liveness=liveness).verdict
     if not isinstance(content, Record):
-        return LockStatus(file.position_id, judged.state, None, None, (), file.path, judged.why)
-    holders = tuple(
-        _holder_status(directory.system, content, holder, liveness(holder.presence)) for holder in content.holders
-    )
-    return LockStatus(content.position_id, judged.state, content.mode, content.token, holders, file.path, judged.why)
+        return LockStatus(entry.position_id, judged.state, None, None, (), entry.path, judged.why)
+    holders = tuple(_holder_status(store, content, holder, liveness(holder.presence)) for holder in content.holders)
+    return LockStatus(content.position_id, judged.state, content.mode, content.token, holders, entry.path, judged.why)
 
 
-def _holder_status(system: System, record: Record, holder: Holder, liveness: Liveness) -> HolderStatus:
-    age_s = (system.monotonic_ns() - holder.granted_ns) / 1e9
-    if record.boot_id != system.clock_name:  # that clock is gone; the wall clock will do to show it to people
-        age_s = system.wall_ns() / 1e9 - holder.granted_at
+def _holder_status(store: Store, record: Record, holder: Holder, liveness: Liveness) -> HolderStatus:
+    age_s = (store.now_ns() - holder.granted_ns) / 1e9
+    if record.boot_id != store.clock_name:  # that clock is gone; the wall clock will do to show it to people
+        age_s = store.system.wall_ns() / 1e9 - holder.granted_at
     return HolderStatus(
         pid=holder.pid,
         alive=_ALIVE[liveness],

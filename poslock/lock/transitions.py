@@ -1,15 +1,8 @@
-"""The transitions of one position's lock: acquire, renew, release, break, clear; each atomic under the file's OS lock.
+"""The transitions of one position's lock: acquire, renew, release, break, clear; each a change of its record.
 
-Ownership is the *record*, not the OS lock. An OS lock held for a whole hold could not be taken from a stopped process:
-unlinking the file gives two holders on two inodes. So the OS lock is held only while a transition reads, judges and
-writes, and whoever breaks a lock does so in the same way as everybody else.
-
-Sequence: open, OS lock, check the file and that the path names it, read, judge, write, check the path again, unlock,
-close.
-
-If a process dies inside a transition, the kernel drops the OS lock and the record is the old or the new one; a new
-one names a presence that is dead by then. If it is stopped there, the file is replaced by a copy
-(`poslock.lock.files.replacing`), and the stopped process finds out when it looks at the path again.
+Ownership is the *record*: a process can be stopped while it holds, and a lock of the system's could not be taken from
+it. Whoever breaks a lock does so in the same way as everybody else: it reads, judges and writes in one change of the
+store, which knows what becomes of a change whose process dies or is stopped in the middle (`poslock.lock.store`).
 
 Errors: `LockFileError` when the system refuses or somebody planted something; `LockLost` when the record is not
 mine (any more).
@@ -17,14 +10,12 @@ mine (any more).
 
 from __future__ import annotations
 
+import math
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeGuard, TypeVar
 
-from poslock.errors import Holder, Intent, LockFileError, LockLost, LockStillHeld
-from poslock.lock.files.lock_file import SYSTEM_REFUSES, Busy, LockFile, Replaced
-from poslock.lock.files.pipes import Wake, ring
-from poslock.lock.files.replacing import BUSY_NS, replace_busy, withdraw_abandoned
+from poslock.errors import Holder, Intent, LockFileError, LockLost, LockStillHeld, shown
 from poslock.lock.record import (
     LAST_TOKEN,
     MAX_WAITING,
@@ -35,17 +26,16 @@ from poslock.lock.record import (
     Waiting,
     carries,
     check_position_id,
-    ends_ns,
     is_at_rest,
     is_of,
 )
-from poslock.lock.verdict import Asked, Judged, Moment, Sight, behind, still_waiting, wake_next
+from poslock.lock.store import BUSY_NS, Busy, Gone, Uncertain
+from poslock.lock.verdict import Asked, Judged, Moment, Sight, behind, still_waiting
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from poslock.lock.files.directory import LockDirectory
-    from poslock.lock.files.lock_file import OpenFile
+    from poslock.lock.store import Draft, Store
     from poslock.lock.verdict import Liveness
 
 T = TypeVar("T")
@@ -54,6 +44,10 @@ T = TypeVar("T")
 _OWN_TRANSITION_NS = 3 * BUSY_NS
 _LEAVING_NS = BUSY_NS // 2
 _PAUSE = 0.001
+MAX_PURPOSE = 128
+_MAX_LEASE = 86_400.0
+_NUMBERS = int, float
+_LONGEST_TIMEOUT = 366 * 86_400.0
 _RESUME = "resume or end them"
 _TAMPERED = "poslock did not make it: look at the file, and remove it while no bot runs"
 
@@ -97,117 +91,90 @@ class Transitions:
     ``written`` is a grant that may be in the record, though the `acquire` that wrote it did not come to its end.
     """
 
-    def __init__(self, directory: LockDirectory, position_id: str) -> None:
+    def __init__(self, store: Store, position_id: str) -> None:
         self.position_id = check_position_id(position_id)
-        self.file = LockFile(directory, directory.lock_path(position_id), position_id)
+        self.entry = store.entry(position_id)
         self.written: Grant | None = None
-        self._directory = directory
-        self._system = directory.system
+        self._store = store
+        self._system = store.system
 
     def place(self, request: Request) -> Waiting:
         """A place for this contender, to be taken by an `acquire` that is denied."""
-        now_ns = self._system.monotonic_ns()
-        return Waiting(self._presence(), now_ns, request.shared, now_ns, request.lease_ns)
-
-    def judge(self, sight: Sight, request: Request, place: Waiting | None) -> Judged:
-        """What *sight* means to one who makes this *request* from this *place*."""
-        return judge(self._directory, sight, patience_ns=request.lease_ns, place=place, shared=request.shared)
-
-    def wake(self, place: Waiting) -> Wake | None:
-        """What wakes the one at *place*, to be made before it takes it; None if there is nothing of the kind."""
-        try:
-            return Wake(self._system, self._path_of(place), place.ticket, self._directory.group)
-        except OSError:
-            return None
+        now_ns = self._store.now_ns()
+        return Waiting(self._store.present(self.entry), now_ns, request.shared, now_ns, request.lease_ns)
 
     def acquire(self, request: Request, sight: Sight, place: Waiting | None) -> Grant | Denied:
         """Grant the lock to this process if it is free or stale and nobody came first; else take *place*, if given.
 
-        *sight* counts only if the holders under the lock still are the same.
+        *sight* counts only if the holders in the record still are the same.
         """
-        presence = self._presence()  # before the OS lock is taken: making the file takes its time
+        presence = self._store.present(self.entry)  # before the change: making it takes its time
         self.written = None
-        woken: tuple[Waiting, ...] = ()
 
-        def acquired(file: OpenFile) -> Grant | Denied:
-            # A and B both saw a dead holder; A took the lock meanwhile. What B saw before it had the OS lock proves
-            # nothing: without this second read B would write over A's grant.
+        def acquired(draft: Draft) -> Grant | Denied:
+            # A and B both saw a dead holder; A took the lock meanwhile. What B saw before proves nothing: without this
+            # second read B would write over A's grant.
             # (test_a_contender_that_saw_a_stale_record_reads_again_under_the_lock)
-            nonlocal woken
-            content = file.read()
-            broken: Holder | None = None
-            living: tuple[Holder, ...] = ()
-            waiting: tuple[Waiting, ...] = ()
+            content, judged = draft.read(), None
             if not is_at_rest(content):  # mostly there is nobody to judge
                 seen = Sight(content, sight.unchanged_ns if sight.is_same(content) else 0)
-                judged = self.judge(seen, request, place)
+                judged = judge(self._store, seen, request, place, now_ns=draft.now_ns())
                 if not judged.admits:
-                    if (record := _with_place(judged)) is not None:
-                        file.write(record)
-                        if judged.needs_breaking:
-                            woken = tuple(each for each in record.waiting if each != place)
-                        judged = replace(judged, sight=seen._replace(content=record))
-                    return Denied(judged)
-                broken = seen.holder if judged.verdict.state == "stale" else None
-                living, waiting = judged.verdict.living, still_waiting(judged)
-            record = self._granted(content, request, presence, living, waiting)
-            self.written = grant = Grant(record.holders[-1], broken)
-            file.write(record)
+                    return _denied(draft, judged)
+            # The clock is read before the write: stopped in between, the record says how old the grant really is.
+            record = self._granted(content, request, presence, draft.now_ns(), judged)
+            holder = record.holders[-1]
+            broken = judged.sight.holder if judged is not None and judged.verdict.state == "stale" else None
+            self.written = grant = Grant(holder, broken, draft.ends_ns(holder))
+            draft.write(record)
             return grant
 
         try:
-            return self.file.change(acquired, create=True)
+            return self.entry.change(acquired, create=True)
         except LockFileError:
             self.written = None  # what was there before is there again
             raise
-        except FileNotFoundError:
-            self._directory.prepare(again=True)
+        except Gone:
+            self._store.prepare(again=True)
             return Denied(None, "the lock directory was removed")
-        except Replaced:
-            self._unblock()
+        except Uncertain:
             return Denied(None, "the lock file was replaced", perhaps=self.written)
         except Busy:
-            self._unblock()
-            return Denied(self.judge(sight, request, place), "a transition is under way")
-        finally:
-            # What was written may not count, then somebody wakes for nothing.
-            self._wake_next(woken)
+            return Denied(judge(self._store, sight, request, place), "a transition is under way")
 
     def adopts(self, grant: Grant) -> bool | None:
         """Whether a grant made it into the copy of a file that was replaced; None while that is not decided."""
         try:
-            return self.file.change(lambda file: carries(file.read(), grant))
-        except FileNotFoundError:
+            return self.entry.change(lambda draft: carries(draft.read(), grant))
+        except Gone:
             return False
         except Busy:
-            self._unblock()
             return None
 
     def leave(self, place: Waiting) -> None:
         """Give up *place* in the queue, if other transitions let us soon; else its lease runs out."""
 
-        def left(file: OpenFile) -> Record | None:
-            content = file.read()
+        def left(draft: Draft) -> None:
+            content = draft.read()
             if not isinstance(content, Record) or place not in content.waiting:
-                return None
-            file.write(content._replace(waiting=tuple(each for each in content.waiting if each != place)))
-            return content
+                return
+            waiting = tuple(each for each in content.waiting if each != place)
+            draft.write(content._replace(waiting=waiting))
+            draft.wake(behind(content.waiting, place), waiting if content.state != "held" else ())
 
         # When a close is booked, all who waited for it leave at the same time. A place of somebody who lives and does
         # not come would hold up the next ones. (test_who_gives_up_waiting_holds_nobody_up)
         until_ns = self._system.monotonic_ns() + _LEAVING_NS
-        before: Record | None = None
-        with suppress(FileNotFoundError):
+        with suppress(Gone):
             while True:
                 try:
-                    before = self.file.change(left)
-                    break
+                    self.entry.change(left)
                 except Busy:
                     if self._system.monotonic_ns() >= until_ns:
                         return
+                else:
+                    return
                 self._system.sleep(self._pause())
-            if before is not None:
-                self._close_up(before, place)
 
     def check(self, grant: Grant) -> None:
         """Return only if *grant* owns the lock at this moment.
@@ -218,9 +185,9 @@ class Transitions:
         """
         self._check_lease(grant)
         self._check_presence(grant)
-        content = self.file.peek()
+        content = self.entry.peek()
         if isinstance(content, Unreadable) and content.being_written:
-            raise LockFileError(self.position_id, self.file.path, f"stays busy: {content.why}", _RESUME)
+            raise LockFileError(self.position_id, self.entry.path, f"stays busy: {content.why}", _RESUME)
         if not carries(content, grant):
             raise self._taken(content)
         # Stopped since the first look at the clock: the lease ran out, and somebody may have taken over after the
@@ -234,16 +201,16 @@ class Transitions:
             LockLost: it had run out, or the record is not this grant's.
         """
 
-        def renewed(file: OpenFile) -> Grant:
-            record = self._mine(file, grant)
+        def renewed(draft: Draft) -> Grant:
+            record = self._mine(draft, grant)
             # The clock is read before the write: stopped in between, the lease gets shorter, never longer.
-            now_ns = self._system.monotonic_ns()
+            now_ns = draft.now_ns()
             # Even if nobody has taken it yet: a check() that failed once must never pass again.
             self._check_lease(grant)
             holder = grant.holder._replace(renewed_ns=now_ns)
             holders = tuple(holder if is_of(each, grant) else each for each in record.holders)
-            file.write(record._replace(holders=holders))
-            return grant._replace(holder=holder)
+            draft.write(record._replace(holders=holders))
+            return grant._replace(holder=holder, ends_ns=draft.ends_ns(holder))
 
         return self._own(renewed)
 
@@ -254,29 +221,23 @@ class Transitions:
             LockLost: somebody took it over, so what was done under it may not have been exclusive.
         """
         written = False
-        waiting: tuple[Waiting, ...] = ()
 
-        def released(file: OpenFile) -> None:
-            nonlocal written, waiting
-            if written and not carries(file.read(), grant):
-                return  # the file was replaced by a copy that has it already
-            record = self._mine(file, grant)
+        def released(draft: Draft) -> None:
+            nonlocal written
+            if written and not carries(draft.read(), grant):
+                return  # the first try counts after all: it is in the copy, say, that a file was replaced by
+            record = self._mine(draft, grant)
             written = True
+            # Also if others share it still: they may be dead, and who waits watches only those whom it saw alive.
+            draft.wake(record.waiting if wake_all else (), () if wake_all else record.waiting)
             alone = len(record.holders) == 1
             others = () if alone else tuple(each for each in record.holders if not is_of(each, grant))
-            # Also if others share it still: they may be dead, and who waits watches only those whom it saw alive.
-            waiting = record.waiting
             if others:
-                file.write(record._replace(holders=others))
+                draft.write(record._replace(holders=others))
             else:
-                file.write(record._replace(state="free", freed_ns=self._system.monotonic_ns()))
+                draft.write(record._replace(state="free", freed_ns=draft.now_ns()))
 
         self._own(released)
-        if wake_all:
-            for each in waiting:
-                self._ring(each)
-        else:
-            self._wake_next(waiting)
 
     def clear(self, *, force: bool) -> str:
         """Free a stale lock by the operator's word, and a live one with *force*; says what was done.
@@ -286,133 +247,73 @@ class Transitions:
             LockLost: the lock file was removed meanwhile.
         """
         done, written = "", 0
-        waiting: tuple[Waiting, ...] = ()
 
-        def cleared(file: OpenFile) -> str:
-            nonlocal done, written, waiting
+        def cleared(draft: Draft) -> str:
+            nonlocal done, written
             # No patience: the operator has looked, and a holder behind an unreadable record cannot pass check().
-            judged = judge(self._directory, Sight(file.read()), patience_ns=0)
+            judged = judge(self._store, Sight(draft.read()), now_ns=draft.now_ns())
             content = judged.sight.content
             if done and isinstance(content, Record) and content.token >= written:
-                return done  # the file was replaced by a copy that has it already, and perhaps the next grant
+                return done  # the first try counts after all, and there may have been a grant since
             if judged.verdict.state == "free":
                 return "was free"
             if judged.verdict.living and not force:
-                raise LockStillHeld(self.position_id, self.file.path, judged.verdict.living[0])
+                raise LockStillHeld(self.position_id, self.entry.path, judged.verdict.living[0])
             holders = content.holders if isinstance(content, Record) else ()
             # A new token, so that the cleared holders' check() fails though their leases may not have run out.
-            token, clock = self._next_token(content, 0, self._system.wall_ns()), self._system.clock_name
+            token, clock = self._next_token(content, 0, self._system.wall_ns()), self._store.clock_name
             now_ns, waiting = judged.moment.now_ns, judged.waiting
-            file.write(Record(self.position_id, "free", "exclusive", token, clock, now_ns, holders, waiting))
+            draft.wake((), waiting)
+            draft.write(Record(self.position_id, "free", "exclusive", token, clock, now_ns, holders, waiting))
             who = ", ".join(map(str, holders))
             written = token
             done = f"cleared, was held by {who}" if who else "cleared, its record was unreadable"
             return done
 
-        said = "was free" if self.file.peek() is None else self._own(cleared)
-        self._wake_next(waiting)
-        return said
+        return "was free" if self.entry.peek() is None else self._own(cleared)
 
-    def unblock(self) -> None:
-        """Replace a file that was busy for too long. Does nothing if it is not busy any more."""
-        try:
-            replace_busy(self._directory, self.file.path)
-        except OSError as error:
-            raise self.file.failed(error) from error
-
-    def _close_up(self, before: Record, place: Waiting) -> None:
-        """Wake those to whom it matters that *place* was given up."""
-        for each in behind(before.waiting, place):
-            self._ring(each)
-        if before.state != "held":
-            self._wake_next(tuple(each for each in before.waiting if each != place))
-
-    def _wake_next(self, waiting: tuple[Waiting, ...]) -> None:
-        if waiting:
-            wake_next(waiting, self._ring)
-
-    def _ring(self, place: Waiting) -> bool:
-        return ring(self._system, self._path_of(place), place.ticket)
-
-    def _path_of(self, place: Waiting) -> str:
-        return self._directory.presence.path(place.presence)
-
-    def _granted(
-        self,
-        content: Content,
-        request: Request,
-        presence: str,
-        living: tuple[Holder, ...],
-        waiting: tuple[Waiting, ...],
-    ) -> Record:
-        # The clock is read before the write: stopped in between, the record says how old the grant really is.
-        now_ns = self._system.monotonic_ns()
+    def _granted(self, content: Content, request: Request, presence: str, now_ns: int, judged: Judged | None) -> Record:
+        living, waiting = (judged.verdict.living, still_waiting(judged)) if judged is not None else ((), ())
         wall_ns = self._system.wall_ns()
         token = self._next_token(content, request.token_floor, wall_ns)
         pid, host, at = self._system.process_id(), self._system.host_name, wall_ns / 1e9
         lease_ns, purpose, intent = request.lease_ns, request.purpose, request.intent
         holder = Holder(pid, host, presence, purpose, token, at, now_ns, now_ns, lease_ns, intent)
         mode: Literal["exclusive", "shared"] = "shared" if request.shared else "exclusive"
-        return Record(self.position_id, "held", mode, token, self._system.clock_name, 0, (*living, holder), waiting)
+        return Record(self.position_id, "held", mode, token, self._store.clock_name, 0, (*living, holder), waiting)
 
     def _next_token(self, content: Content, floor: int, wall_ns: int) -> int:
         # Wall-clock microseconds keep tokens growing when the directory was wiped; they never decide who holds.
         previous = content.token if isinstance(content, Record) else 0
         token = max(previous + 1, floor, wall_ns // 1000)
         if token > LAST_TOKEN:
-            raise LockFileError(self.position_id, self.file.path, f"token {previous} has no successor", _TAMPERED)
+            raise LockFileError(self.position_id, self.entry.path, f"token {previous} has no successor", _TAMPERED)
         return token
 
-    def _presence(self) -> str:
-        # Whoever has the lock file open finds out by itself when the directory is another one.
-        thorough = not self._directory.open_files.has(self.file.path)
-        try:
-            try:
-                return self._directory.presence.name(thorough=thorough)
-            except FileNotFoundError:  # somebody removed the directory
-                self._directory.prepare(again=True)
-                return self._directory.presence.name(thorough=thorough)
-        except OSError as error:
-            path = f"{self._directory.path}/.presence"
-            raise LockFileError(self.position_id, path, f"cannot be used: {error.strerror}", SYSTEM_REFUSES) from error
-
-    def _own(self, change: Callable[[OpenFile], T]) -> T:
+    def _own(self, change: Callable[[Draft], T]) -> T:
         """Carry out a transition that must not be given up because another one is under way; bounded all the same."""
-        began_ns = self._system.monotonic_ns()
+        until_ns = self._system.monotonic_ns() + _OWN_TRANSITION_NS
         while True:
             try:
                 # What was written is taken for done if the file is replaced then, so look before, too.
                 # (test_a_holder_whose_file_is_replaced_under_its_hands_has_lost)
-                return self.file.change(change, look_first=True)
-            except FileNotFoundError as error:
+                return self.entry.change(change, look_first=True)
+            except Gone as error:
                 raise self._lost("its lock file is gone") from error
             except Busy:
-                self._unblock()
-            busy_ns = self._system.monotonic_ns() - began_ns
-            if busy_ns >= _OWN_TRANSITION_NS:
+                self.entry.unblock()
+            if self._system.monotonic_ns() >= until_ns:
                 why = "stays busy: processes are stopped inside a transition, or very many want it"
-                raise LockFileError(self.position_id, self.file.path, why, _RESUME)
-            if busy_ns >= BUSY_NS:
-                self.unblock()
+                raise LockFileError(self.position_id, self.entry.path, why, _RESUME)
             self._system.sleep(self._pause())
 
     def _pause(self) -> float:
         # Of many who found it busy at the same moment not all must come back at the same moment.
         return _PAUSE * (0.5 + self._system.random())
 
-    def _unblock(self) -> None:
-        """Remove what a process left behind that died while it replaced the file."""
-        try:
-            if self._system.stat(self.file.path).st_nlink > 1:
-                withdraw_abandoned(self._directory, self.file.path)
-        except FileNotFoundError:
-            return
-        except OSError as error:
-            raise self.file.failed(error) from error
-
-    def _mine(self, file: OpenFile, grant: Grant) -> Record:
+    def _mine(self, draft: Draft, grant: Grant) -> Record:
         self._check_presence(grant)
-        content = file.read()
+        content = draft.read()
         if not isinstance(content, Record) or not carries(content, grant):
             raise self._taken(content)
         return content
@@ -427,21 +328,17 @@ class Transitions:
         return self._lost("it was taken over or cleared since")
 
     def _check_lease(self, grant: Grant) -> None:
-        if self._system.monotonic_ns() >= ends_ns(grant.holder):
+        if self._store.own_ns() >= grant.ends_ns:
             raise self._lost(f"the lease of {grant.holder.lease_ns / 1e9:g} s has run out")
 
     def _check_presence(self, grant: Grant) -> None:
         # Peers take this process for dead then, and its lock at once: no lease is left to rely on.
         # (test_a_holder_that_closed_its_descriptors_is_told_so)
-        try:
-            if self._directory.presence.proves(grant.holder.presence):
-                return
-        except OSError as error:
-            raise self.file.failed(error) from error
-        raise self._lost("this process closed the descriptor that proves that it lives (os.closerange, a daemon?)")
+        if not self._store.presence.proves(grant.holder.presence):
+            raise self._lost("this process closed the descriptor that proves that it lives (os.closerange, a daemon?)")
 
     def _lost(self, why: str, holder: Holder | None = None) -> LockLost:
-        return LockLost(self.position_id, self.file.path, why, holder)
+        return LockLost(self.position_id, self.entry.path, why, holder)
 
 
 def _with_place(judged: Judged) -> Record | None:
@@ -463,26 +360,68 @@ def _with_place(judged: Judged) -> Record | None:
     return record if renews or record != content else None
 
 
+def _denied(draft: Draft, judged: Judged) -> Denied:
+    """What comes of an acquire that is not admitted: it takes its place, and says that all holders are gone."""
+    if (record := _with_place(judged)) is not None:
+        draft.write(record)
+        if judged.needs_breaking:
+            draft.wake((), tuple(each for each in record.waiting if each != judged.place))
+        judged = replace(judged, sight=judged.sight._replace(content=record))
+    return Denied(judged)
+
+
 def judge(  # noqa: PLR0913  # options with defaults
-    directory: LockDirectory,
+    store: Store,
     sight: Sight,
-    *,
-    patience_ns: int,
+    request: Request | None = None,
     place: Waiting | None = None,
-    shared: bool = False,
+    *,
+    now_ns: int | None = None,
     liveness: Callable[[str], Liveness] | None = None,
 ) -> Judged:
-    """What *sight* means, as of now, to one who wants the lock *shared* or not and waits at *place*.
+    """What *sight* means, as of now, to one who makes this *request* from this *place*; None for one who only looks.
 
-    *liveness* says whether the process behind a presence lives, if not the kernel is to be asked.
+    *liveness* says whether the process behind a presence lives, if not the store is to be asked.
     """
     # The clock is read before the presence: a holder that was silent for a lease at that time stays stale.
-    now_ns = directory.system.monotonic_ns()
-    moment = Moment(
-        now_ns,
-        directory.system.clock_name,
-        sight.unchanged_ns,
-        patience_ns,
-        Asked(liveness or directory.presence.liveness),
-    )
-    return Judged(sight, moment, place, shared)
+    now_ns = store.now_ns() if now_ns is None else now_ns
+    # Patience matters only for what is unreadable.
+    patience_ns, shared = (request.lease_ns, request.shared) if request is not None else (0, False)
+    known = Asked(liveness or store.presence.liveness)
+    return Judged(sight, Moment(now_ns, store.clock_name, sight.unchanged_ns, patience_ns, known), place, shared)
+
+
+def checked_timeout(timeout: object) -> float | None:
+    """*timeout* if it is None or a number of seconds from 0 to a year, else ValueError."""
+    if timeout is None:
+        return None
+    if not _is_number(timeout) or not 0 <= timeout <= _LONGEST_TIMEOUT:
+        raise ValueError(f"timeout must be None or 0 to {_LONGEST_TIMEOUT:g} seconds, not {shown(timeout)}")
+    return float(timeout)
+
+
+def checked_lease_ns(stale_after: object) -> int:
+    """*stale_after* in nanoseconds if it is a number of seconds above 0 and at most a day, else ValueError."""
+    if not _is_number(stale_after) or not 0 < stale_after <= _MAX_LEASE:
+        raise ValueError(f"stale_after must be above 0 and at most {_MAX_LEASE:g} seconds, not {shown(stale_after)}")
+    return math.ceil(stale_after * 1e9)
+
+
+def checked_keep_alive(keep_alive: object) -> float | None:
+    """*keep_alive* if it is None or a number of seconds above 0 and at most a day, else ValueError."""
+    if keep_alive is None:
+        return None
+    if not _is_number(keep_alive) or not 0 < keep_alive <= _MAX_LEASE:
+        raise ValueError(f"keep_alive must be None or above 0 and at most {_MAX_LEASE:g} s, not {shown(keep_alive)}")
+    return float(keep_alive)
+
+
+def checked_purpose(purpose: object) -> str:
+    """*purpose* if it is text of at most 128 characters, else ValueError."""
+    if not isinstance(purpose, str) or len(purpose) > MAX_PURPOSE:
+        raise ValueError(f"purpose must be text of at most {MAX_PURPOSE} characters, not {shown(purpose)}")
+    return purpose
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, _NUMBERS) and not isinstance(value, bool)

@@ -11,15 +11,13 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from poslock.lock.contender import Handover
-from poslock.lock.files.pipes import watched
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator, Sequence
 
     from poslock.errors import Holder
     from poslock.lock.contender import Pause
-    from poslock.lock.files.directory import LockDirectory
-    from poslock.lock.files.system import System
+    from poslock.lock.store import Host, Store
 
 T = TypeVar("T")
 
@@ -33,9 +31,9 @@ _FINEST = 0.001  # poll(2) counts in milliseconds
 class Waits:
     """What somebody who waits has open meanwhile, and how long it waits at a time."""
 
-    def __init__(self, directory: LockDirectory) -> None:
-        self._directory = directory
-        self._system = directory.system
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._system = store.system
         self._lines: dict[str, int] = {}
         self._naps: dict[str, float] = {}
         self._is_deaf = False  # its wake was rung, and could not be opened anew
@@ -68,8 +66,7 @@ class Waits:
             self._drop(name)
 
     def _watch(self, name: str) -> None:
-        line = watched(self._system, self._directory.presence.path(name), self._directory.group)
-        if line is not None:
+        if (line := self._store.watch(name)) is not None:
             self._lines[name] = line
 
     def _drop(self, name: str) -> None:
@@ -90,7 +87,7 @@ class _Means(Protocol):
 class _Thread:
     """In the calling thread: nothing is awaited that is not there yet."""
 
-    def __init__(self, system: System, reconsider: Callable[[Holder | None], None]) -> None:
+    def __init__(self, system: Host, reconsider: Callable[[Holder | None], None]) -> None:
         self._system = system
         self._reconsider = reconsider
 
@@ -142,11 +139,11 @@ class _Task:
 
 def wait_in_thread(
     contention: Generator[Pause | Handover, None, T],
-    directory: LockDirectory,
+    store: Store,
     reconsider: Callable[[Holder | None], None],
 ) -> T:
     """Drive *contention* to its end, sleeping in between. What *reconsider* raises ends it."""
-    driven = _driven(contention, Waits(directory), _Thread(directory.system, reconsider))
+    driven = _driven(contention, Waits(store), _Thread(store.system, reconsider))
     try:
         driven.send(None)
     except StopIteration as end:
@@ -157,11 +154,11 @@ def wait_in_thread(
 
 async def wait_in_task(
     contention: Generator[Pause | Handover, None, T],
-    directory: LockDirectory,
+    store: Store,
     reconsider: Callable[[Holder | None], Awaitable[None]],
 ) -> T:
     """As `wait_in_thread`; the loop goes on meanwhile. Cancelled, it leaves nothing behind."""
-    return await _driven(contention, Waits(directory), _Task(reconsider))
+    return await _driven(contention, Waits(store), _Task(reconsider))
 
 
 async def _driven(contention: Generator[Pause | Handover, None, T], waits: Waits, means: _Means) -> T:

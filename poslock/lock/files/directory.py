@@ -11,18 +11,16 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import sys
-import threading
 from contextlib import suppress
 from errno import EBADF
 from functools import lru_cache
 from pathlib import PurePosixPath
-from typing import Any, NamedTuple, Protocol
-from weakref import ReferenceType, WeakValueDictionary, ref
+from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
 
 from poslock.errors import LockFileError, shown
-from poslock.lock.files.lock_file import SYSTEM_REFUSES, OpenFiles
-from poslock.lock.files.pipes import LifeLine
+from poslock.lock.files.lock_file import SYSTEM_REFUSES, LockFile, OpenFiles
+from poslock.lock.files.pipes import LifeLine, Wake, ring, watched
 from poslock.lock.files.safety import (
     directory_fault,
     file_fault,
@@ -37,55 +35,18 @@ from poslock.lock.files.slots import Taken, remove_belongings, said_in, slot_of,
 from poslock.lock.files.system import NO_DESCRIPTOR, SYSTEM, System
 from poslock.lock.verdict import Liveness
 
+if TYPE_CHECKING:
+    from collections.abc import MutableMapping
+
+    from poslock.lock.record import Waiting
+    from poslock.lock.store import Entry, Store
+
 ALLOW_NETWORK = "POSLOCK_ALLOW_NETWORK"
 _SLUG_LENGTH = 40
+_NAMES = str, os.PathLike
 _NOT_SLUG = re.compile(r"[^A-Za-z0-9]+")
 _WAY_OUT = "use a directory of your own (lock_dir=, --lock-dir, $POSLOCK_DIR)"
 PARENT_WAY_OUT = "take the right to write there from others (chmod go-w, or chmod +t as on /tmp)"
-
-
-class Owner(NamedTuple):
-    """The thread and task that acquired something. Objects, not numbers: those are used again.
-
-    Two are equal while they mean the same thread and the same task.
-    """
-
-    thread: threading.Thread
-    task: ReferenceType[Any] | None
-
-    @classmethod
-    def current(cls) -> Owner:
-        """Whoever calls."""
-        current_task = getattr(sys.modules.get("asyncio"), "current_task", None)
-        task = None
-        if current_task is not None:
-            try:
-                task = current_task()
-            except RuntimeError:  # no loop runs in this thread
-                task = None
-        return cls(threading.current_thread(), None if task is None else ref(task))
-
-    @property
-    def has_ended(self) -> bool:
-        """Whether it can do nothing any more."""
-        task = None if self.task is None else self.task()
-        return not self.thread.is_alive() or (self.task is not None and (task is None or task.done()))
-
-
-class Hold(Protocol):
-    """A lock on a position, as whoever acquired it."""
-
-    @property
-    def position_id(self) -> str:
-        """The position it is for."""
-
-    @property
-    def held(self) -> bool:
-        """Whether it holds, as far as is known without looking."""
-
-    @property
-    def token(self) -> int | None:
-        """Its fencing token."""
 
 
 class LockDirectory:
@@ -99,24 +60,64 @@ class LockDirectory:
         self.open_files = OpenFiles()
         self.group: int | None = None  # who shares it, known once it is prepared
         self._judged: tuple[int, ...] | None = None  # what it was like when it was found good
-        self._holds: WeakValueDictionary[tuple[str, Owner], Hold] = WeakValueDictionary()
+        self.holds: MutableMapping[tuple[str, object], object] = WeakValueDictionary()
+        self.now_ns = self.own_ns = system.monotonic_ns
 
-    def add_hold(self, owner: Owner, lock: Hold) -> None:
-        """Remember who holds what here, for as long as *lock* is there."""
-        self._holds[lock.position_id, owner] = lock
+    @property
+    def clock_name(self) -> str:
+        """The name of the monotonic clock; empty where nobody knows which one it is."""
+        return self.system.clock_name
 
-    def drop_hold(self, owner: Owner, lock: Hold) -> None:
-        """Forget it, if nothing came after it."""
-        if self.hold(owner, lock.position_id) is lock:
-            self._holds.pop((lock.position_id, owner), None)
+    def entry(self, position_id: str) -> LockFile:
+        """The lock file of a position, whether it is there or not."""
+        return LockFile(self, f"{self.path}/{lock_file_name(position_id)}", position_id)
 
-    def hold(self, owner: Owner, position_id: str) -> Hold | None:
-        """The lock with which *owner* holds a position, or did when it was last heard of."""
-        return self._holds.get((position_id, owner))
+    def entries(self) -> list[LockFile]:
+        """Every lock file, by name; none if the directory does not exist yet.
 
-    def lock_path(self, position_id: str) -> str:
-        """Where the lock file of a position is."""
-        return f"{self.path}/{lock_file_name(position_id)}"
+        Raises:
+            LockFileError: the directory cannot be read.
+        """
+        try:
+            names = sorted(name for name in self.system.listing(self.path) if name.endswith(".lock"))
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise LockFileError("", self.path, f"cannot be read: {error.strerror}", _WAY_OUT) from error
+        return [LockFile(self, f"{self.path}/{name}", None) for name in names]
+
+    def present(self, entry: Entry) -> str:
+        """The name of this process's presence, whose file is locked from here on until the process ends.
+
+        Raises:
+            LockFileError: there is none to be had.
+        """
+        # Whoever has the lock file open finds out by itself when the directory is another one.
+        thorough = not self.open_files.has(entry.path)
+        try:
+            try:
+                return self.presence.name(thorough=thorough)
+            except FileNotFoundError:  # somebody removed the directory
+                self.prepare(again=True)
+                return self.presence.name(thorough=thorough)
+        except OSError as error:
+            why = f"cannot be used: {error.strerror}"
+            raise LockFileError(entry.position_id or "", self._presence_path, why, SYSTEM_REFUSES) from error
+
+    def wake(self, place: Waiting) -> Wake | None:
+        """What wakes the one at *place*, to be made before it takes it; None if there is no pipe to be had."""
+        try:
+            return Wake(self.system, self.presence.path(place.presence), place.ticket, self.group)
+        except OSError:
+            return None
+
+    def ring(self, place: Waiting) -> bool:
+        """Wake the one who waits at *place*; whether anybody does, as far as can be said."""
+        return ring(self.system, self.presence.path(place.presence), place.ticket)
+
+    def watch(self, presence: str) -> int | None:
+        """A descriptor that hangs up when the process behind *presence* ends; None if it cannot be watched."""
+        return watched(self.system, self.presence.path(presence), self.group)
 
     def back_off_path(self, account: str) -> str:
         """Where it is written for how long an account should be left alone."""
@@ -125,19 +126,6 @@ class LockDirectory:
     def memory_path(self, account: str) -> str:
         """Where it is kept what a venue need not be asked for again."""
         return f"{self.path}/{lock_file_name(account).removesuffix('.lock')}.known"
-
-    def lock_paths(self) -> list[str]:
-        """Every lock file, sorted; empty if the directory does not exist yet.
-
-        Raises:
-            LockFileError: the directory cannot be read.
-        """
-        try:
-            return sorted(f"{self.path}/{name}" for name in self.system.listing(self.path) if name.endswith(".lock"))
-        except FileNotFoundError:
-            return []
-        except OSError as error:
-            raise LockFileError("", self.path, f"cannot be read: {error.strerror}", _WAY_OUT) from error
 
     def prepare(self, *, again: bool = False) -> None:
         """Create the directory if need be, and refuse one in which others could plant files.
@@ -237,6 +225,13 @@ class LockDirectory:
 
 _opened: dict[str, LockDirectory] = {}
 _named: dict[str, tuple[tuple[int, int], LockDirectory]] = {}
+
+
+def open_store(lock_dir: str | os.PathLike[str] | Store | None) -> Store:
+    """The store *lock_dir*, or the directory that this names; as `open_directory`."""
+    if lock_dir is None or isinstance(lock_dir, _NAMES) or not hasattr(lock_dir, "entries"):
+        return open_directory(lock_dir)  # type: ignore[arg-type]  # what is none of them is refused there
+    return lock_dir
 
 
 def open_directory(lock_dir: str | os.PathLike[str] | LockDirectory | None) -> LockDirectory:
@@ -369,7 +364,7 @@ class Presence:
         a file that somebody removed nobody can say anything, and the lease decides.
 
         Raises:
-            OSError: the system does not say.
+            LockFileError: the system does not say.
         """
         if name not in self._lost and self._is_open(self._own[name]):
             return True
@@ -429,7 +424,8 @@ class Presence:
             status = self._system.status(mine.descriptor)
         except OSError as error:
             if error.errno != EBADF:
-                raise
+                why = f"cannot be used: {error.strerror}"
+                raise LockFileError("", self.slot_path(mine.name), why, SYSTEM_REFUSES) from error
             return False
         return (status.st_dev, status.st_ino) == mine.identity
 

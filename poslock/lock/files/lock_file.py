@@ -19,13 +19,15 @@ from itertools import count
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from poslock.errors import LockFileError, PoslockError
-from poslock.lock.files.replacing import Folder, is_announced, opened
+from poslock.lock.files.replacing import Folder, is_announced, opened, replace_busy, withdraw_abandoned
 from poslock.lock.files.safety import PLANTED, file_fault
 from poslock.lock.files.system import on_exhaustion, write_all
-from poslock.lock.record import MAX_SIZE, RECORD_SIZE, Content, Record, Unreadable, decode, encode
+from poslock.lock.record import MAX_SIZE, RECORD_SIZE, Content, Record, Unreadable, Waiting, decode, encode, ends_ns
+from poslock.lock.store import BUSY_NS, Busy, Gone, Uncertain
+from poslock.lock.verdict import wake_next
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from poslock.lock.files.system import System
 
@@ -41,18 +43,13 @@ _MOST = 64
 _NO_PLAIN_FILE = {ELOOP, EISDIR, ENXIO}
 
 
-class Busy(Exception):  # control flow inside the lock package, never raised out of it
-    """The OS lock is taken: somebody else is inside a transition."""
-
-
-class Replaced(Busy):
-    """The file was or is being replaced. What was written may be in the copy, or not."""
-
-
 class Directory(Folder, Protocol):
     """What a lock file asks of the directory that it is in."""
 
     open_files: OpenFiles
+
+    def ring(self, place: Waiting) -> bool:
+        """Wake the one who waits at *place*; whether anybody does."""
 
 
 class LockFile:
@@ -67,6 +64,7 @@ class LockFile:
         self.system = directory.system
         self._directory = directory
         self._open_files = directory.open_files
+        self._busy_since_ns: int | None = None  # nobody could carry out anything since then
 
     def peek(self) -> Content:
         """What the record says, read without the OS lock. Never act on it: read again under the lock.
@@ -92,8 +90,8 @@ class LockFile:
         nothing is read or written unless it does so before, too. If anything fails, the old record is put back.
 
         Raises:
-            Busy: another transition is under way; nothing was done. Or, `Replaced`, the file is another one by now.
-            FileNotFoundError: there is no such file, or with *create* no such directory.
+            Busy: another transition is under way; nothing was done. Or, `Uncertain`, the file is another one by now.
+            Gone: there is no such file, or with *create* no such directory.
             LockFileError: the file cannot be used, or is not one of ours.
         """
         try:
@@ -104,15 +102,50 @@ class LockFile:
             except BaseException as error:
                 self._undo(error, file)
                 raise
+            finally:
+                # Not before the OS lock is dropped: it would be in the way. What was written may not count; then
+                # somebody wakes for nothing.
+                if file.woken is not None:
+                    self._wake(file)
         except FileNotFoundError:
-            raise
+            raise Gone from None
         except OSError as error:
             raise self.failed(error) from error
+        self._busy_since_ns = None
         if unlocked:
             self._open_files.keep(self.path, file)
         else:  # closing has to do; what was done under the lock is done
             file.close()
         return result
+
+    def unblock(self) -> None:
+        """After a `Busy`: withdraw what one left behind who died while it replaced the file; replace a busy one.
+
+        Raises:
+            LockFileError: the system refuses.
+        """
+        try:
+            if self.system.stat(self.path).st_nlink > 1:
+                withdraw_abandoned(self._directory, self.path)
+            now_ns = self.system.monotonic_ns()
+            if self._busy_since_ns is None:
+                self._busy_since_ns = now_ns
+            elif now_ns - self._busy_since_ns >= BUSY_NS:
+                self._busy_since_ns = None
+                replace_busy(self._directory, self.path)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise self.failed(error) from error
+
+    def _wake(self, file: OpenFile) -> None:
+        woken, file.woken = file.woken, None
+        if woken is not None:
+            every, next_of = woken
+            for each in every:
+                self._directory.ring(each)
+            if next_of:
+                wake_next(next_of, self._directory.ring)
 
     def _carried_out(self, transition: Callable[[OpenFile], T], file: OpenFile, *, look_first: bool) -> T:
         if not self.system.try_lock(file.descriptor):
@@ -120,10 +153,10 @@ class LockFile:
         # The file was removed or replaced after we had opened it, or while we were stopped: nobody else opens it.
         # (test_a_grant_on_a_removed_file_is_no_grant, test_a_file_replaced_before_it_was_locked_is_not_used)
         if look_first and not file.is_current():
-            raise Replaced
+            raise Uncertain
         result = transition(file)
         if not file.is_current():
-            raise Replaced
+            raise Uncertain
         file.settle()
         return result
 
@@ -132,10 +165,10 @@ class LockFile:
         try:
             # Nobody is told that it lost the lock, or that it must wait, because of a file that does not count.
             if isinstance(error, PoslockError) and not file.is_current():
-                raise Replaced from None
+                raise Uncertain from None
         finally:
             # The caller will not learn of what was written: nobody could give back a grant before its lease runs out.
-            if not isinstance(error, Replaced):
+            if not isinstance(error, Uncertain):
                 file.restore()
             file.close()
 
@@ -168,7 +201,7 @@ class LockFile:
             try:
                 content = file.read()
                 if not file.is_current():
-                    raise Replaced
+                    raise Uncertain
             finally:
                 file.unlock()
             return content
@@ -224,7 +257,13 @@ class LockFile:
 class OpenFile:
     """One lock file that this process has open, and what was last seen in it."""
 
-    __slots__ = ("_before", "_content", "_data", "_device", "_inode", "_path", "_position_id", "_system", "descriptor")
+    # fmt: off
+    __slots__ = (
+        "_before", "_content", "_data", "_device", "_inode", "_path", "_position_id", "_system", "descriptor", "now_ns",
+        "woken",
+    )
+    # fmt: on
+    ends_ns = staticmethod(ends_ns)  # the clock of the record is the holder's own
 
     def __init__(
         self, system: System, path: str, position_id: str | None, descriptor: int, status: os.stat_result
@@ -237,6 +276,8 @@ class OpenFile:
         self._data = b""
         self._content: Content = None
         self._before: bytes | None = None
+        self.now_ns = system.monotonic_ns
+        self.woken: tuple[Sequence[Waiting], tuple[Waiting, ...]] | None = None
 
     def read(self) -> Content:
         """The record."""
@@ -260,6 +301,10 @@ class OpenFile:
         if self._system.write(self.descriptor, data, 0) < len(data):
             write_all(data, self._system, self.descriptor)  # the kernel says why on the next call
         self._data, self._content = data, record
+
+    def wake(self, waiting: Sequence[Waiting], next_of: tuple[Waiting, ...] = ()) -> None:
+        """Wake all of *waiting*, and of *next_of* those whose turn it is, once the OS lock is dropped."""
+        self.woken = waiting, next_of
 
     def settle(self) -> None:
         """What was written stays."""

@@ -41,8 +41,6 @@ if TYPE_CHECKING:
 
     from poslock.lock.files.system import System
 
-# A transition takes microseconds. Being wrong costs a copy, nothing else.
-BUSY_NS = 500_000_000
 _READS = 5
 _TRIES = 3
 _PAUSE = 0.001

@@ -23,6 +23,8 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 import portalocker
 from filelock import lock_descriptor, unlock_descriptor
 
+from poslock.lock.store import Host
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
@@ -41,7 +43,7 @@ _PRESENCE_HELD = portalocker.LockFlags.EXCLUSIVE | portalocker.LockFlags.NON_BLO
 _PRESENCE_PROBE = portalocker.LockFlags.SHARED | portalocker.LockFlags.NON_BLOCKING
 
 
-class System(Protocol):
+class System(Host, Protocol):
     """What the protocol asks of the operating system. Times are nanoseconds; every method may raise OSError.
 
     ``clock_name`` names the monotonic clock, empty where nobody knows which one it is: a boot has one, and a container
@@ -50,7 +52,6 @@ class System(Protocol):
     """
 
     clock_name: str
-    host_name: str
     generation: int
 
     def open(self, path: str, *, create: bool = False, write: bool = True) -> int:
@@ -72,9 +73,6 @@ class System(Protocol):
 
     def mount_table(self) -> str:
         """What is mounted where, in the format of ``/proc/self/mountinfo``; empty where there is no such thing."""
-
-    def close(self, descriptor: int) -> None:
-        """Close what was opened, but if somebody else has: its number may be of another file by now."""
 
     def try_lock(self, descriptor: int, /) -> bool:
         """Take the exclusive OS lock, or say at once that another one has it."""
@@ -113,12 +111,6 @@ class System(Protocol):
     def listing(self, path: str) -> Iterator[str]:
         """Names in a directory."""
 
-    def monotonic_ns(self) -> int: ...
-
-    def wall_ns(self) -> int: ...
-
-    def sleep(self, seconds: float, /) -> None: ...
-
     def make_pipe(self, path: str) -> None:
         """Create a named pipe (mode 0600) that must not exist yet. Opening it, at either end, never waits."""
 
@@ -128,15 +120,7 @@ class System(Protocol):
     def is_deserted(self, descriptor: int) -> bool:
         """Whether nobody has the writing end of a pipe open, of which this is the other one."""
 
-    def wait(self, descriptors: Sequence[int], seconds: float) -> list[int]:
-        """Which of these ends of pipes have hung up, after *seconds* at the most: their last writer has closed."""
-
-    def random(self) -> float:
-        """A number from 0 to 1 that nobody can tell before."""
-
     def user_id(self) -> int: ...
-
-    def process_id(self) -> int: ...
 
     def random_name(self) -> str: ...
 
