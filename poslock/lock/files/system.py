@@ -34,6 +34,7 @@ on_exhaustion: list[Callable[[], object]] = []
 # O_NONBLOCK: opening a planted FIFO must not hang. O_NOFOLLOW: a planted symlink must not lead elsewhere.
 _SAFE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _STANDARD_ERROR = 2
+_NAP = 0.05
 _LONGEST_HOST_NAME = 64
 # The one of the boot itself has the same number on every Linux (PROC_TIME_INIT_INO).
 _FIRST_TIME_NAMESPACE = "time:[4026531834]"
@@ -299,19 +300,27 @@ class PosixSystem:
             return False
 
     def wait(self, descriptors: Sequence[int], seconds: float) -> list[int]:
-        # Looked up now: gevent and eventlet put their own in its place, or take it away.
-        if (poll := getattr(select, "poll", None)) is None:
-            return list(select.select(descriptors, (), (), seconds)[0])
-        poller = poll()  # not select() where it can be had: its descriptors end at 1023
-        for descriptor in descriptors:
-            poller.register(descriptor, select.POLLIN)
-        return [descriptor for descriptor, _ in poller.poll(ceil(seconds * 1000))]
+        try:
+            return _hung_up(descriptors, seconds)
+        except OSError:  # no memory, or more descriptors than this process may have: whoever waits looks again soon
+            self.sleep(min(seconds, _NAP))
+            return []
 
     def random(self) -> float:
         return int.from_bytes(os.urandom(2), "big") / 0xFFFF
 
     def random_name(self) -> str:
         return os.urandom(8).hex()
+
+
+def _hung_up(descriptors: Sequence[int], seconds: float) -> list[int]:
+    # Looked up now: gevent and eventlet put their own in its place, or take it away.
+    if (poll := getattr(select, "poll", None)) is None:
+        return list(select.select(descriptors, (), (), seconds)[0])
+    poller = poll()  # not select() where it can be had: its descriptors end at 1023
+    for descriptor in descriptors:
+        poller.register(descriptor, select.POLLIN)
+    return [descriptor for descriptor, _ in poller.poll(ceil(seconds * 1000))]
 
 
 def _owned(call: Callable[..., int], *arguments: object) -> _Descriptor:
