@@ -13,6 +13,7 @@ from typing import Any
 
 from actors import hear, say
 from poslock import PositionLock, PoslockError
+from poslock.lock import contender
 from poslock.lock.files.back_off import BackOffFile
 from poslock.lock.files.directory import open_directory
 from poslock.lock.status import lock_status
@@ -21,11 +22,17 @@ from poslock.lock.transitions import Transitions
 MARK = "/poslock-test-mark-"
 _PR_SET_PTRACER = 0x59616D61
 _FEW_DESCRIPTORS = 64
+_LONG_NS = 10**12
 _ANY = ctypes.c_ulong(-1)
 
 
-def perform(stale_after: float) -> None:
-    """Do to a lock what it is told, one line at a time, and say how each call ended."""
+def perform(stale_after: float, *, calm: bool = False) -> None:
+    """Do to a lock what it is told, one line at a time, and say how each call ended.
+
+    If *calm*, what was seen a moment ago is new enough: under a tracer everything takes long, and now and then longer.
+    """
+    if calm:
+        contender._FRESH_NS = _LONG_NS
     # Before a tracer is told to come; see Performer.traced.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
     # Where Yama restricts ptrace to descendants: our tracer is a sibling.
@@ -49,7 +56,15 @@ class Performer:
 
     def lock(self, position: str, lock_dir: str) -> dict[str, Any]:
         """All later words are about this one."""
-        self._lock = PositionLock(position, lock_dir=lock_dir, stale_after=self._stale_after, timeout=0)
+        return self._set(position, lock_dir, shared=False)
+
+    def share(self, position: str, lock_dir: str) -> dict[str, Any]:
+        """As `lock`, of a lock in shared mode."""
+        return self._set(position, lock_dir, shared=True)
+
+    def _set(self, position: str, lock_dir: str, *, shared: bool) -> dict[str, Any]:
+        lease = self._stale_after
+        self._lock = PositionLock(position, lock_dir=lock_dir, shared=shared, stale_after=lease, timeout=0)
         self._transitions = Transitions(open_directory(lock_dir), position)
         return {"lock": position}
 
@@ -93,12 +108,12 @@ class Performer:
         assert self._back_off is not None
         return {"left": self._back_off.left("all")}
 
-    def traced(self, word: str) -> dict[str, Any]:
+    def traced(self, word: str, *arguments: str) -> dict[str, Any]:
         """Begin on SIGUSR1: a tracer attaches before, and what it counts first is the same in every run."""
         say(waiting=True)
         signal.sigwait({signal.SIGUSR1})
         os.access(f"{MARK}begin", os.F_OK)
-        outcome: dict[str, Any] = getattr(self, word)()
+        outcome: dict[str, Any] = getattr(self, word)(*arguments)
         os.access(f"{MARK}end", os.F_OK)
         return outcome
 

@@ -14,18 +14,19 @@ from typing import TYPE_CHECKING
 import pytest
 
 from poslock import LockLost, LockTimeout, PositionLock
+from poslock.lock.files.directory import LockDirectory
+from poslock.lock.files.pipes import Wake, ring, watched
 from poslock.lock.files.slots import MOST_LOOKS
 from poslock.lock.files.system import SYSTEM
 from poslock.lock.record import Record
 from poslock.lock.verdict import Liveness
 from processes import PATIENCE
 from systems import Amiss, descriptors_of, elsewhere, once_after
+from test_crowds import until_queued
 from tracing import LockChildren
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-    from poslock.lock.files.directory import LockDirectory
 
 CLOSED = "closed the descriptor that proves that it lives"
 
@@ -400,3 +401,66 @@ def test_what_dead_processes_left_under_their_names_is_removed(tmp_path: Path) -
     names[1] = after.presence.name()
     kept = {name for name in files(tmp_path) if "." in name}
     assert kept == {f"{names[0]}.life", f"{names[0]}.17", f"{names[1]}.life", "0-0.life", "note.txt"}
+
+
+def test_what_is_left_of_a_process_is_removed_though_its_presence_file_was(tmp_path: Path) -> None:
+    """Nobody knows that it is dead: what nobody has open goes. One that lives is woken and watched as before."""
+    folder = tmp_path / "locks" / ".presence"
+    dead, living, moved = (elsewhere(tmp_path / "locks") for _ in range(3))
+    wakes = {}
+    for directory in (dead, living, moved):
+        directory.prepare()
+        name = directory.presence.name()
+        wakes[name] = Wake(SYSTEM, directory.presence.path(name), 17, None)
+        (folder / f"{name}.note").touch()
+        os.unlink(directory.presence.slot_path(name))
+    of_dead, of_living, of_moved = wakes
+    SYSTEM.close(wakes[of_dead].descriptor)
+    end(dead)
+    end_life_lines(dead)
+    of_moved_now = moved.presence.name()
+    of_after = elsewhere(tmp_path / "locks").presence.name()
+    left = {f"{of_living}.life", f"{of_living}.17", f"{of_moved}.17", f"{of_moved_now}.life", f"{of_after}.life"}
+    notes = {f"{each}.note" for each in wakes}
+    assert {each for each in files(tmp_path) if "." in each} == left | notes
+    for name in (of_living, of_moved):
+        assert ring(SYSTEM, f"{folder}/{name}", 17)
+    line = watched(SYSTEM, f"{folder}/{of_living}", None)
+    assert line is not None
+    end_life_lines(living)
+    assert SYSTEM.wait([line], PATIENCE) == [line]
+    SYSTEM.close(line)
+
+
+def end_life_lines(directory: LockDirectory) -> None:
+    for line in directory.presence._life_lines.values():
+        line.close()
+
+
+def test_a_pipe_that_is_removed_before_it_is_open_is_made_again_or_done_without(tmp_path: Path) -> None:
+    """Its presence file was removed, and the next process does not see yet that anybody has the pipe open."""
+    lock_dir = str(tmp_path / "locks")
+    amiss = Amiss()
+    directory = LockDirectory(lock_dir, amiss)
+
+    def others_come() -> None:
+        for slot in slots(tmp_path):
+            (tmp_path / "locks" / ".presence" / slot).unlink()
+        elsewhere(lock_dir).presence.name()
+
+    holder = PositionLock("btc-1", lock_dir=elsewhere(lock_dir), stale_after=600)
+    holder.acquire()
+    amiss._calls["make_pipe"] = once_after(others_come, SYSTEM.make_pipe)
+    directory.prepare()
+    name = directory.presence.name()
+    assert f"{name}.life" not in files(tmp_path)
+    later = directory.presence.name(thorough=False)
+    assert watched(SYSTEM, directory.presence.path(later), None) is not None
+    amiss._calls["make_pipe"] = once_after(others_come, SYSTEM.make_pipe)
+    waiter = PositionLock("btc-1", lock_dir=directory, timeout=PATIENCE)
+    waiting = threading.Thread(target=waiter.acquire)
+    waiting.start()
+    until_queued(lock_dir, 1)
+    holder.release()
+    waiting.join(PATIENCE)
+    waiter.check()

@@ -45,7 +45,13 @@ def test_a_copy_older_than_the_file_is_never_put_in_its_place(lock_dir: str, *, 
         assert goes_on.wait(PATIENCE)
         return iter(names)
 
-    second = threading.Thread(target=replacer(lock_dir, listing=listing))
+    def replaces() -> None:
+        try:
+            replacer(lock_dir, listing=listing)()
+        finally:  # nobody waits for a look that does not come
+            listed.set()
+
+    second = threading.Thread(target=replaces)
 
     def looks() -> None:
         second.start()

@@ -16,7 +16,7 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -46,6 +46,19 @@ class LockChild(Child):
         )
         self.pid = self.process.pid
         self._buffer = b""
+
+    def has_ended(self) -> bool:
+        """Whether it has done what it was told, or was stopped or killed meanwhile."""
+        if not self.is_silent(0):  # also if it is silent for good
+            return True
+        # Looked at only: whoever waits for its end or its stop must find it.
+        with suppress(ChildProcessError):
+            return os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WNOHANG | os.WNOWAIT) is not None
+        return True
+
+    def is_asleep(self) -> bool:
+        """Whether it is in a system call that waits; stopped for a look of the tracer does not count."""
+        return Path(f"/proc/{self.pid}/stat").read_text().rpartition(") ")[2].startswith("S")
 
 
 class LockChildren:
@@ -149,6 +162,10 @@ def calls(log: Path, child: LockChild) -> list[Call]:
 def assert_struck(log: Path, child: LockChild, undisturbed: list[Call], number: int) -> list[Call]:
     """The calls of a struck run; it must have been the same as *undisturbed* up to the call with this *number*."""
     struck = calls(log, child)
-    before, planned = struck[: number + 1], undisturbed[: number + 1]
-    assert [(c.name, c.nth) for c in before] == [(c.name, c.nth) for c in planned], f"another run: {struck}"
+    assert is_as_planned(struck, undisturbed, number), f"another run: {struck}"
     return struck
+
+
+def is_as_planned(struck: list[Call], undisturbed: list[Call], number: int) -> bool:
+    """Whether the calls of two runs are the same up to the one with this *number*."""
+    return [(c.name, c.nth) for c in struck[: number + 1]] == [(c.name, c.nth) for c in undisturbed[: number + 1]]

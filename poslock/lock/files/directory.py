@@ -453,5 +453,5 @@ class Presence:
     def _new(self) -> Taken:
         self._directory.look()
         with suppress(OSError, LockFileError):  # another one will do it
-            remove_belongings(self._system, self._folder, lambda name: self.liveness(name) is Liveness.DEAD)
+            remove_belongings(self._system, self._folder, self._directory.group, self.liveness)
         return take(self._system, self._folder, self._directory.group)

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from poslock.lock.files.system import System
 
+_LIFE_LINE = ".life"
+
 
 class LifeLine:
     """This process's end of the life line of *presence*, the path of a presence file; it stays open until the end.
@@ -114,8 +116,29 @@ def ring(system: System, presence: str, ticket: int) -> bool:
         return False
 
 
+def is_abandoned(system: System, path: str, group: int | None) -> bool:
+    """Whether *path* is a pipe of ours that is of no use: a life line without a writer, or a wake without a reader.
+
+    Or it was made just now. Who made it does without if it is gone before it is open, and tries again with the next
+    presence or place; meanwhile there is polling. A waiter that is there is woken by this, and looks.
+    (test_a_pipe_that_is_removed_before_it_is_open_is_made_again_or_done_without)
+
+    Raises:
+        OSError: nobody can tell.
+    """
+    if not _is_ours(system.stat(path), system.user_id(), group):
+        return False
+    if not path.endswith(_LIFE_LINE):
+        return path.rpartition(".")[2].isdecimal() and not system.ring(path)
+    descriptor = system.open(path, write=False)
+    try:
+        return system.is_deserted(descriptor)
+    finally:
+        _close(system, descriptor)
+
+
 def _life_line(presence: str) -> str:
-    return f"{presence}.life"
+    return f"{presence}{_LIFE_LINE}"
 
 
 def _wake(presence: str, ticket: int) -> str:

@@ -31,8 +31,10 @@ from contextlib import suppress
 from errno import EAGAIN
 from typing import TYPE_CHECKING, NamedTuple
 
+from poslock.lock.files.pipes import is_abandoned
 from poslock.lock.files.safety import file_fault
 from poslock.lock.files.system import NO_DESCRIPTOR, write_all
+from poslock.lock.verdict import Liveness
 
 if TYPE_CHECKING:
     import os
@@ -82,18 +84,22 @@ def take(system: System, folder: str, group: int | None) -> Taken:
     raise OSError(EAGAIN, "no presence file could be locked", folder)
 
 
-def remove_belongings(system: System, folder: str, is_dead: Callable[[str], bool]) -> None:
-    """Remove what dead processes left behind under their names, with a dot and more: of some of them at a time."""
+def remove_belongings(system: System, folder: str, group: int | None, liveness: Callable[[str], Liveness]) -> None:
+    """Remove what dead processes left behind under their names, with a dot and more: of some of them at a time.
+
+    If nobody knows whether a process lives, because its slot was removed, that is each pipe that nobody has open.
+    """
     belongings: dict[str, list[str]] = {}
     for entry in system.listing(folder):
         name, dot, _ = entry.partition(".")
         if dot and _NAME.fullmatch(name):
-            belongings.setdefault(name, []).append(entry)
+            belongings.setdefault(name, []).append(f"{folder}/{entry}")
     for name in _some(system, belongings):
-        if is_dead(name):
-            for entry in belongings[name]:
+        if (alive := liveness(name)) is not Liveness.ALIVE:
+            for path in belongings[name]:
                 with suppress(OSError):  # another one removed it just now
-                    system.unlink(f"{folder}/{entry}")
+                    if alive is Liveness.DEAD or is_abandoned(system, path, group):
+                        system.unlink(path)
 
 
 def said_in(system: System, descriptor: int, slot: str) -> str | None:

@@ -36,6 +36,7 @@ on_exhaustion: list[Callable[[], object]] = []
 # O_NONBLOCK: opening a planted FIFO must not hang. O_NOFOLLOW: a planted symlink must not lead elsewhere.
 _SAFE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _STANDARD_ERROR = 2
+_NAP = 0.05
 _LONGEST_HOST_NAME = 64
 # The one of the boot itself has the same number on every Linux (PROC_TIME_INIT_INO).
 _FIRST_TIME_NAMESPACE = "time:[4026531834]"
@@ -283,13 +284,11 @@ class PosixSystem:
             return False
 
     def wait(self, descriptors: Sequence[int], seconds: float) -> list[int]:
-        # Looked up now: gevent and eventlet put their own in its place, or take it away.
-        if (poll := getattr(select, "poll", None)) is None:
-            return list(select.select(descriptors, (), (), seconds)[0])
-        poller = poll()  # not select() where it can be had: its descriptors end at 1023
-        for descriptor in descriptors:
-            poller.register(descriptor, select.POLLIN)
-        return [descriptor for descriptor, _ in poller.poll(ceil(seconds * 1000))]
+        try:
+            return _hung_up(descriptors, seconds)
+        except OSError:  # no memory, or more descriptors than this process may have: whoever waits looks again soon
+            self.sleep(min(seconds, _NAP))
+            return []
 
     def random(self) -> float:
         return int.from_bytes(os.urandom(2), "big") / 0xFFFF
@@ -303,6 +302,16 @@ def write_all(data: bytes, system: System, descriptor: int) -> None:
     written = system.write(descriptor, data, 0)
     while written < len(data):  # the kernel says why on the next call
         written += system.write(descriptor, data[written:], written)
+
+
+def _hung_up(descriptors: Sequence[int], seconds: float) -> list[int]:
+    # Looked up now: gevent and eventlet put their own in its place, or take it away.
+    if (poll := getattr(select, "poll", None)) is None:
+        return list(select.select(descriptors, (), (), seconds)[0])
+    poller = poll()  # not select() where it can be had: its descriptors end at 1023
+    for descriptor in descriptors:
+        poller.register(descriptor, select.POLLIN)
+    return [descriptor for descriptor, _ in poller.poll(ceil(seconds * 1000))]
 
 
 def _owned(call: Callable[..., int], *arguments: object) -> _Descriptor:
