@@ -412,7 +412,7 @@ def test_what_is_left_of_a_process_is_removed_though_its_presence_file_was(tmp_p
         directory.prepare()
         name = directory.presence.name()
         wakes[name] = Wake(SYSTEM, directory.presence.path(name), 17, None)
-        (folder / f"{name}.note").touch()
+        os.mkfifo(folder / f"{name}.note")  # of a version that is not known
         os.unlink(directory.presence.slot_path(name))
     of_dead, of_living, of_moved = wakes
     SYSTEM.close(wakes[of_dead].descriptor)
