@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -85,4 +86,18 @@ def test_one_of_two_who_replace_a_file_does_it(lock_dir: str) -> None:
     assert SYSTEM.stat(holder.path).st_ino != inode
     assert SYSTEM.stat(holder.path).st_nlink == 1
     holder.check()
+    SYSTEM.close(busy)
+
+
+def test_a_file_that_was_busy_long_ago_is_not_replaced_at_once(lock_dir: str) -> None:
+    """Only one who has found it busy again and again for half a second knows that somebody was stopped there."""
+    holder, clock = PositionLock("btc-1", lock_dir=elsewhere(lock_dir)), Clock()
+    holder.acquire()
+    busy = SYSTEM.open(holder.path)
+    assert SYSTEM.try_lock(busy)
+    file, before = clock.directory(lock_dir).entry("btc-1"), os.stat(holder.path)
+    for pause, is_same in ((0, True), (10, True), (0.3, True), (0.3, False)):
+        clock.sleep(pause)
+        file.unblock()
+        assert os.path.samestat(os.stat(holder.path), before) is is_same
     SYSTEM.close(busy)

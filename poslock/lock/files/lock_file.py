@@ -64,7 +64,7 @@ class LockFile:
         self.system = directory.system
         self._directory = directory
         self._open_files = directory.open_files
-        self._busy_since_ns: int | None = None  # nobody could carry out anything since then
+        self._busy: tuple[int, int] | None = None  # since when nobody could carry out anything, and when it was tried
 
     def peek(self) -> Content:
         """What the record says, read without the OS lock. Never act on it: read again under the lock.
@@ -111,7 +111,7 @@ class LockFile:
             raise Gone from None
         except OSError as error:
             raise self.failed(error) from error
-        self._busy_since_ns = None
+        self._busy = None
         if unlocked:
             self._open_files.keep(self.path, file)
         else:  # closing has to do; what was done under the lock is done
@@ -128,10 +128,12 @@ class LockFile:
             if self.system.stat(self.path).st_nlink > 1:
                 withdraw_abandoned(self._directory, self.path)
             now_ns = self.system.monotonic_ns()
-            if self._busy_since_ns is None:
-                self._busy_since_ns = now_ns
-            elif now_ns - self._busy_since_ns >= BUSY_NS:
-                self._busy_since_ns = None
+            since_ns, tried_ns = self._busy or (now_ns, now_ns)
+            if now_ns - tried_ns >= 2 * BUSY_NS:  # nobody knows what it was in between
+                since_ns = now_ns
+            self._busy = since_ns, now_ns
+            if now_ns - since_ns >= BUSY_NS:
+                self._busy = None
                 replace_busy(self._directory, self.path)
         except FileNotFoundError:
             return
