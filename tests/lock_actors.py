@@ -16,6 +16,7 @@ from poslock import PositionLock, PoslockError
 from poslock.lock import contender
 from poslock.lock.files.back_off import BackOffFile
 from poslock.lock.files.directory import open_directory
+from poslock.lock.files.system import SYSTEM
 from poslock.lock.status import lock_status
 from poslock.lock.transitions import Transitions
 
@@ -82,7 +83,10 @@ class Performer:
 
     def replace(self) -> dict[str, Any]:
         """Replace a lock file that a stopped process keeps busy: a waiter does that when it has waited enough."""
-        return attempt(self._transitions, "unblock")
+        assert self._transitions is not None
+        file: Any = self._transitions.entry
+        file._busy = 0, SYSTEM.monotonic_ns()
+        return attempt(file, "unblock")
 
     def clear(self) -> dict[str, Any]:
         """As ``poslock clear --stale`` does it."""
@@ -154,7 +158,7 @@ class Performer:
         return {"largest_file": size}
 
 
-def attempt(lock: PositionLock | Transitions | None, operation: str, **options: object) -> dict[str, Any]:
+def attempt(lock: Any, operation: str, **options: object) -> dict[str, Any]:
     """How one call on the lock ended."""
     try:
         getattr(lock, operation)(**options)
