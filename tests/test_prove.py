@@ -333,7 +333,7 @@ def test_a_mutant_is_caught_and_the_shipped_code_is_not() -> None:
     """The same way of looking, with and without a second read under the lock."""
     broken = MUTANTS[0]
     assert caught(broken).how.startswith(f"{broken.scenes[0]}: ")
-    harmless = Mutant("nothing", broken.path, "reads, judges and writes", "reads, judges, and writes", broken.scenes[:1])
+    harmless = Mutant("nothing", broken.path, "reads, judges and", "reads, judges, and", broken.scenes[:1])
     assert caught(harmless).how == ""
     assert "SURVIVED" in mutant(caught(harmless))
 
