@@ -141,6 +141,17 @@ def test_a_life_line_of_one_who_has_ended_is_not_watched(tmp_path: Path) -> None
     assert watched(SYSTEM, presence, None) is None
 
 
+def test_a_release_after_a_booking_wakes_everybody(waiters: Counted, lock_dir: str) -> None:
+    """Each has news to hear, and none waits for its turn to hear it."""
+    holder = PositionLock("btc-1", lock_dir=elsewhere(lock_dir), stale_after=600)
+    holder.acquire()
+    for name in "abcd":
+        waiters.wait(name, stale_after=600)
+    holder._release(wake_all=True)
+    waiters.until_granted("a")
+    waiters.until_woken(a=1, b=1, c=1, d=1)
+
+
 def test_a_release_wakes_all_leading_readers_and_the_writer_behind_them(waiters: Counted, lock_dir: str) -> None:
     """They all get in; readers behind that writer sleep on."""
     holder = PositionLock("btc-1", lock_dir=elsewhere(lock_dir), stale_after=600)
